@@ -1,0 +1,31 @@
+"""The frame: what every source yields and everything on the fast path takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of one camera.
+
+    Attributes:
+        camera: the camera's name in the configuration.
+        sequence: counts the frames of this camera from 0; a gap means frames were not captured.
+        epoch: goes up by one at each reconnect; the picture's shape is constant within an epoch.
+        captured_ns: monotonic time of capture, ns. For recordings, the drive's time from its start.
+        image: `uint8[height, width, 3]`, BGR.
+        name: the picture's name in its source (a file name), empty for streams.
+    """
+
+    camera: str
+    sequence: int
+    epoch: int
+    captured_ns: int
+    image: Image
+    name: str = ""
