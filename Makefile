@@ -1,0 +1,70 @@
+# The commands of daily work. `make help` lists them.
+#
+# PYTHON    the interpreter that the environments are made from (3.11 or newer; the vehicle's: 3.10 or newer)
+# PIP_ARGS  passed to pip; for a CPU-only torch (some GB less on Linux):
+#           make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+VENV_EDGE := .venv-edge
+BIN := $(VENV)/bin
+MODEL := models/baseline.onnx
+REPORT ?= demo-report
+BENCH ?= detector
+
+# $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what to install
+define environment
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, $(2)))' || { \
+	  echo "error: this needs Python 3.$(2) or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another: make $@ PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
+	  echo "error: no virtual environment could be made; on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; rm -rf $(1); exit 1; }
+	$(1)/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt $(3)
+	@$(1)/bin/python -c 'import cv2' || { \
+	  echo "error: OpenCV's wheel needs system libraries that are missing here; on Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	@touch $@
+endef
+
+.PHONY: help setup setup-edge demo test test-services bench lint format clean clean-all
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(VENV)/.ready ## everything, into .venv
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(call environment,$(VENV),11,-e '.[cloud,dev]')
+
+setup-edge: $(VENV_EDGE)/.ready ## the vehicle's part alone, into .venv-edge
+$(VENV_EDGE)/.ready: pyproject.toml constraints.txt
+	$(call environment,$(VENV_EDGE),10,'.[edge]')
+
+demo: setup ## a simulated day and night through the shipped detector, into demo-report/
+	@mkdir -p $(REPORT)
+	$(BIN)/traffic-vision replay "sim:2024?light=noon&seconds=20&rate=10" --model $(MODEL) --jsonl $(REPORT)/day.jsonl --video $(REPORT)/day.mp4
+	$(BIN)/traffic-vision replay "sim:2024?light=night&seconds=20&rate=10" --model $(MODEL) --jsonl $(REPORT)/night.jsonl --video $(REPORT)/night.mp4
+
+test: setup ## what needs no service and no network
+	$(BIN)/python -m pytest -m "not services"
+
+test-services: setup setup-edge ## what starts servers or installs packages
+	$(BIN)/python -m pytest -m services
+
+bench: setup ## the figures of BENCH (default: detector), beside their targets
+	$(BIN)/traffic-vision bench $(BENCH)
+
+lint: setup ## style, types, the import ladder
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## put style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## caches and built files; environments stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist runs $(REPORT)
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+clean-all: clean ## the environments too
+	rm -rf .venv .venv-*
