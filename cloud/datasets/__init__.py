@@ -1,0 +1,18 @@
+"""Labelled datasets: reading the shapes that people have, writing one, splitting, looking at them."""
+
+from cloud.datasets.classes import CANONICAL, canonical
+from cloud.datasets.dataset import Box, Dataset, DatasetError, LabeledImage, Refusal
+from cloud.datasets.writing import DatasetWriter, Written, write_dataset
+
+__all__ = [
+    "CANONICAL",
+    "Box",
+    "Dataset",
+    "DatasetError",
+    "DatasetWriter",
+    "LabeledImage",
+    "Refusal",
+    "Written",
+    "canonical",
+    "write_dataset",
+]
