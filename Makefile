@@ -11,6 +11,8 @@ VENV_EDGE := .venv-edge
 BIN := $(VENV)/bin
 MODEL := models/baseline.onnx
 REPORT ?= demo-report
+EVERYTHING := '.[cloud,dev]'
+VEHICLE := '.[edge]'
 BENCH ?= detector
 
 # $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what to install
@@ -32,11 +34,11 @@ help: ## list the commands
 
 setup: $(VENV)/.ready ## everything, into .venv
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(call environment,$(VENV),11,-e '.[cloud,dev]')
+	$(call environment,$(VENV),11,-e $(EVERYTHING))
 
 setup-edge: $(VENV_EDGE)/.ready ## the vehicle's part alone, into .venv-edge
 $(VENV_EDGE)/.ready: pyproject.toml constraints.txt
-	$(call environment,$(VENV_EDGE),10,'.[edge]')
+	$(call environment,$(VENV_EDGE),10,$(VEHICLE))
 
 demo: setup ## a simulated day and night through the shipped detector, into demo-report/
 	@mkdir -p $(REPORT)
