@@ -1,0 +1,270 @@
+"""The model file: one ONNX file that describes itself, checked before anything is made of it.
+
+The graph takes the letterboxed frame as it is, `uint8[1, H, W, 3]` BGR, and gives one output in the layout
+that its metadata declares. Nothing outside the bytes is ever read: the bytes checked are the bytes that run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx
+from google.protobuf.message import DecodeError, Message
+
+from edge.errors import TrafficVisionError
+from edge.perception.metadata import GoldenFrame, MetadataError, ModelMetadata, from_json, to_json
+
+__all__ = [
+    "METADATA_KEY",
+    "GoldenFrame",
+    "ModelFile",
+    "ModelFileError",
+    "ModelMetadata",
+    "describe",
+    "external_tensors",
+    "parse_model_file",
+    "put_metadata",
+    "read_model_file",
+]
+
+_M = TypeVar("_M", bound=Message)
+
+METADATA_KEY = "traffic_vision"
+STRIDE = 32  # pixels: height and width of the input are multiples of it
+MAX_INPUT_SIDE = 8192  # pixels
+MAX_BYTES = 2**31 - 1  # protobuf's own limit
+
+# What people hand in by mistake, by its first bytes.
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint?)"),
+    (b"\x80\x02", "a Python pickle (an old PyTorch checkpoint?)"),
+    (b"\x89HDF", "an HDF5 file (a Keras model?)"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+)
+_IMPORT = "make a model file of it with `traffic-vision model import`"
+
+
+class ModelFileError(TrafficVisionError):
+    """The bytes are no model file; the message says where they came from and why not."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelFile:
+    """A model file whose bytes were checked.
+
+    Attributes:
+        metadata: what the file says of itself.
+        data: the whole file; exactly these bytes are loaded.
+        digest: SHA-256 of `data`, hexadecimal: the model's identity in every published detection.
+        input_hw: height and width of the graph's input, pixels.
+        output_shape: of the graph's only output.
+        opset: version of the default ONNX operator set.
+        path: where the bytes came from, None when they came from elsewhere.
+    """
+
+    metadata: ModelMetadata
+    data: bytes
+    digest: str
+    input_hw: tuple[int, int]
+    output_shape: tuple[int, int, int]
+    opset: int
+    path: Path | None = None
+
+
+def read_model_file(path: Path | str) -> ModelFile:
+    """Read and check a model file.
+
+    Raises:
+        ModelFileError: the file is missing, unreadable or no model file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelFileError(f"{path}: a folder, expected a model file")
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelFileError(f"{path}: {path.stat().st_size} bytes, a model file has at most {MAX_BYTES}")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return parse_model_file(data, str(path), path)
+
+
+def parse_model_file(data: bytes, origin: str, path: Path | None = None) -> ModelFile:
+    """Check the bytes of a model file.
+
+    Args:
+        data: the bytes.
+        origin: where they came from, for messages.
+        path: the file they came from, if any; kept in the result.
+
+    Raises:
+        ModelFileError: for any bytes that are no model file, with the reason.
+    """
+    try:
+        model = _parse_onnx(data)
+        metadata = _metadata(model)
+        _refuse_external_data(model)
+        input_hw = _input_hw(model)
+        output_shape = _output_shape(model, metadata)
+        opset = _opset(model)
+    except (ModelFileError, MetadataError) as error:
+        raise ModelFileError(f"{origin}: {error}") from None
+    except UnicodeDecodeError:
+        raise ModelFileError(f"{origin}: not an ONNX file: text in it is not UTF-8") from None
+    return ModelFile(metadata, data, hashlib.sha256(data).hexdigest(), input_hw, output_shape, opset, path)
+
+
+def put_metadata(model: onnx.ModelProto, metadata: ModelMetadata) -> None:
+    """Set the document in the ONNX model, in place of one that is there."""
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    for key, value in [*kept, (METADATA_KEY, to_json(metadata))]:
+        model.metadata_props.add(key=key, value=value)
+
+
+def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor whose values lie in another file, wherever it is: initializers, sparse ones, attributes,
+    subgraphs, functions, training information."""
+    for tensor in _messages(model, onnx.TensorProto):
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+
+
+def describe(model: ModelFile) -> dict[str, Any]:
+    """What `model info` shows: all that the file says of itself; of pictures and the prior the size."""
+    metadata = model.metadata
+    return {
+        "path": None if model.path is None else str(model.path),
+        "sha256": model.digest,
+        "bytes": len(model.data),
+        "schema": metadata.schema,
+        "name": metadata.name,
+        "version": metadata.version,
+        "created_by": metadata.created_by,
+        "precision": metadata.precision,
+        "opset": model.opset,
+        "input": {"shape": [1, *model.input_hw, 3], "type": "uint8", "order": "NHWC", "colours": "BGR"},
+        "output": {"shape": list(model.output_shape), "type": "float32", "layout": metadata.layout},
+        "class_names": list(metadata.class_names),
+        "score_threshold": metadata.score_threshold,
+        "iou_threshold": metadata.iou_threshold,
+        "max_detections": metadata.max_detections,
+        "dataset_sha256": metadata.dataset_sha256,
+        "drift_prior_bytes": None if metadata.drift_prior is None else len(metadata.drift_prior.encode()),
+        "golden": [
+            {"jpeg_bytes": len(frame.jpeg), "detections": len(frame.detections)} for frame in metadata.golden
+        ],
+    }
+
+
+def _parse_onnx(data: bytes) -> onnx.ModelProto:
+    if not data:
+        raise ModelFileError("the file is empty")
+    for start, kind in _OTHER_KINDS:
+        if data.startswith(start):
+            raise ModelFileError(f"not an ONNX file but {kind}; {_IMPORT} if it is a model")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise ModelFileError("not an ONNX file, or one that is cut off") from None
+    if not model.HasField("graph") or not model.graph.node:
+        raise ModelFileError("not an ONNX file, or one that is cut off: it holds no graph")
+    return model
+
+
+def _metadata(model: onnx.ModelProto) -> ModelMetadata:
+    documents = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
+    if not documents:
+        raise ModelFileError(f"an ONNX file without '{METADATA_KEY}' metadata: {_IMPORT}")
+    if len(documents) > 1:
+        raise ModelFileError(f"{len(documents)} '{METADATA_KEY}' documents in the metadata, expected one")
+    return from_json(documents[0])
+
+
+def _refuse_external_data(model: onnx.ModelProto) -> None:
+    for tensor in external_tensors(model):
+        locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        where = repr(locations[0]) if locations else "another file"
+        raise ModelFileError(
+            f"tensor '{tensor.name}' lies in {where}: a model file holds all its data itself"
+        )
+
+
+def _input_hw(model: onnx.ModelProto) -> tuple[int, int]:
+    if len(model.graph.input) != 1:
+        raise ModelFileError(f"the graph has {len(model.graph.input)} inputs, a model file has one")
+    shape, element = _tensor_type(model.graph.input[0])
+    if element != onnx.TensorProto.UINT8 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+        raise ModelFileError(f"the graph takes {_tensor_name(element, shape)}, expected uint8[1, H, W, 3]")
+    height, width = shape[1:3]
+    for side in (height, width):
+        if side is None or not 0 < side <= MAX_INPUT_SIDE or side % STRIDE:
+            raise ModelFileError(
+                f"the graph takes {_tensor_name(element, shape)}, expected height and width"
+                f" as multiples of {STRIDE} up to {MAX_INPUT_SIDE}"
+            )
+    assert height is not None and width is not None
+    return height, width
+
+
+def _output_shape(model: onnx.ModelProto, metadata: ModelMetadata) -> tuple[int, int, int]:
+    if len(model.graph.output) != 1:
+        raise ModelFileError(f"the graph has {len(model.graph.output)} outputs, a model file has one")
+    shape, element = _tensor_type(model.graph.output[0])
+    channels = 4 + len(metadata.class_names)
+    expected = f"[1, {channels}, n]" if metadata.layout == "raw" else "[1, n, 6]"
+    fits = (
+        element == onnx.TensorProto.FLOAT
+        and len(shape) == 3
+        and shape[0] == 1
+        and (shape[1] == channels if metadata.layout == "raw" else shape[2] == 6)
+        and all(side is not None and side > 0 for side in shape)
+    )
+    if not fits:
+        raise ModelFileError(
+            f"the graph gives {_tensor_name(element, shape)}, but its metadata declares layout"
+            f" '{metadata.layout}' of {len(metadata.class_names)} classes: float32{expected}"
+        )
+    first, second, third = (int(side or 0) for side in shape)
+    return first, second, third
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelFileError("the file names no version of ONNX's operator set: cut off?")
+    return int(versions[0])
+
+
+def _tensor_type(value: onnx.ValueInfoProto) -> tuple[tuple[int | None, ...], int]:
+    """Shape (None where it is not fixed) and element type."""
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+    return shape, tensor.elem_type
+
+
+def _tensor_name(element: int, shape: tuple[int | None, ...]) -> str:
+    known = element in onnx.TensorProto.DataType.values()
+    name = str(onnx.TensorProto.DataType.Name(element)).lower() if known else "?"
+    sides = ", ".join("?" if side is None else str(side) for side in shape)
+    return f"{'float32' if name == 'float' else name}[{sides}]"
+
+
+def _messages(message: Message, kind: type[_M]) -> Iterator[_M]:
+    """Every message of a type anywhere below: found by the message types, so that no place is forgotten."""
+    if isinstance(message, kind):
+        yield message
+    if isinstance(message, onnx.TensorProto):
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for child in (value,) if isinstance(value, Message) else value:
+            yield from _messages(child, kind)
