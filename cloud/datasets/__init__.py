@@ -2,6 +2,8 @@
 
 from cloud.datasets.classes import CANONICAL, canonical
 from cloud.datasets.dataset import Box, Dataset, DatasetError, LabeledImage, Refusal
+from cloud.datasets.digest import dataset_sha256
+from cloud.datasets.reading import read_dataset
 from cloud.datasets.writing import DatasetWriter, Written, write_dataset
 
 __all__ = [
@@ -14,5 +16,7 @@ __all__ = [
     "Refusal",
     "Written",
     "canonical",
+    "dataset_sha256",
+    "read_dataset",
     "write_dataset",
 ]

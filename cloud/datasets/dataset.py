@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from edge.errors import TrafficVisionError
@@ -15,6 +15,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _BDD100K_NAME = re.compile(r"^([0-9a-f]{8})-[0-9a-f]{8}(?![0-9a-zA-Z])")
 _FRAME_OF_DRIVE = re.compile(r"^(.+)-\d+$")
+_FRAME_IN_FOLDER = re.compile(r"^(.+)/[A-Za-z_]*\d+$")
 
 
 class DatasetError(TrafficVisionError):
@@ -96,7 +97,7 @@ def drive_of(name: str, video: str | None = None) -> str:
 
     BDD100K cuts several clips from a drive and gives them its first eight hex digits, so these count
     before the video's own name. Otherwise the video, otherwise the part before a last "-<frame number>",
-    otherwise the name without its suffix.
+    otherwise the folder of a name like "town/000123.png", otherwise the name without its suffix.
     """
     stem = str(PurePosixPath(name).with_suffix(""))
     bdd100k = _BDD100K_NAME.match(video or PurePosixPath(stem).name)
@@ -104,7 +105,7 @@ def drive_of(name: str, video: str | None = None) -> str:
         return bdd100k.group(1)
     if video:
         return video
-    frame = _FRAME_OF_DRIVE.match(stem)
+    frame = _FRAME_OF_DRIVE.match(stem) or _FRAME_IN_FOLDER.match(stem)
     return frame.group(1) if frame else stem
 
 
@@ -138,3 +139,20 @@ def fit_box(
     if x2 <= x1 or y2 <= y1:
         return "box has no area"
     return x1, y1, x2, y2
+
+
+def fit_boxes(image: LabeledImage) -> tuple[LabeledImage, list[Refusal]]:
+    """Clip an image's boxes to it; refuse those that cannot be boxes and those that come twice."""
+    fitted: dict[Box, None] = {}
+    refusals: list[Refusal] = []
+    for number, box in enumerate(image.boxes):
+        corners = fit_box(box.x1, box.y1, box.x2, box.y2, image.width, image.height)
+        if isinstance(corners, str):
+            refusals.append(Refusal(f"{image.name}, box {number}", corners))
+            continue
+        x1, y1, x2, y2 = (float(value) for value in corners)
+        box = replace(box, x1=x1, y1=y1, x2=x2, y2=y2)
+        if box in fitted:
+            refusals.append(Refusal(f"{image.name}, box {number}", "box comes twice"))
+        fitted[box] = None
+    return replace(image, boxes=tuple(fitted)), refusals

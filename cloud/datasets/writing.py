@@ -30,7 +30,7 @@ from cloud.datasets.dataset import (
     DatasetError,
     LabeledImage,
     Refusal,
-    fit_box,
+    fit_boxes,
     safe_name,
 )
 from cloud.datasets.files import atomic_file, link_or_copy, write_file
@@ -127,17 +127,17 @@ class DatasetWriter:
             link_or_copy(encoded, target)
         else:
             write_file(target, encoded.read_bytes())
-        boxes = self._fit(image, width, height)
-        write_file(
-            (self._directory / "labels" / image.name).with_suffix(".txt"), self._yolo(boxes, width, height)
-        )
-        record = _scalabel(replace(image, width=width, height=height, boxes=boxes))
+        image, refusals = fit_boxes(replace(image, width=width, height=height))
+        self._refusals.extend(refusals)
+        label_file = (self._directory / "labels" / image.name).with_suffix(".txt")
+        write_file(label_file, self._yolo(image.boxes, width, height))
+        record = _scalabel(image)
         self._labels.write(b",\n" if self._images else b"\n")
         self._labels.write(json.dumps(record, separators=(",", ":"), allow_nan=False).encode())
         if split is not None:
             self._splits.setdefault(split, []).append(f"./images/{image.name}")
         self._images += 1
-        self._boxes += len(boxes)
+        self._boxes += len(image.boxes)
 
     def refuse(self, where: str, reason: str) -> None:
         """Count something that was left out before it came here."""
@@ -195,17 +195,6 @@ class DatasetWriter:
             raise ImageRefusedError(name, "image is not of the size that its labels say")
         self._stems.add(stem)
         return width, height
-
-    def _fit(self, image: LabeledImage, width: int, height: int) -> tuple[Box, ...]:
-        fitted: list[Box] = []
-        for number, box in enumerate(image.boxes):
-            corners = fit_box(box.x1, box.y1, box.x2, box.y2, width, height)
-            if isinstance(corners, str):
-                self._refusals.append(Refusal(f"{image.name}, box {number}", corners))
-            else:
-                x1, y1, x2, y2 = (float(value) for value in corners)
-                fitted.append(replace(box, x1=x1, y1=y1, x2=x2, y2=y2))
-        return tuple(fitted)
 
     def _yolo(self, boxes: Iterable[Box], width: int, height: int) -> str:
         lines = []

@@ -1,0 +1,174 @@
+"""Reading a dataset, whatever its shape."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+from cloud.datasets import bdd100k, yolo
+from cloud.datasets.dataset import Dataset, DatasetError, LabeledImage, Refusal, fit_boxes, safe_name
+from cloud.datasets.pictures import PictureError, PictureFinder, picture_size
+from cloud.datasets.writing import LABELS_FILE
+
+EXPECTED = (
+    "expected a BDD100K label file (.json), a folder of them, an Ultralytics data.yaml or its folder, "
+    "a folder with classes.txt, labels and images, or a .txt list of images in such a folder"
+)
+
+
+def read_dataset(path: Path, images: Path | None = None) -> Dataset:
+    """Read labelled images, finding out the shape.
+
+    Args:
+        path: a JSON file of BDD100K's or Scalabel's shapes; a data.yaml; a .txt list of the pictures of
+            one split, in the folder of a dataset; or a folder. In a folder `det_20.json` counts before
+            `data.yaml`, that before `classes.txt`, and that before any other JSON files.
+        images: where the pictures of JSON labels are, searched with its subfolders. Without it they are
+            looked for beside the labels, in `images/` beside them, and where BDD100K keeps them
+            (`images` for `labels` in the path). Pictures of JSON labels may be missing: `path` is None.
+
+    Returns:
+        The images in their source's order. Each piece of bad input is a refusal and costs itself alone.
+
+    Raises:
+        DatasetError: the path is missing or of no known shape, or nothing in it is usable.
+    """
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist")
+    if images is not None and not images.is_dir():
+        raise DatasetError(f"{images} is not a folder of images")
+    dataset = _read_folder(path, images) if path.is_dir() else _read_file(path, images)
+    if not dataset.images:
+        reasons = Counter(refusal.reason for refusal in dataset.refusals).most_common(3)
+        why = ", ".join(f"{reason} ({count})" for reason, count in reasons)
+        raise DatasetError(f"{path} has no usable image" + (f": {why}" if why else ""))
+    if images is not None and all(image.path is None for image in dataset.images):
+        raise DatasetError(
+            f"{images} has none of the {len(dataset.images)} images that {path} names, "
+            f"such as {dataset.images[0].name}"
+        )
+    return dataset
+
+
+def _read_file(path: Path, images: Path | None) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _read_json([path], images)
+    if suffix in (".yaml", ".yml"):
+        return yolo.read_yaml_folder(path)
+    if suffix == ".txt":
+        return _read_split(path, images)
+    raise DatasetError(f"{path} is no dataset: {EXPECTED}")
+
+
+def _read_folder(folder: Path, images: Path | None) -> Dataset:
+    if (folder / LABELS_FILE).is_file():
+        return _read_json([folder / LABELS_FILE], images)
+    for name in ("data.yaml", "data.yml", "dataset.yaml"):
+        if (folder / name).is_file():
+            return yolo.read_yaml_folder(folder / name)
+    if any((folder / name).is_file() for name in yolo.CLASS_FILES):
+        return yolo.read_plain_folder(folder)
+    files = sorted(folder.glob("*.json")) or sorted(folder.rglob("*.json"))
+    if files:
+        return _read_json(files, images)
+    descriptions = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    if len(descriptions) == 1:
+        return yolo.read_yaml_folder(descriptions[0])
+    raise DatasetError(f"{folder} is no dataset: {EXPECTED}")
+
+
+def _read_split(path: Path, images: Path | None) -> Dataset:
+    dataset = read_dataset(path.parent, images)
+    refusals = list(dataset.refusals)
+    wanted = {picture.resolve() for picture in yolo.read_list(path, path.parent, refusals)}
+    chosen = tuple(image for image in dataset.images if image.path and image.path.resolve() in wanted)
+    if not chosen:
+        raise DatasetError(f"{path} lists no image of the dataset in {path.parent}: {EXPECTED}")
+    return Dataset(chosen, tuple(refusals), dataset.skipped)
+
+
+def _read_json(files: list[Path], images: Path | None) -> Dataset:
+    parsed = bdd100k.Parsed()
+    for file in files:
+        try:
+            bdd100k.parse(_load_json(file), str(file), parsed)
+        except DatasetError as error:
+            if len(files) == 1:
+                raise
+            reason = (
+                "label file is not JSON"
+                if isinstance(error, _NotJsonError)
+                else "label file is of no known shape"
+            )
+            parsed.refuse(str(file), reason)
+    if not parsed.images and len(files) > 1:
+        raise DatasetError(
+            f"none of {len(files)} JSON files in {files[0].parent} has labels: {bdd100k.EXPECTED}"
+        )
+    finder = _finder({file.parent for file in files}, images)
+    settled: list[LabeledImage] = []
+    refusals = parsed.refusals
+    seen: set[str] = set()
+    for image in _with_unique_names(parsed.images):
+        if image.name in seen:
+            refusals.append(Refusal(image.name, "image name comes twice"))
+            continue
+        found = _settle(image, finder, refusals)
+        if found:
+            seen.add(image.name)
+            settled.append(found)
+    return Dataset(tuple(settled), tuple(refusals), parsed.skipped)
+
+
+class _NotJsonError(DatasetError):
+    pass
+
+
+def _load_json(file: Path) -> object:
+    try:
+        return json.loads(file.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise _NotJsonError(f"{file} is not JSON ({error}): {bdd100k.EXPECTED}") from None
+
+
+def _finder(folders: set[Path], images: Path | None) -> PictureFinder:
+    if images is not None:
+        return PictureFinder([], [images])
+    flat = sorted(folder.absolute() for folder in folders)
+    deep = [folder / "images" for folder in flat]
+    for folder in flat:
+        parts = list(folder.parts)
+        if "labels" in parts:
+            parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+            deep.append(Path(*parts))
+    return PictureFinder(flat, deep)
+
+
+def _with_unique_names(images: list[LabeledImage]) -> list[LabeledImage]:
+    drives: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        drives[image.name].add(image.drive)
+    return [
+        replace(image, name=f"{image.drive}/{image.name}")
+        if len(drives[image.name]) > 1 and safe_name(image.drive)
+        else image
+        for image in images
+    ]
+
+
+def _settle(image: LabeledImage, finder: PictureFinder, refusals: list[Refusal]) -> LabeledImage | None:
+    try:
+        path = finder.find(f"{image.drive}/{image.name}") or finder.find(image.name)
+        size = picture_size(path) if path else (image.width, image.height)
+    except PictureError as error:
+        refusals.append(Refusal(image.name, str(error)))
+        return None
+    if path and image.width is not None and size != (image.width, image.height):
+        refusals.append(Refusal(image.name, "image is not of the size that its labels say"))
+        return None
+    image, refused = fit_boxes(replace(image, path=path, width=size[0], height=size[1]))
+    refusals.extend(refused)
+    return image
