@@ -1,0 +1,205 @@
+"""COCO's detection evaluation over in-memory boxes, for the whole and for any part of the images.
+
+Boxes are matched once for each image and class; the score of a slice, or of a resample of the images, then
+only accumulates the matches of its images.
+
+Source: T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, 2014; pycocotools is its reference code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud.datasets.classes import canonical
+from cloud.datasets.dataset import LabeledImage
+
+MAX_DETECTIONS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """How well one class is found.
+
+    Attributes:
+        boxes: labelled, without crowds.
+        ap50: average precision at IoU 0.5, None without labelled boxes.
+        ap: the mean over IoU 0.5, 0.55 ... 0.95, None without labelled boxes.
+    """
+
+    boxes: int
+    ap50: float | None
+    ap: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well a detector does on some images.
+
+    Attributes:
+        images, boxes: that were judged.
+        map50: mean over the classes with labelled boxes of their AP at IoU 0.5; None if there is none.
+        map50_95: the same over IoU 0.5 to 0.95.
+        classes: every class that was judged.
+    """
+
+    images: int
+    boxes: int
+    map50: float | None
+    map50_95: float | None
+    classes: Mapping[str, ClassScore]
+
+    def to_json(self) -> dict[str, object]:
+        """Give the score as JSON-able values."""
+        return {
+            "images": self.images,
+            "boxes": self.boxes,
+            "map50": self.map50,
+            "map50_95": self.map50_95,
+            "classes": {
+                name: {"boxes": score.boxes, "ap50": score.ap50, "ap": score.ap}
+                for name, score in self.classes.items()
+            },
+        }
+
+
+class Matches:
+    """Predictions matched to labels by COCO's rules."""
+
+    def __init__(
+        self,
+        images: Sequence[LabeledImage],
+        predictions: Sequence[npt.NDArray[np.float32]],
+        class_names: Sequence[str],
+        judged: Sequence[str],
+    ) -> None:
+        """Match once.
+
+        Args:
+            images: the labels.
+            predictions: for each image `float32[N, 6]`: x1, y1, x2, y2 in pixels, score, class.
+            class_names: of the predictions' classes, in any spelling.
+            judged: canonical class names; labels and predictions of others are left out.
+        """
+        # COCO's evaluation takes 0 for "not matched" and for "no such", so that all ids begin with 1.
+        ids = {name: number for number, name in enumerate(judged, start=1)}
+        truth = [
+            _annotation(number, ids[box.category], (box.x1, box.y1, box.x2, box.y2), crowd=box.crowd)
+            for number, image in enumerate(images, start=1)
+            for box in image.boxes
+            if box.category in ids
+        ]
+        model_ids = [ids.get(canonical(name)) for name in class_names]
+        found = [
+            _annotation(number, category, row[:4], score=row[4])
+            for number, rows in enumerate(predictions, start=1)
+            for row in np.asarray(rows, np.float64).tolist()
+            if (category := model_ids[int(row[5])]) is not None
+        ]
+        self._judged = tuple(judged)
+        self._count = len(images)
+        self._boxes = np.zeros((len(images), len(judged)), np.int64)
+        for annotation in truth:
+            if not annotation["iscrowd"]:
+                self._boxes[annotation["image_id"] - 1, annotation["category_id"] - 1] += 1
+        self._evaluation = _evaluate(len(images), self._judged, truth, found)
+
+    def score(self, images: Iterable[int] | None = None) -> Score:
+        """Score some of the images.
+
+        Args:
+            images: their places in the sequence given, each as often as it counts; None for all once.
+        """
+        chosen = list(range(self._count) if images is None else images)
+        precision = self._precision(chosen)
+        boxes = self._boxes[chosen].sum(axis=0)
+        classes = {}
+        for number, name in enumerate(self._judged):
+            of_class = precision[:, :, number]
+            there = boxes[number] > 0
+            classes[name] = ClassScore(
+                int(boxes[number]),
+                float(of_class[0].mean()) if there else None,
+                float(of_class.mean()) if there else None,
+            )
+        return Score(
+            len(chosen),
+            int(boxes.sum()),
+            _mean(score.ap50 for score in classes.values()),
+            _mean(score.ap for score in classes.values()),
+            classes,
+        )
+
+    def _precision(self, chosen: list[int]) -> npt.NDArray[np.float64]:
+        """Precision by IoU threshold, recall threshold and class, -1 where a class has no boxes."""
+        part = copy.copy(self._evaluation)
+        part.evalImgs = [
+            self._evaluation.evalImgs[category * self._count + image]
+            for category in range(len(self._judged))
+            for image in chosen
+        ]
+        params = copy.copy(self._evaluation.params)
+        params.imgIds = list(range(len(chosen)))
+        part._paramsEval = params
+        with contextlib.redirect_stdout(io.StringIO()):
+            part.accumulate(params)
+        precision: npt.NDArray[np.float64] = part.eval["precision"]
+        return precision[:, :, :, 0, 0]
+
+
+def _evaluate(
+    count: int, judged: Sequence[str], truth: list[dict[str, Any]], found: list[dict[str, Any]]
+) -> Any:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def store(annotations: list[dict[str, Any]]) -> Any:
+        coco = COCO()
+        coco.dataset = {
+            "images": [{"id": number} for number in range(1, count + 1)],
+            "categories": [{"id": number, "name": name} for number, name in enumerate(judged, start=1)],
+            "annotations": [{**annotation, "id": n} for n, annotation in enumerate(annotations, start=1)],
+        }
+        coco.createIndex()
+        return coco
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(store(truth), store(found), "bbox")
+        evaluation.params.areaRng = [[0, 1e10]]
+        evaluation.params.areaRngLbl = ["all"]
+        evaluation.params.maxDets = [MAX_DETECTIONS]
+        evaluation.evaluate()
+    return evaluation
+
+
+def _annotation(
+    image_id: int,
+    category_id: int,
+    corners: Sequence[float],
+    *,
+    crowd: bool = False,
+    score: float | None = None,
+) -> dict[str, Any]:
+    x1, y1, x2, y2 = corners
+    annotation: dict[str, Any] = {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+        "iscrowd": int(crowd),
+    }
+    if score is not None:
+        annotation["score"] = score
+    return annotation
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
