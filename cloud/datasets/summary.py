@@ -25,6 +25,15 @@ class Counts:
     boxes: int
     classes: dict[str, int]
 
+    def to_json(self) -> dict[str, object]:
+        """Give the counts as JSON-able values."""
+        return {
+            "images": self.images,
+            "drives": self.drives,
+            "boxes": self.boxes,
+            "classes": self.classes,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -50,10 +59,10 @@ class Summary:
     def to_json(self) -> dict[str, object]:
         """Give the summary as JSON-able values."""
         return {
-            **_counts_json(self.total),
+            **self.total.to_json(),
             "without_picture": self.without_picture,
             "slices": {
-                key: {value: _counts_json(counts) for value, counts in values.items()}
+                key: {value: counts.to_json() for value, counts in values.items()}
                 for key, values in self.slices.items()
             },
             "box_sizes": dict(self.sizes),
@@ -77,9 +86,9 @@ def summarize(dataset: Dataset) -> Summary:
         if len(examples[refusal.reason]) < 3:
             examples[refusal.reason].append(refusal.where)
     return Summary(
-        total=_count(dataset.images),
+        total=count(dataset.images),
         slices={
-            key: {value: _count(images) for value, images in values.items()} for key, values in parts.items()
+            key: {value: count(images) for value, images in values.items()} for key, values in parts.items()
         },
         sizes=_sizes(dataset.images),
         without_picture=sum(image.path is None for image in dataset.images),
@@ -89,7 +98,8 @@ def summarize(dataset: Dataset) -> Summary:
     )
 
 
-def _count(images: Iterable[LabeledImage]) -> Counts:
+def count(images: Iterable[LabeledImage]) -> Counts:
+    """Count images, drives and boxes; the classes come with the most frequent first."""
     images = list(images)
     classes = Counter(box.category for image in images for box in image.boxes)
     ranked = dict(sorted(classes.items(), key=lambda item: (-item[1], item[0])))
@@ -107,45 +117,37 @@ def _sizes(images: Iterable[LabeledImage]) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _counts_json(counts: Counts) -> dict[str, object]:
-    return {
-        "images": counts.images,
-        "drives": counts.drives,
-        "boxes": counts.boxes,
-        "classes": counts.classes,
-    }
-
-
 def to_text(summary: Summary) -> str:
     """Lay the summary out as tables for a terminal."""
     total = summary.total
     lines = [f"{total.images:,} images of {total.drives:,} drives, {total.boxes:,} boxes"]
     if summary.without_picture:
         lines.append(f"{summary.without_picture:,} images have labels, but their picture is not at hand")
-    lines += ["", *_table(["class", "boxes"], [[name, f"{n:,}"] for name, n in total.classes.items()])]
+    lines += ["", *table(["class", "boxes"], [[name, f"{n:,}"] for name, n in total.classes.items()])]
     for key, values in summary.slices.items():
         rows = [
             [value, f"{c.images:,}", f"{c.drives:,}", f"{c.boxes:,}", f"{c.boxes / c.images:.1f}"]
             for value, c in values.items()
         ]
-        lines += ["", *_table([key, "images", "drives", "boxes", "boxes/image"], rows)]
+        lines += ["", *table([key, "images", "drives", "boxes", "boxes/image"], rows)]
     rows = [[label, f"{number:,}"] for label, number in summary.sizes]
-    lines += ["", *_table(["box size, px", "boxes"], rows)]
+    lines += ["", *table(["box size, px", "boxes"], rows)]
     if summary.skipped:
         rows = [[category, f"{number:,}"] for category, number in summary.skipped.items()]
-        lines += ["", *_table(["labels without a box", "number"], rows)]
+        lines += ["", *table(["labels without a box", "number"], rows)]
     if summary.refusals:
         rows = [
             [reason, f"{number:,}", summary.examples[reason][0]]
             for reason, number in summary.refusals.items()
         ]
-        lines += ["", *_table(["refused", "number", "first"], rows, left=(0, 2))]
+        lines += ["", *table(["refused", "number", "first"], rows, left=(0, 2))]
     else:
         lines += ["", "nothing refused"]
     return "\n".join(lines)
 
 
-def _table(heads: list[str], rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
+def table(heads: list[str], rows: list[list[str]], left: tuple[int, ...] = (0,)) -> list[str]:
+    """Align cells in columns; those in `left` to the left, the others to the right."""
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
     return [
         "  ".join(

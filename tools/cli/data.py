@@ -1,0 +1,92 @@
+"""`traffic-vision data`: labelled drives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+_IMAGES = click.option(
+    "--images", type=_PATH, help="Folder of the pictures, if they are not beside the labels or in images/."
+)
+_OUTPUT = click.option("-o", "--output", type=_PATH, required=True, help="A new or empty folder.")
+
+
+@click.group("data")
+def command() -> None:
+    """Bring in, look at, split and simulate labelled drives."""
+
+
+@command.command("import")
+@click.argument("source", type=_PATH)
+@_IMAGES
+@_OUTPUT
+@click.option("--link", is_flag=True, help="Hard-link the pictures instead of copying them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def import_(source: Path, images: Path | None, output: Path, link: bool, as_json: bool) -> None:
+    """Bring a labelled dataset into the one shape that everything here uses.
+
+    SOURCE is a BDD100K or Scalabel label file, a folder of them, or a YOLO folder (its data.yaml, or one with
+    classes.txt). OUTPUT gets images/, det_20.json, and labels/ with data.yaml for Ultralytics.
+    """
+    from cloud.datasets.preparing import import_dataset
+    from cloud.datasets.progress import progress_bar
+
+    report = import_dataset(source, output, images, link, progress_bar("import"))
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+
+
+@command.command("inspect")
+@click.argument("path", type=_PATH)
+@_IMAGES
+@click.option("--html", type=_PATH, help="Write a page with counts and sample pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def inspect(path: Path, images: Path | None, html: Path | None, as_json: bool) -> None:
+    """Count images, drives and boxes by slice and class, and what was refused."""
+    from cloud.datasets import dataset_sha256, read_dataset
+    from cloud.datasets.summary import summarize, to_text
+
+    dataset = read_dataset(path, images)
+    summary = summarize(dataset)
+    if html:
+        from cloud.datasets.page import write_page
+
+        write_page(html, dataset, path.resolve().name)
+    if as_json:
+        click.echo(json.dumps({"sha256": dataset_sha256(dataset), **summary.to_json()}, indent=2))
+    else:
+        click.echo(to_text(summary))
+        if html:
+            click.echo(f"\npage: {html}")
+
+
+@command.command("split")
+@click.argument("path", type=_PATH)
+@_IMAGES
+@_OUTPUT
+@click.option(
+    "--fractions",
+    default="train=0.8,val=0.1,test=0.1",
+    show_default=True,
+    help="Each split's part of all drives, in order; they add up to 1.",
+)
+@click.option("--salt", default="", help="Another text gives another split of the same drives.")
+@click.option("--copy", is_flag=True, help="Copy the pictures instead of hard-linking them.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def split(
+    path: Path, images: Path | None, output: Path, fractions: str, salt: str, copy: bool, as_json: bool
+) -> None:
+    """Split a dataset by drive: a whole drive is on one side, and stays there when data is added.
+
+    OUTPUT is a dataset with a list for each split (train.txt, val.txt ...), named in its data.yaml.
+    """
+    from cloud.datasets.preparing import split_dataset
+    from cloud.datasets.progress import progress_bar
+    from cloud.datasets.splitting import parse_fractions
+
+    report = split_dataset(
+        path, output, parse_fractions(fractions), salt, images, not copy, progress_bar("split")
+    )
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
