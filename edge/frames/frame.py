@@ -1,4 +1,4 @@
-"""The frame: what every source yields and everything on the fast path takes."""
+"""The frame: what every source yields and everything on the fast path takes; and the one that broke."""
 
 from __future__ import annotations
 
@@ -28,4 +28,21 @@ class Frame:
     epoch: int
     captured_ns: int
     image: Image
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenFrame:
+    """A frame that was captured and cannot be decoded: it takes its place in the sequence, without a picture.
+
+    Attributes:
+        camera, sequence, epoch, captured_ns, name: as in `Frame`; the two share one sequence.
+        reason: what was wrong with it, for people.
+    """
+
+    camera: str
+    sequence: int
+    epoch: int
+    captured_ns: int
+    reason: str
     name: str = ""
