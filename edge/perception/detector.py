@@ -1,0 +1,217 @@
+"""The detector: from a frame to detections, with the time that each stage took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from edge.errors import TrafficVisionError
+from edge.perception import providers
+from edge.perception.decode import Candidates, InferenceError, decode_nms_free, decode_raw
+from edge.perception.letterbox import PAD, Letterbox
+from edge.perception.metadata import MAX_DETECTIONS
+from edge.perception.model_file import ModelFile, ModelFileError
+from edge.perception.nms import suppress
+from edge.perception.providers import ProviderError
+
+__all__ = ["Detections", "Detector", "DetectorOptions", "InferenceError", "ProviderError", "StageTimes"]
+
+
+class DetectorOptionsError(TrafficVisionError):
+    """An option that makes no sense; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOptions:
+    """How to run a model.
+
+    Attributes:
+        providers: execution providers by preference; each must be there.
+        threads: that one inference uses on a CPU; 0 for one per core.
+        score_threshold: in place of the model file's own.
+        iou_threshold: in place of the model file's own.
+        max_detections: in place of the model file's own.
+        multi_label: a raw box may count for several classes, as in Ultralytics' validation.
+        engine_cache: folder for engines that a provider builds (TensorRT, OpenVINO), None for none.
+    """
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    threads: int = 2
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    max_detections: int | None = None
+    multi_label: bool = False
+    engine_cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Duration of each stage of one detection, ns."""
+
+    preprocess: int
+    inference: int
+    postprocess: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What a model found on one frame.
+
+    Attributes:
+        boxes: `float32[N, 6]` x1, y1, x2, y2 in pixels of the frame, score, class; by falling score.
+        model_digest: SHA-256 of the model file that found them.
+        stage_ns: how long it took.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    model_digest: str
+    stage_ns: StageTimes
+
+
+class Detector:
+    """A model file, loaded and warm. For one thread at a time: its input buffer is reused."""
+
+    def __init__(self, model: ModelFile, options: DetectorOptions | None = None) -> None:
+        """Load the model's bytes and run it once, so that what cannot run fails here.
+
+        Raises:
+            DetectorOptionsError: an option out of range.
+            ProviderError: an execution provider is not there or did not start.
+            ModelFileError: ONNX Runtime cannot load the graph, or it gives another shape than it declares.
+            InferenceError: the first run failed.
+        """
+        options = options or DetectorOptions()
+        metadata = model.metadata
+        self.model = model
+        self.options = options
+        self.class_names = metadata.class_names
+        self.score_threshold = _in_range(
+            "score_threshold", options.score_threshold, metadata.score_threshold, 0.0, 1.0
+        )
+        self.iou_threshold = _in_range(
+            "iou_threshold", options.iou_threshold, metadata.iou_threshold, 0.0, 1.0
+        )
+        self.max_detections = int(
+            _in_range("max_detections", options.max_detections, metadata.max_detections, 1, MAX_DETECTIONS)
+        )
+        self._session = _session(model, options)
+        self._input_name = self._session.get_inputs()[0].name
+        self._input = np.full((1, *model.input_hw, 3), PAD, np.uint8)
+        shape = self._run().shape
+        if shape != model.output_shape:
+            declared = list(model.output_shape)
+            raise ModelFileError(f"{_origin(model)}: the graph gives {list(shape)}, it declares {declared}")
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """Find objects on one frame.
+
+        Args:
+            image: `uint8[H, W, 3]`, BGR, of any size.
+
+        Raises:
+            InferenceError: the image is no such array, or the model gave what makes no sense.
+        """
+        started = time.perf_counter_ns()
+        letterbox = self._fill(image)
+        filled = time.perf_counter_ns()
+        output = self._run()
+        inferred = time.perf_counter_ns()
+        boxes = self._boxes(output, letterbox)
+        done = time.perf_counter_ns()
+        times = StageTimes(filled - started, inferred - filled, done - inferred)
+        return Detections(boxes, self.model.digest, times)
+
+    def raw_output(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The graph's own output for one frame, in the model file's layout, for checks of the model itself.
+
+        Raises:
+            InferenceError: the image is no `uint8[H, W, 3]`, or the run failed.
+        """
+        self._fill(image)
+        return self._run()
+
+    def _fill(self, image: npt.NDArray[np.uint8]) -> Letterbox:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+            raise InferenceError(f"the picture is {kind}, expected uint8[H, W, 3] BGR")
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise InferenceError(f"the picture is uint8{list(image.shape)}, expected uint8[H, W, 3] BGR")
+        letterbox = Letterbox.between(image.shape[:2], self.model.input_hw)
+        letterbox.apply(image, self._input[0])
+        return letterbox
+
+    def _run(self) -> npt.NDArray[np.float32]:
+        try:
+            output: npt.NDArray[np.float32] = self._session.run(None, {self._input_name: self._input})[0]
+        except Exception as error:
+            raise InferenceError(f"{_origin(self.model)}: inference failed: {_one_line(error)}") from error
+        return output
+
+    def _boxes(self, output: npt.NDArray[np.float32], letterbox: Letterbox) -> npt.NDArray[np.float32]:
+        if self.model.metadata.layout == "raw":
+            found = decode_raw(output, self.score_threshold, self.options.multi_label)
+            kept = suppress(found.xyxy, found.scores, found.classes, self.iou_threshold, self.max_detections)
+        else:
+            found = decode_nms_free(output, self.score_threshold, len(self.class_names))
+            kept = np.argsort(-found.scores, kind="stable")[: self.max_detections]
+        return _rows(found, kept, letterbox)
+
+
+def _rows(found: Candidates, kept: npt.NDArray[np.int64], letterbox: Letterbox) -> npt.NDArray[np.float32]:
+    rows = np.empty((len(kept), 6), np.float32)
+    rows[:, :4] = letterbox.boxes_to_frame(found.xyxy[kept])
+    rows[:, 4] = found.scores[kept]
+    rows[:, 5] = found.classes[kept]
+    # A box that lies wholly in the padding has nothing of the frame in it.
+    return rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
+
+
+def _session(model: ModelFile, options: DetectorOptions) -> Any:
+    if options.threads < 0:
+        raise DetectorOptionsError(f"threads is {options.threads}, expected 0 (one per core) or more")
+    names = providers.resolve(options.providers)
+    cache = None if options.engine_cache is None else options.engine_cache / model.digest
+    if cache is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning between frames burns most of a core and makes the tail worse under load.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 3  # errors only
+    paired = providers.with_options(
+        names, threads=options.threads, precision=model.metadata.precision, cache=cache
+    )
+    try:
+        session = onnxruntime.InferenceSession(model.data, settings, providers=paired)
+    except Exception as error:
+        raise ModelFileError(
+            f"{_origin(model)}: ONNX Runtime {onnxruntime.__version__} cannot load it on"
+            f" {', '.join(names)}: {_one_line(error)}"
+        ) from error
+    providers.require_started(names, session)
+    session.disable_fallback()
+    return session
+
+
+def _in_range(name: str, given: float | None, own: float, least: float, most: float) -> float:
+    value = own if given is None else given
+    if not least <= value <= most:
+        raise DetectorOptionsError(f"{name} is {value:g}, expected {least:g} to {most:g}")
+    return value
+
+
+def _origin(model: ModelFile) -> str:
+    return str(model.path) if model.path else f"model {model.metadata.name} {model.metadata.version}"
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
