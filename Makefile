@@ -8,37 +8,54 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 VENV_EDGE := .venv-edge
+VENV_PROTOS := .venv-protos
+# The oldest generator that protobuf's and grpcio's bounds in pyproject.toml allow.
+PROTO_TOOLS := grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 BIN := $(VENV)/bin
 MODEL := models/baseline.onnx
 REPORT ?= demo-report
 EVERYTHING := '.[cloud,dev]'
 VEHICLE := '.[edge]'
+SOURCES := $(shell find protos edge cloud tools -name '*.py')
 BENCH ?= detector
 
-# $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what to install
+# $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what pip installs
 define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, $(2)))' || { \
 	  echo "error: this needs Python 3.$(2) or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another: make $@ PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
 	  echo "error: no virtual environment could be made; on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; rm -rf $(1); exit 1; }
-	$(1)/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt $(3)
-	@$(1)/bin/python -c 'import cv2' || { \
-	  echo "error: OpenCV's wheel needs system libraries that are missing here; on Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	$(1)/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) $(3)
 	@touch $@
 endef
 
-.PHONY: help setup setup-edge demo test test-services bench lint format clean clean-all
+define opencv_loads
+	@$(1)/bin/python -c 'import cv2' || { \
+	  echo "error: OpenCV's wheel needs system libraries that are missing here; on Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+endef
+
+# A recipe that fails leaves no stamp behind.
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-edge protos demo test test-services bench lint format clean clean-all
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: $(VENV)/.ready ## everything, into .venv
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(call environment,$(VENV),11,-e $(EVERYTHING))
+	$(call environment,$(VENV),11,-c constraints.txt -e $(EVERYTHING))
+	$(call opencv_loads,$(VENV))
 
 setup-edge: $(VENV_EDGE)/.ready ## the vehicle's part alone, into .venv-edge
-$(VENV_EDGE)/.ready: pyproject.toml constraints.txt
-	$(call environment,$(VENV_EDGE),10,$(VEHICLE))
+$(VENV_EDGE)/.ready: pyproject.toml constraints.txt $(SOURCES)
+	$(call environment,$(VENV_EDGE),10,-c constraints.txt $(VEHICLE))
+	$(call opencv_loads,$(VENV_EDGE))
+
+$(VENV_PROTOS)/.ready: Makefile
+	$(call environment,$(VENV_PROTOS),10,$(PROTO_TOOLS))
+
+protos: $(VENV_PROTOS)/.ready ## the stubs of protos/, made anew
+	$(VENV_PROTOS)/bin/python tools/generate_stubs.py
 
 demo: setup ## a simulated day and night through the shipped detector, into demo-report/
 	@mkdir -p $(REPORT)
@@ -54,11 +71,12 @@ test-services: setup setup-edge ## what starts servers or installs packages
 bench: setup ## the figures of BENCH (default: detector), beside their targets
 	$(BIN)/traffic-vision bench $(BENCH)
 
-lint: setup ## style, types, the import ladder
+lint: setup $(VENV_PROTOS)/.ready ## style, types, the import ladder, fresh stubs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(VENV_PROTOS)/bin/python tools/generate_stubs.py --check
 
 format: setup ## put style right
 	$(BIN)/ruff check --fix .

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGE = ROOT / ".venv-edge"
@@ -61,21 +64,64 @@ JETPACK_PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(35, 16, -
 ]
 
 
+def pins_for(python: str) -> str:
+    """The pins that hold for another Python. Pip itself asks the markers of the one that it runs on."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    held = [pin for pin in pins if pin.marker is None or pin.marker.evaluate({"python_version": python})]
+    return "".join(f"{pin.name}{pin.specifier}\n" for pin in held)
+
+
 def test_the_set_resolves_for_python_3_10_on_aarch64(tmp_path: Path) -> None:
     """A dry run by wheels alone: what pip would put on a Jetson with JetPack 6."""
-    report = tmp_path / "report.json"
+    report, pins = tmp_path / "report.json", tmp_path / "pins.txt"
+    pins.write_text(pins_for("3.10"))
     platforms = [argument for tag in JETPACK_PLATFORMS for argument in ("--platform", tag)]
-    target = ["--only-binary=:all:", "--python-version", "3.10", "--implementation", "cp", "--abi", "cp310"]
     done = in_edge(
         *("python", "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed"),
-        *("--report", str(report), "--target", str(tmp_path / "target"), "-c", "constraints.txt"),
-        *(*target, *platforms, f"{ROOT}[edge]"),
+        *("--report", str(report), "--target", str(tmp_path / "target"), "--constraint", str(pins)),
+        *("--only-binary=:all:", "--python-version", "3.10", "--implementation", "cp", "--abi", "cp310"),
+        *(*platforms, f"{ROOT}[edge]"),
     )
     assert done.returncode == 0, done.stderr
-    chosen = {
-        entry["metadata"]["name"].lower(): entry["metadata"]["version"]
-        for entry in json.loads(report.read_text())["install"]
-    }
-    assert chosen["onnxruntime"] == "1.23.2"
-    assert chosen["numpy"] == "2.2.6"
+    entries = json.loads(report.read_text())["install"]
+    chosen = {entry["metadata"]["name"].lower(): entry for entry in entries}
+    assert chosen["onnxruntime"]["metadata"]["version"] == "1.23.2"
+    assert chosen["numpy"]["metadata"]["version"] == "2.2.6"
     assert not chosen.keys() & NOT_ON_A_VEHICLE
+    compiled = [
+        entry["download_info"]["url"] for entry in entries if "x86_64" in entry["download_info"]["url"]
+    ]
+    assert compiled == []
+
+
+def oldest_python() -> str | None:
+    """A Python 3.10 with venv, if this machine has one."""
+    if shutil.which("python3.10") is None:
+        return None
+    command = ["python3.10", "-c", "import sys, ensurepip, venv; print(sys.executable)"]
+    # A shim of pyenv's runs the version that this names.
+    environment = {**os.environ, "PYENV_VERSION": "3.10"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def test_the_vehicles_part_passes_its_tests_on_python_3_10(tmp_path: Path) -> None:
+    python = oldest_python()
+    if python is None:
+        pytest.skip("needs python3.10, with venv, on the path")
+    steps = [
+        [python, "-m", "venv", str(tmp_path / "venv")],
+        [
+            *(str(tmp_path / "venv/bin/python"), "-m", "pip", "install", "--quiet", "-c", "constraints.txt"),
+            *(f"{ROOT}[edge]", "hypothesis", "pytest", "pytest-timeout"),
+        ],
+        [
+            *(str(tmp_path / "venv/bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("-m", "not services", "tests/edge", "tests/protos"),
+        ],
+    ]
+    for step in steps:
+        done = subprocess.run(step, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    print(done.stdout.splitlines()[-1])
