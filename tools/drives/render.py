@@ -1,0 +1,250 @@
+"""`render(seed, t)`: one picture of a simulated drive, with the exact boxes of what can be seen in it.
+
+A painter's algorithm over flat polygons whose brightness is computed in lux, then an exposure, a tone curve,
+the glare of lamps and a sensor's noise. The same call gives the same picture in any process, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tools.drives import ground, world
+from tools.drives.chance import draws
+from tools.drives.ground import CAMERA_HEIGHT_M, View
+from tools.drives.light import Illumination, Light, illumination, light, noise_sigma, time_of_day, tone
+from tools.drives.scene import Scene, assemble, shade
+from tools.drives.visible import Outline, TrueBox, visible_boxes
+from tools.drives.world import CLASS_NAMES
+
+Image = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+SIZE = (640, 360)
+NEAR_M = 0.7
+_SHIFT = 4  # fixed-point bits of a vertex
+_OCCLUDERS_M = 60.0  # what carries no label and is farther hides nothing that would be labelled
+_NOON = light("noon")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """One moment of a drive: `image` is `uint8[height, width, 3]`, BGR; `attributes` are BDD100K's."""
+
+    image: Image
+    boxes: tuple[TrueBox, ...]
+    attributes: dict[str, str]
+
+
+def render(seed: int, t: float, light: Light = _NOON, size: tuple[int, int] = SIZE) -> Rendering:
+    """Draw drive `seed` at time `t`.
+
+    Args:
+        seed: which drive; any integer.
+        t: seconds from the drive's start.
+        light: the sun's elevation over the drive's time, from `tools.drives.light.light`.
+        size: width and height of the picture, pixels.
+
+    Returns:
+        The picture and its boxes. A pure function of the arguments.
+    """
+    sky = illumination(seed, light(t))
+    travelled = world.position(seed, t)
+    bend = world.bend(seed, travelled)
+    view = View.of(size)
+    things = [
+        thing
+        for thing in world.things(seed, t, sky)
+        if thing.z < world.SIGHT_M and (thing.label is None or thing.z > 1.2)
+    ]
+    oncoming = [(thing.x, thing.z) for thing in things if thing.casts]
+    things = [thing for thing in things if _may_be_in_view(thing, bend)]
+    things.sort(key=lambda thing: -thing.z)
+    lamps = list(world.lamps(seed, t))
+    picture = np.empty((size[1], size[0], 3), np.uint8)
+    _paint_sky(picture, view, seed, travelled, sky)
+    paved = world.block_at(seed, travelled + 30).paved
+    ground.draw(picture, view, travelled, bend, paved, sky, lamps, oncoming)
+    boxes: tuple[TrueBox, ...] = ()
+    if things:
+        scene = assemble(things, bend)
+        levels, glare = shade(scene, sky, lamps, bend)
+        outlines, owners = _paint(picture, view, scene, things, levels, glare)
+        boxes = visible_boxes(picture, view, outlines, owners, sky)
+    _expose(picture, seed, t, sky)
+    attributes = {"timeofday": time_of_day(sky.elevation_deg), "weather": "clear", "scene": "city street"}
+    return Rendering(picture, boxes, attributes)
+
+
+def _may_be_in_view(thing: world.Thing, bend: float) -> bool:
+    """Return whether a thing of less than 8 m to each side can reach into a 71 degree view."""
+    x = thing.x + 0.5 * bend * thing.z * abs(thing.z)
+    return (thing.z < 22.0 and thing.label is None) or abs(x) < 0.72 * thing.z + 8.0
+
+
+@lru_cache(maxsize=4)
+def _clouds(width: int, rows: int) -> FloatArray:
+    rng = np.random.Generator(np.random.PCG64(5))
+    field = np.zeros((rows, width * 2), np.float32)
+    for cells, weight in ((4, 0.5), (9, 0.3), (20, 0.2)):
+        coarse = rng.random((cells, cells * 4), np.float32)
+        field += weight * cv2.resize(coarse, (width * 2, rows), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.clip((field - 0.48) * 3.2, 0.0, 1.0), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _sky(view: View, seed: int, elevation_deg: float) -> tuple[Image, FloatArray]:
+    """Return the sky down to the horizon and its colour there; it stays while the sun stands still."""
+    sky = illumination(seed, elevation_deg)
+    rows = min(int(np.ceil(view.horizon)) + 2, view.height)
+    amount, shift, tint, *_ = draws(seed, "sky", 0)
+    up = np.linspace(1.0, 0.0, rows, dtype=np.float32)[:, None]
+    base = sky.sky / np.float32(np.pi) * 1.9
+    zenith = base * np.array([1.25, 0.85, 0.55 + 0.2 * tint], np.float32)
+    low = base * np.array([1.05, 1.1, 1.12], np.float32)
+    if -12 < elevation_deg < 3:
+        low = low * np.array([0.6, 1.0, 1.7], np.float32)
+    column = tone((low + (zenith - low) * up**0.7) * sky.exposure)
+    cloud = tone(base * np.array([1.35, 1.35, 1.35], np.float32) * sky.exposure)
+    start = int(shift * view.width)
+    cover = _clouds(view.width, rows)[:, start : start + view.width] * np.float32(min(1.0, 0.25 + amount))
+    cover = cover[..., None]
+    return (column[:, None, :] * (1 - cover) + cloud * cover).astype(np.uint8), column[-1]
+
+
+def _paint_sky(picture: Image, view: View, seed: int, travelled: float, sky: Illumination) -> None:
+    above, low = _sky(view, seed, sky.elevation_deg)
+    rows = len(above)
+    picture[:rows] = above
+    # A distant skyline; it turns slowly as the drive goes on.
+    hazy = tone((sky.sky * 0.12 + sky.sun * 0.05) * sky.exposure + (low / 255) ** 2.2 * 0.25)
+    colour = (float(hazy[0]), float(hazy[1]), float(hazy[2]))
+    for number in range(26):
+        place, wide, tall, *_ = draws(seed, "skyline", number)
+        x = ((place * 1.6 - travelled / 9000.0) % 1.6 - 0.3) * view.width
+        top = view.horizon - view.height * (0.015 + 0.10 * tall * tall)
+        width = view.width * (0.02 + 0.05 * wide)
+        cv2.rectangle(picture, (int(x), int(top)), (int(x + width), rows), colour, -1)
+
+
+def _project(scene: Scene, view: View) -> FloatArray:
+    depth = np.maximum(scene.vertices[:, 2], NEAR_M)
+    screen = np.empty((len(depth), 2), np.float32)
+    screen[:, 0] = scene.vertices[:, 0] / depth * view.focal + view.width / 2
+    screen[:, 1] = (CAMERA_HEIGHT_M - scene.vertices[:, 1]) / depth * view.focal + view.horizon
+    return np.clip(screen, -4000, 4000, out=screen)
+
+
+def _in_view(scene: Scene, screen: FloatArray, view: View, glaring: npt.NDArray[np.bool_]) -> list[int]:
+    """Return the numbers of the polygons that face the camera, lie in the picture and are not too small."""
+    first = scene.starts[:-1]
+    eye = scene.vertices[first] - np.array([0.0, CAMERA_HEIGHT_M, 0.0], np.float32)
+    seen = ~scene.normals.any(axis=1) | ((scene.normals * eye).sum(axis=1) < 0)
+    seen &= np.maximum.reduceat(scene.vertices[:, 2], first) > NEAR_M
+    low, high = np.minimum.reduceat(screen, first), np.maximum.reduceat(screen, first)
+    seen &= (high[:, 0] > 0) & (low[:, 0] < view.width) & (high[:, 1] > 0) & (low[:, 1] < view.height)
+    seen &= ((high - low).max(axis=1) > 1.1) | glaring
+    numbers: list[int] = np.flatnonzero(seen).tolist()
+    return numbers
+
+
+def _paint(
+    picture: Image,
+    view: View,
+    scene: Scene,
+    things: Sequence[world.Thing],
+    levels: FloatArray,
+    glare: FloatArray,
+) -> tuple[list[Outline], npt.NDArray[np.uint8]]:
+    """Paint every polygon, far to near, then the glare.
+
+    Things come sorted from far to near; within one, the mesh's own order is the order of painting.
+
+    Returns:
+        The outline of each labelled thing, and the map of which of them each pixel belongs to (0: none).
+    """
+    screen = _project(scene, view)
+    glaring = np.asarray(glare.any(axis=1))
+    fixed = np.round((screen - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    owners = np.zeros(picture.shape[:2], np.uint8)
+    starts: list[int] = scene.starts.tolist()
+    owner: list[int] = scene.owner.tolist()
+    palette = levels.tolist()
+    shines: list[bool] = glaring.tolist()
+    flat: list[bool] = np.asarray(scene.normals[:, 1] >= 0.99).tolist()
+    bright: list[int] = []
+    silhouettes: dict[int, list[int]] = {}
+    for polygon in _in_view(scene, screen, view, glaring):
+        points = fixed[starts[polygon] : starts[polygon + 1]]
+        cv2.fillConvexPoly(picture, points, palette[polygon], cv2.LINE_AA, _SHIFT)
+        if shines[polygon]:
+            bright.append(polygon)
+        if not flat[polygon]:
+            silhouettes.setdefault(owner[polygon], []).append(polygon)
+    outlines: list[Outline] = []
+    for index, polygons in silhouettes.items():
+        thing = things[index]
+        if thing.label is None and thing.z > _OCCLUDERS_M:
+            continue
+        points = np.concatenate([screen[starts[p] : starts[p + 1]] for p in polygons])
+        hull = np.asarray(cv2.convexHull(points), np.float32)
+        value = 0
+        if thing.label is not None and len(outlines) < 254:
+            value = len(outlines) + 1
+            low, high = points.min(axis=0), points.max(axis=0)
+            outlines.append(Outline(thing.label, thing.track, value, low, high, hull))
+        ring = np.round((hull - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillConvexPoly(owners, ring, value, cv2.LINE_8, _SHIFT)
+    _add_glare(picture, view, [(screen[starts[p] : starts[p + 1]], glare[p]) for p in bright])
+    return outlines, owners
+
+
+def _add_glare(picture: Image, view: View, lights: list[tuple[FloatArray, FloatArray]]) -> None:
+    """Add the light that the lens scatters: a narrow and a wide blur of everything brighter than white."""
+    if not lights:
+        return
+    coarse = 4
+    small = np.zeros((view.height // coarse, view.width // coarse, 3), np.float32)
+    for points, strength in lights:
+        x, y = points.mean(axis=0) / coarse
+        # Energy is luminance times area, whatever the size of the pixels that it falls on.
+        area = max(float(cv2.contourArea(points)), 0.02) / coarse**2
+        column, row = int(x), int(y)
+        if 0 <= row < small.shape[0] and 0 <= column < small.shape[1]:
+            small[row, column] += strength * min(area, 6.0)
+    narrow = cv2.GaussianBlur(small, (0, 0), 0.9) * 0.05 + cv2.GaussianBlur(small, (0, 0), 3.2) * 0.02
+    wide = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    narrow += cv2.resize(cv2.GaussianBlur(wide, (0, 0), 7.0) * 0.03, (small.shape[1], small.shape[0]))
+    level = np.power(1.0 - np.exp(-narrow), np.float32(1 / 1.9)) * 235.0
+    veil = cv2.resize(level, (view.width, view.height), interpolation=cv2.INTER_LINEAR)
+    cv2.add(picture, veil, dst=picture, dtype=cv2.CV_8U)
+
+
+@lru_cache(maxsize=4)
+def _grain(height: int, width: int) -> FloatArray:
+    rng = np.random.Generator(np.random.PCG64(11))
+    fine = rng.standard_normal((height + 97, width + 131, 3), np.float32)
+    # Chroma noise of a demosaiced sensor is coarser than its luma noise.
+    coarse = cv2.GaussianBlur(rng.standard_normal(fine.shape, np.float32), (0, 0), 1.0) * 2.2
+    return np.asarray(0.8 * fine + 0.5 * coarse, np.float32)
+
+
+def _expose(picture: Image, seed: int, t: float, sky: Illumination) -> None:
+    """Blur a little, as a lens and a shutter do, and add the sensor's noise."""
+    cv2.GaussianBlur(picture, (3, 3), 0.55, dst=picture)
+    height, width = picture.shape[:2]
+    down, right, flip, *_ = draws(seed, "grain", round(t * 1e6))
+    row, column = int(down * 97), int(right * 131)
+    grain = _grain(height, width)[row : row + height, column : column + width]
+    levels = np.arange(256, dtype=np.float32)
+    table = noise_sigma(levels, sky.gain) * np.float32(1.0 if flip < 0.5 else -1.0)
+    noise = cv2.multiply(cv2.LUT(picture, table), grain)
+    cv2.add(picture, noise, dst=picture, dtype=cv2.CV_8U)
+
+
+__all__ = ["CLASS_NAMES", "SIZE", "Rendering", "TrueBox", "render"]
