@@ -34,6 +34,10 @@ define opencv_loads
 	  echo "error: OpenCV's wheel needs system libraries that are missing here; on Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
 endef
 
+# $(1): the light, $(2): the name of what is written
+drive = $(BIN)/traffic-vision replay "sim:2024?light=$(1)&seconds=40&rate=10" --model $(MODEL) \
+	--video $(REPORT)/$(2).mp4 --jsonl $(REPORT)/$(2).jsonl --json > $(REPORT)/$(2).json
+
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-edge protos demo test test-services bench lint format clean clean-all
@@ -57,10 +61,13 @@ $(VENV_PROTOS)/.ready: Makefile
 protos: $(VENV_PROTOS)/.ready ## the stubs of protos/, made anew
 	$(VENV_PROTOS)/bin/python tools/generate_stubs.py
 
-demo: setup ## a simulated day and night through the shipped detector, into demo-report/
+demo: setup ## one street by day and by night through the shipped detector, into demo-report/
 	@mkdir -p $(REPORT)
-	$(BIN)/traffic-vision replay "sim:2024?light=noon&seconds=20&rate=10" --model $(MODEL) --jsonl $(REPORT)/day.jsonl --video $(REPORT)/day.mp4
-	$(BIN)/traffic-vision replay "sim:2024?light=night&seconds=20&rate=10" --model $(MODEL) --jsonl $(REPORT)/night.jsonl --video $(REPORT)/night.mp4
+	@echo "By day:"
+	@$(call drive,noon,day)
+	@echo "The same street by night:"
+	@$(call drive,night,night)
+	@echo "Annotated videos, detections and summaries: $(REPORT)/{day,night}.{mp4,jsonl,json}"
 
 test: setup ## what needs no service and no network
 	$(BIN)/python -m pytest -m "not services"
