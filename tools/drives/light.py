@@ -28,7 +28,9 @@ ELEVATION_DEG = {"noon": 52.0, "dusk": -3.5, "night": -18.0}
 _SKY_ELEVATION = (-18.0, -12.0, -6.0, -3.0, 0.0, 5.0, 20.0, 60.0)
 _SKY_LUX = (0.0, 0.01, 3.0, 40.0, 500.0, 5_000.0, 9_000.0, 16_000.0)
 
-MAX_EXPOSURE = 0.019  # 1 / (albedo * lux): the longest shutter and the highest gain of a dashcam
+# Exposures are 1 / (albedo * lux). The highest is a dashcam's longest shutter at its highest gain.
+MIN_EXPOSURE, MAX_EXPOSURE = 2e-5, 0.015
+GAIN_DECADES = math.log10(0.019 / MIN_EXPOSURE)
 SIGNAL_AT_KEY = 0.22  # linear grey that the exposure control aims at
 
 
@@ -106,7 +108,9 @@ def illumination(seed: int, elevation_deg: float) -> Illumination:
     sun = np.float32(85_000 * sine**1.15 * clear) * warm
     log_sky = np.interp(elevation, _SKY_ELEVATION, np.log(np.asarray(_SKY_LUX) + 0.005))
     # The glow of a city's own lamps on the sky is what is left at night.
-    sky_lux = float(np.exp(log_sky)) + 0.15 + 0.5 * glow
+    sky_lux = float(np.exp(log_sky)) + float(
+        np.interp(elevation, (-12.0, -6.0), (0.02 + 0.1 * glow, 0.15 + 0.5 * glow))
+    )
     blue = np.interp(elevation, (-18, -8, -2, 8), (0.1, 0.45, 0.25, 0.18))
     sky = np.float32(sky_lux) * np.array([1 + blue, 1.0, 1 - blue * 0.6], np.float32)
     around = 2 * math.pi * azimuth
@@ -119,7 +123,7 @@ def illumination(seed: int, elevation_deg: float) -> Illumination:
     seen = 0.22 * (1.5 * sky_lux + 0.33 * float(sun.mean()) + (2.2 if lamps_on else 0.0))
     wanted = SIGNAL_AT_KEY * (0.8 + 0.5 * key) / seen
     exposure = min(wanted, MAX_EXPOSURE)
-    gain = min(max(math.log10(exposure / 2e-5) / math.log10(MAX_EXPOSURE / 2e-5), 0.0), 1.0)
+    gain = min(max(math.log10(exposure / MIN_EXPOSURE) / GAIN_DECADES, 0.0), 1.0)
     return Illumination(
         sun=sun,
         sun_direction=direction / np.linalg.norm(direction),
@@ -149,4 +153,4 @@ def noise_sigma(levels: npt.NDArray[np.floating], gain: float) -> npt.NDArray[np
     amplification = 10 ** (1.8 * gain)
     sigma = np.sqrt(linear * 6e-6 * amplification**1.35 + (4e-4 * amplification) ** 2 * 0.35 + 1e-7)
     slope = (tone(linear + 2e-3) - tone(linear)) / 2e-3
-    return np.asarray(np.clip(sigma * slope, 0.6, 26.0), np.float32)
+    return np.asarray(np.clip(sigma * slope, 0.6, 15.0), np.float32)

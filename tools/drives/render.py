@@ -6,7 +6,7 @@ the glare of lamps and a sensor's noise. The same call gives the same picture in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,6 +27,7 @@ FloatArray = npt.NDArray[np.float32]
 
 SIZE = (640, 360)
 NEAR_M = 0.7
+NEAREST_M = 1.2  # what is labelled and nearer is beside the camera, not before it
 _SHIFT = 4  # fixed-point bits of a vertex
 _OCCLUDERS_M = 60.0  # what carries no label and is farther hides nothing that would be labelled
 _NOON = light("noon")
@@ -54,27 +55,32 @@ def render(seed: int, t: float, light: Light = _NOON, size: tuple[int, int] = SI
         The picture and its boxes. A pure function of the arguments.
     """
     sky = illumination(seed, light(t))
+    things = world.things(seed, t, sky)
+    return render_things(things, seed, t, sky, size)
+
+
+def render_things(
+    things: Iterable[world.Thing], seed: int, t: float, sky: Illumination, size: tuple[int, int] = SIZE
+) -> Rendering:
+    """Draw `things` on the road of drive `seed` at time `t` under the light `sky`; see `render`."""
     travelled = world.position(seed, t)
     bend = world.bend(seed, travelled)
     view = View.of(size)
-    things = [
-        thing
-        for thing in world.things(seed, t, sky)
-        if thing.z < world.SIGHT_M and (thing.label is None or thing.z > 1.2)
+    ahead = [
+        thing for thing in things if thing.z < world.SIGHT_M and (thing.label is None or thing.z > NEAREST_M)
     ]
-    oncoming = [(thing.x, thing.z) for thing in things if thing.casts]
-    things = [thing for thing in things if _may_be_in_view(thing, bend)]
-    things.sort(key=lambda thing: -thing.z)
+    oncoming = [(thing.x, thing.z) for thing in ahead if thing.casts]
+    shown = sorted((thing for thing in ahead if _may_be_in_view(thing, bend)), key=lambda thing: -thing.z)
     lamps = list(world.lamps(seed, t))
     picture = np.empty((size[1], size[0], 3), np.uint8)
     _paint_sky(picture, view, seed, travelled, sky)
     paved = world.block_at(seed, travelled + 30).paved
     ground.draw(picture, view, travelled, bend, paved, sky, lamps, oncoming)
     boxes: tuple[TrueBox, ...] = ()
-    if things:
-        scene = assemble(things, bend)
+    if shown:
+        scene = assemble(shown, bend)
         levels, glare = shade(scene, sky, lamps, bend)
-        outlines, owners = _paint(picture, view, scene, things, levels, glare)
+        outlines, owners = _paint(picture, view, scene, shown, levels, glare)
         boxes = visible_boxes(picture, view, outlines, owners, sky)
     _expose(picture, seed, t, sky)
     attributes = {"timeofday": time_of_day(sky.elevation_deg), "weather": "clear", "scene": "city street"}
