@@ -19,12 +19,12 @@ from cloud.datasets.pictures import PictureError, picture_size
 from cloud.datasets.summary import Counts, Summary, summarize
 
 SAMPLE_WIDTH = 640  # pixels
-SAMPLES_PER_GROUP = 8
+SAMPLES_PER_GROUP = 9
 MAX_GROUPS = 6
 # Told apart on asphalt and at night; canonical classes keep their colour from page to page.
 COLOURS = (
     "#ff5d5d", "#ffa53d", "#3db8ff", "#7c8cff", "#2bd4a7", "#c77dff",
-    "#ff7ad1", "#ffd84d", "#8ee04e", "#f4f1de", "#9ad7e8", "#d9a066",
+    "#ff7ad1", "#ffd84d", "#8ee04e", "#d9c79e", "#9ad7e8", "#b8a1ff",
 )  # fmt: skip
 
 

@@ -78,16 +78,17 @@ class PictureFinder:
         if level:
             self._levels.append(level)
 
-    def find(self, name: str) -> Path | None:
-        """Give the picture of this name, or None.
+    def find(self, *names: str) -> Path | None:
+        """Give the picture of the first of these names that is there, else one of the last's bare name.
 
         Raises:
             PictureError: several folders hold a picture of this name.
         """
         for level in self._levels:
-            found = level.get(name) or level.get(PurePosixPath(name).name)
-            if found and len(found) > 1:
-                raise PictureError("image name is found in several folders")
-            if found:
-                return next(iter(found))
+            for name in (*names, PurePosixPath(names[-1]).name):
+                found = level.get(name, ())
+                if len(found) > 1:
+                    raise PictureError("image name is found in several folders")
+                if found:
+                    return next(iter(found))
         return None

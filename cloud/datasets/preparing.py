@@ -53,10 +53,7 @@ class Report:
 
     def to_text(self) -> str:
         """Lay the report out for a terminal."""
-        lines = [
-            f"{self.output}: {self.counts.images:,} images of {self.counts.drives:,} drives, "
-            f"{self.counts.boxes:,} boxes, sha256 {self.sha256[:12]}"
-        ]
+        lines = [f"{self.output}: {self.counts.to_text()}; sha256 {self.sha256[:12]}"]
         if self.splits:
             rows = [
                 [name, *(f"{n:,}" for n in (counts.images, counts.drives, counts.boxes))]

@@ -71,7 +71,11 @@ def _read_folder(folder: Path, images: Path | None) -> Dataset:
             return yolo.read_yaml_folder(folder / name)
     if any((folder / name).is_file() for name in yolo.CLASS_FILES):
         return yolo.read_plain_folder(folder)
-    files = sorted(folder.glob("*.json")) or sorted(folder.rglob("*.json"))
+    below = sorted(file.parent for name in (LABELS_FILE, "data.yaml") for file in folder.glob(f"*/{name}"))
+    if below:
+        raise DatasetError(f"{folder} holds datasets, give one of them: {', '.join(map(str, below[:5]))}")
+    # The 2018 release has its files for each image in train/, val/ and test/.
+    files = sorted(folder.glob("*.json")) or sorted(folder.glob("*/*.json"))
     if files:
         return _read_json(files, images)
     descriptions = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
@@ -161,7 +165,7 @@ def _with_unique_names(images: list[LabeledImage]) -> list[LabeledImage]:
 
 def _settle(image: LabeledImage, finder: PictureFinder, refusals: list[Refusal]) -> LabeledImage | None:
     try:
-        path = finder.find(f"{image.drive}/{image.name}") or finder.find(image.name)
+        path = finder.find(f"{image.drive}/{image.name}", image.name)
         size = picture_size(path) if path else (image.width, image.height)
     except PictureError as error:
         refusals.append(Refusal(image.name, str(error)))

@@ -34,6 +34,12 @@ class Counts:
             "classes": self.classes,
         }
 
+    def to_text(self) -> str:
+        """Say them in one line."""
+        parts = [(self.images, "image"), (self.drives, "drive"), (self.boxes, "box")]
+        plural = {"image": "images", "drive": "drives", "box": "boxes"}
+        return ", ".join(f"{number:,} {noun if number == 1 else plural[noun]}" for number, noun in parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -120,9 +126,9 @@ def _sizes(images: Iterable[LabeledImage]) -> tuple[tuple[str, int], ...]:
 def to_text(summary: Summary) -> str:
     """Lay the summary out as tables for a terminal."""
     total = summary.total
-    lines = [f"{total.images:,} images of {total.drives:,} drives, {total.boxes:,} boxes"]
+    lines = [total.to_text()]
     if summary.without_picture:
-        lines.append(f"{summary.without_picture:,} images have labels, but their picture is not at hand")
+        lines.append(f"labels without their picture: {summary.without_picture:,}")
     lines += ["", *table(["class", "boxes"], [[name, f"{n:,}"] for name, n in total.classes.items()])]
     for key, values in summary.slices.items():
         rows = [

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -130,8 +130,10 @@ class DatasetWriter:
         image, refusals = fit_boxes(replace(image, width=width, height=height))
         self._refusals.extend(refusals)
         label_file = (self._directory / "labels" / image.name).with_suffix(".txt")
-        write_file(label_file, self._yolo(image.boxes, width, height))
-        record = _scalabel(image)
+        labels, left_out = yolo_labels(image.boxes, width, height, self._class_ids)
+        write_file(label_file, labels)
+        self._left_out.update(left_out)
+        record = scalabel_record(image)
         self._labels.write(b",\n" if self._images else b"\n")
         self._labels.write(json.dumps(record, separators=(",", ":"), allow_nan=False).encode())
         if split is not None:
@@ -153,7 +155,11 @@ class DatasetWriter:
             return self._written
         if not self._images:
             self.abort()
-            raise DatasetError(f"nothing to write to {self._directory}: no image was usable")
+            reasons = Counter(refusal.reason for refusal in self._refusals).most_common(3)
+            why = ", ".join(f"{count} {reason}" for reason, count in reasons)
+            raise DatasetError(
+                f"nothing to write to {self._directory}: no image was usable" + (f" ({why})" if why else "")
+            )
         for split, names in self._splits.items():
             write_file(self._directory / f"{split}.txt", "".join(f"{name}\n" for name in names))
         places = {split: f"{split}.txt" for split in self._splits} or {"train": "images", "val": "images"}
@@ -196,21 +202,25 @@ class DatasetWriter:
         self._stems.add(stem)
         return width, height
 
-    def _yolo(self, boxes: Iterable[Box], width: int, height: int) -> str:
-        lines = []
-        for box in boxes:
-            class_id = self._class_ids.get(box.category)
-            if class_id is None or box.crowd:
-                self._left_out[box.category] += 1
-                continue
-            parts = (
-                (box.x1 + box.x2) / 2 / width,
-                (box.y1 + box.y2) / 2 / height,
-                (box.x2 - box.x1) / width,
-                (box.y2 - box.y1) / height,
-            )
-            lines.append(f"{class_id} " + " ".join(f"{part:.9f}" for part in parts) + "\n")
-        return "".join(lines)
+
+def yolo_labels(
+    boxes: Iterable[Box], width: int, height: int, class_ids: Mapping[str, int]
+) -> tuple[str, list[str]]:
+    """Return the text of a YOLO label file, and the categories of the boxes that have no line in it."""
+    lines, left_out = [], []
+    for box in boxes:
+        class_id = class_ids.get(box.category)
+        if class_id is None or box.crowd:
+            left_out.append(box.category)
+            continue
+        parts = (
+            (box.x1 + box.x2) / 2 / width,
+            (box.y1 + box.y2) / 2 / height,
+            (box.x2 - box.x1) / width,
+            (box.y2 - box.y1) / height,
+        )
+        lines.append(f"{class_id} " + " ".join(f"{part:.9f}" for part in parts) + "\n")
+    return "".join(lines), left_out
 
 
 def write_dataset(
@@ -252,7 +262,8 @@ def write_dataset(
     return writer.close()
 
 
-def _scalabel(image: LabeledImage) -> dict[str, Any]:
+def scalabel_record(image: LabeledImage) -> dict[str, Any]:
+    """Return an image's labels as one record of BDD100K's 2020 detection release."""
     return {
         "name": image.name,
         "videoName": image.drive,

@@ -90,3 +90,54 @@ def split(
         path, output, parse_fractions(fractions), salt, images, not copy, progress_bar("split")
     )
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+
+
+def _size(_: click.Context, param: click.Parameter, value: str) -> tuple[int, int]:
+    width, _cross, height = value.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise click.BadParameter(f"{value!r} is not WxH in pixels, such as 640x360", param=param)
+    return int(width), int(height)
+
+
+@command.command("simulate")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the first drive; the next has the next."
+)
+@click.option("--drives", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@click.option(
+    "--frames", type=click.IntRange(1), default=100, show_default=True, help="Pictures of each drive."
+)
+@click.option("--rate", type=float, default=1.0, show_default=True, help="Pictures a second of drive, Hz.")
+@click.option("--light", default="noon", show_default=True, help="noon, dusk, night ...")
+@click.option("--size", callback=_size, default="640x360", metavar="WxH", show_default=True, help="Pixels.")
+@click.option("--val-drives", type=click.IntRange(0), default=0, help="The last ones form the split val.")
+@_OUTPUT
+def simulate(
+    seed: int,
+    drives: int,
+    frames: int,
+    rate: float,
+    light: str,
+    size: tuple[int, int],
+    val_drives: int,
+    output: Path,
+) -> None:
+    """Write simulated drives with exact labels, as BDD100K and Ultralytics have them.
+
+    The same seed, time and light always give the same picture.
+    """
+    from cloud.datasets.progress import progress_bar
+    from tools.drives.export import simulate as write_drives
+
+    written = write_drives(
+        output,
+        seed=seed,
+        drives=drives,
+        frames=frames,
+        rate_hz=rate,
+        light=light,
+        size=size,
+        val_drives=val_drives,
+        progress=progress_bar("simulate", "drive"),
+    )
+    click.echo(f"{output}: {written.images:,} images, {written.boxes:,} boxes")
