@@ -54,7 +54,7 @@ def decode_raw(output: npt.NDArray[np.float32], score_threshold: float, multi_la
         columns = np.flatnonzero(best > score_threshold)
         classes = scores[:, columns].argmax(axis=0)
         chosen = best[columns]
-    cx, cy, w, h = output[0, :4, columns].T
+    cx, cy, w, h = output[0, :4][:, columns]
     xyxy = np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], axis=1)
     return _candidates(xyxy, chosen, classes)
 

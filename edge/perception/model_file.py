@@ -7,16 +7,22 @@ that its metadata declares. Nothing outside the bytes is ever read: the bytes ch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError, Message
 
 from edge.errors import TrafficVisionError
 from edge.perception.metadata import GoldenFrame, MetadataError, ModelMetadata, from_json, to_json
+from edge.perception.onnx_reading import (
+    OnnxError,
+    external_tensors,
+    parse_onnx,
+    read_bytes,
+    tensor_name,
+    tensor_type,
+)
 
 __all__ = [
     "METADATA_KEY",
@@ -25,26 +31,15 @@ __all__ = [
     "ModelFileError",
     "ModelMetadata",
     "describe",
-    "external_tensors",
+    "describe_text",
     "parse_model_file",
     "put_metadata",
     "read_model_file",
 ]
 
-_M = TypeVar("_M", bound=Message)
-
 METADATA_KEY = "traffic_vision"
 STRIDE = 32  # pixels: height and width of the input are multiples of it
 MAX_INPUT_SIDE = 8192  # pixels
-MAX_BYTES = 2**31 - 1  # protobuf's own limit
-
-# What people hand in by mistake, by its first bytes.
-_OTHER_KINDS = (
-    (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint?)"),
-    (b"\x80\x02", "a Python pickle (an old PyTorch checkpoint?)"),
-    (b"\x89HDF", "an HDF5 file (a Keras model?)"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-)
 _IMPORT = "make a model file of it with `traffic-vision model import`"
 
 
@@ -74,6 +69,16 @@ class ModelFile:
     opset: int
     path: Path | None = None
 
+    def summary(self) -> str:
+        """One line for people: name, version, input, layout, classes, precision, digest."""
+        about = self.metadata
+        height, width = self.input_hw
+        return (
+            f"{about.name} {about.version}, {height}x{width}, {about.layout}, {about.precision},"
+            f" {len(about.class_names)} classes, {len(about.golden)} golden frames,"
+            f" {len(self.data) / 1e6:.1f} MB, sha256 {self.digest[:12]}"
+        )
+
 
 def read_model_file(path: Path | str) -> ModelFile:
     """Read and check a model file.
@@ -82,16 +87,10 @@ def read_model_file(path: Path | str) -> ModelFile:
         ModelFileError: the file is missing, unreadable or no model file.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ModelFileError(f"{path}: a folder, expected a model file")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{path}: {path.stat().st_size} bytes, a model file has at most {MAX_BYTES}")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+        data = read_bytes(path)
+    except OnnxError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     return parse_model_file(data, str(path), path)
 
 
@@ -107,13 +106,13 @@ def parse_model_file(data: bytes, origin: str, path: Path | None = None) -> Mode
         ModelFileError: for any bytes that are no model file, with the reason.
     """
     try:
-        model = _parse_onnx(data)
+        model = parse_onnx(data)
         metadata = _metadata(model)
         _refuse_external_data(model)
         input_hw = _input_hw(model)
         output_shape = _output_shape(model, metadata)
         opset = _opset(model)
-    except (ModelFileError, MetadataError) as error:
+    except (OnnxError, ModelFileError, MetadataError) as error:
         raise ModelFileError(f"{origin}: {error}") from None
     except UnicodeDecodeError:
         raise ModelFileError(f"{origin}: not an ONNX file: text in it is not UTF-8") from None
@@ -126,14 +125,6 @@ def put_metadata(model: onnx.ModelProto, metadata: ModelMetadata) -> None:
     del model.metadata_props[:]
     for key, value in [*kept, (METADATA_KEY, to_json(metadata))]:
         model.metadata_props.add(key=key, value=value)
-
-
-def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor whose values lie in another file, wherever it is: initializers, sparse ones, attributes,
-    subgraphs, functions, training information."""
-    for tensor in _messages(model, onnx.TensorProto):
-        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield tensor
 
 
 def describe(model: ModelFile) -> dict[str, Any]:
@@ -163,20 +154,32 @@ def describe(model: ModelFile) -> dict[str, Any]:
     }
 
 
-def _parse_onnx(data: bytes) -> onnx.ModelProto:
-    if not data:
-        raise ModelFileError("the file is empty")
-    for start, kind in _OTHER_KINDS:
-        if data.startswith(start):
-            raise ModelFileError(f"not an ONNX file but {kind}; {_IMPORT} if it is a model")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError:
-        raise ModelFileError("not an ONNX file, or one that is cut off") from None
-    if not model.HasField("graph") or not model.graph.node:
-        raise ModelFileError("not an ONNX file, or one that is cut off: it holds no graph")
-    return model
+def describe_text(model: ModelFile) -> str:
+    """What `describe` gives, a line a fact."""
+    about = describe(model)
+    golden = model.metadata.golden
+    shapes = {end: f"{about[end]['type']}{about[end]['shape']}" for end in ("input", "output")}
+    lines = {
+        "file": about["path"],
+        "sha256": about["sha256"],
+        "size": f"{len(model.data) / 1e6:.1f} MB",
+        "name": about["name"],
+        "version": about["version"],
+        "precision": about["precision"],
+        "input": f"{shapes['input']} NHWC, BGR",
+        "output": f"{shapes['output']} ({about['output']['layout']})",
+        "classes": f"{len(about['class_names'])}: {', '.join(about['class_names'])}",
+        "thresholds": f"score {about['score_threshold']:g}, IoU {about['iou_threshold']:g},"
+        f" at most {about['max_detections']} detections",
+        "golden frames": f"{len(golden)} with {sum(len(frame.detections) for frame in golden)} detections",
+        "dataset sha256": about["dataset_sha256"] or "not given",
+        "drift prior": "none"
+        if about["drift_prior_bytes"] is None
+        else f"{about['drift_prior_bytes']} bytes",
+        "ONNX opset": about["opset"],
+        "created by": about["created_by"] or "not given",
+    }
+    return "\n".join(f"{name + ':':<16}{value}" for name, value in lines.items())
 
 
 def _metadata(model: onnx.ModelProto) -> ModelMetadata:
@@ -200,14 +203,15 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
 def _input_hw(model: onnx.ModelProto) -> tuple[int, int]:
     if len(model.graph.input) != 1:
         raise ModelFileError(f"the graph has {len(model.graph.input)} inputs, a model file has one")
-    shape, element = _tensor_type(model.graph.input[0])
+    value = model.graph.input[0]
+    shape, element = tensor_type(value)
     if element != onnx.TensorProto.UINT8 or len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-        raise ModelFileError(f"the graph takes {_tensor_name(element, shape)}, expected uint8[1, H, W, 3]")
+        raise ModelFileError(f"the graph takes {tensor_name(value)}, expected uint8[1, H, W, 3]")
     height, width = shape[1:3]
     for side in (height, width):
         if side is None or not 0 < side <= MAX_INPUT_SIDE or side % STRIDE:
             raise ModelFileError(
-                f"the graph takes {_tensor_name(element, shape)}, expected height and width"
+                f"the graph takes {tensor_name(value)}, expected height and width"
                 f" as multiples of {STRIDE} up to {MAX_INPUT_SIDE}"
             )
     assert height is not None and width is not None
@@ -217,7 +221,7 @@ def _input_hw(model: onnx.ModelProto) -> tuple[int, int]:
 def _output_shape(model: onnx.ModelProto, metadata: ModelMetadata) -> tuple[int, int, int]:
     if len(model.graph.output) != 1:
         raise ModelFileError(f"the graph has {len(model.graph.output)} outputs, a model file has one")
-    shape, element = _tensor_type(model.graph.output[0])
+    shape, element = tensor_type(model.graph.output[0])
     channels = 4 + len(metadata.class_names)
     expected = f"[1, {channels}, n]" if metadata.layout == "raw" else "[1, n, 6]"
     fits = (
@@ -229,7 +233,7 @@ def _output_shape(model: onnx.ModelProto, metadata: ModelMetadata) -> tuple[int,
     )
     if not fits:
         raise ModelFileError(
-            f"the graph gives {_tensor_name(element, shape)}, but its metadata declares layout"
+            f"the graph gives {tensor_name(model.graph.output[0])}, but its metadata declares layout"
             f" '{metadata.layout}' of {len(metadata.class_names)} classes: float32{expected}"
         )
     first, second, third = (int(side or 0) for side in shape)
@@ -241,30 +245,3 @@ def _opset(model: onnx.ModelProto) -> int:
     if not versions:
         raise ModelFileError("the file names no version of ONNX's operator set: cut off?")
     return int(versions[0])
-
-
-def _tensor_type(value: onnx.ValueInfoProto) -> tuple[tuple[int | None, ...], int]:
-    """Shape (None where it is not fixed) and element type."""
-    tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-    return shape, tensor.elem_type
-
-
-def _tensor_name(element: int, shape: tuple[int | None, ...]) -> str:
-    known = element in onnx.TensorProto.DataType.values()
-    name = str(onnx.TensorProto.DataType.Name(element)).lower() if known else "?"
-    sides = ", ".join("?" if side is None else str(side) for side in shape)
-    return f"{'float32' if name == 'float' else name}[{sides}]"
-
-
-def _messages(message: Message, kind: type[_M]) -> Iterator[_M]:
-    """Every message of a type anywhere below: found by the message types, so that no place is forgotten."""
-    if isinstance(message, kind):
-        yield message
-    if isinstance(message, onnx.TensorProto):
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for child in (value,) if isinstance(value, Message) else value:
-            yield from _messages(child, kind)

@@ -1,0 +1,42 @@
+"""`model import`: from the file that someone has, export or checkpoint, to a model file on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cloud.datasets.files import write_file
+from cloud.release.assembly import Assembled, AssemblyError, AssemblyOptions, assemble, content_version
+from cloud.release.checkpoint import export_checkpoint
+
+
+def import_model(raw: Path, output: Path, pictures: Sequence[bytes], options: AssemblyOptions) -> Assembled:
+    """Make a model file and write it whole, or write nothing.
+
+    Args:
+        raw: an Ultralytics export (`.onnx`) or checkpoint (`.pt`).
+        output: where the model file goes; its folder is made.
+        pictures: for the golden frames, encoded.
+        options: what the file does not say itself.
+
+    Raises:
+        AssemblyError: the model is refused, or the file cannot be written.
+        TrafficVisionError: the file is refused; Ultralytics is not installed (for a `.pt`).
+    """
+    if output.is_dir():
+        raise AssemblyError(f"{output}: a folder, expected the model file to write")
+    if raw.suffix.lower() == ".pt":
+        with tempfile.TemporaryDirectory(prefix="traffic-vision-") as folder:
+            export = export_checkpoint(raw, Path(folder), options.imgsz)
+            # An export notes the time it was made, so its own hash would name no version twice.
+            version = options.version or content_version(raw)
+            assembled = assemble(export, pictures, replace(options, imgsz=None, version=version))
+    else:
+        assembled = assemble(raw, pictures, options)
+    try:
+        write_file(output, assembled.model.data)
+    except OSError as error:
+        raise AssemblyError(f"{output}: cannot be written: {error.strerror or error}") from None
+    return assembled
