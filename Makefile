@@ -22,7 +22,7 @@ BENCH ?= detector
 # $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what pip installs
 define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, $(2)))' || { \
-	  echo "error: this needs Python 3.$(2) or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another: make $@ PYTHON=python3.11" >&2; exit 1; }
+	  echo "error: this needs Python 3.$(2) or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another one: PYTHON=python3.$(2)" >&2; exit 1; }
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \
 	  echo "error: no virtual environment could be made; on Debian and Ubuntu: sudo apt-get install python3-venv" >&2; rm -rf $(1); exit 1; }
 	$(1)/bin/python -m pip install --disable-pip-version-check $(PIP_ARGS) $(3)
