@@ -82,6 +82,21 @@ def test_simulated_drives_are_a_dataset(tmp_path: Path) -> None:
         (160, 90, "night")
     }
     assert {image.drive for image in read_dataset(tmp_path / "out" / "val.txt").images} == {"sim00000004"}
+    run(
+        "simulate",
+        "--frames",
+        "2",
+        "--rate",
+        "10",
+        "--size",
+        "160x90",
+        "--format",
+        "mp4",
+        "-o",
+        tmp_path / "films",
+    )
+    assert [path.name for path in (tmp_path / "films").glob("*.mp4")] == ["sim00000000-noon.mp4"]
+    assert len(read_dataset(tmp_path / "films").images) == 2
     wrong = CliRunner().invoke(root, ["data", "simulate", "--size", "big", "-o", str(tmp_path / "no")])
     assert wrong.exit_code == 2
     assert "'big' is not WxH in pixels" in wrong.output

@@ -111,6 +111,7 @@ def _size(_: click.Context, param: click.Parameter, value: str) -> tuple[int, in
 @click.option("--light", default="noon", show_default=True, help="noon, dusk, night ...")
 @click.option("--size", callback=_size, default="640x360", metavar="WxH", show_default=True, help="Pixels.")
 @click.option("--val-drives", type=click.IntRange(0), default=0, help="The last ones form the split val.")
+@click.option("--format", "kind", type=click.Choice(["frames", "mp4"]), default="frames", show_default=True)
 @_OUTPUT
 def simulate(
     seed: int,
@@ -120,24 +121,17 @@ def simulate(
     light: str,
     size: tuple[int, int],
     val_drives: int,
+    kind: str,
     output: Path,
 ) -> None:
     """Write simulated drives with exact labels, as BDD100K and Ultralytics have them.
 
-    The same seed, time and light always give the same picture.
+    The same seed, time and light always give the same picture. A light may fall during the drive: noon-night.
     """
     from cloud.datasets.progress import progress_bar
-    from tools.drives.export import simulate as write_drives
+    from tools.drives.export import SimulationPlan, write_films, write_frames
 
-    written = write_drives(
-        output,
-        seed=seed,
-        drives=drives,
-        frames=frames,
-        rate_hz=rate,
-        light=light,
-        size=size,
-        val_drives=val_drives,
-        progress=progress_bar("simulate", "drive"),
-    )
-    click.echo(f"{output}: {written.images:,} images, {written.boxes:,} boxes")
+    plan = SimulationPlan(seed, drives, frames, rate, light, size, val_drives)
+    write = write_films if kind == "mp4" else write_frames
+    images, boxes = write(plan, output, progress_bar("simulate", "drive"))
+    click.echo(f"{output}: {images:,} frames, {boxes:,} boxes")
