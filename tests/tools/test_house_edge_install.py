@@ -8,8 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
 import pytest
 from packaging.requirements import Requirement
+
+from tests.models_factory import picture, rectangles_model
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
@@ -56,6 +59,42 @@ def test_the_command_line_answers(tmp_path: Path) -> None:
     shown = in_edge("traffic-vision", "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "replay" in shown.stdout
+
+
+def test_a_model_tells_of_itself_and_detects(tmp_path: Path) -> None:
+    pictures, model, lines = tmp_path / "pictures", tmp_path / "model.onnx", tmp_path / "out.jsonl"
+    model.write_bytes(rectangles_model())
+    pictures.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(pictures / f"{index}.png"), picture((128, 192), (20, 30, 100, 90, "red")))
+    told = in_edge("traffic-vision", "model", "info", str(model), cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "rectangles" in told.stdout
+    replayed = in_edge(
+        *("traffic-vision", "replay", str(pictures), "--model", str(model), "--jsonl", str(lines)),
+        cwd=tmp_path,
+    )
+    assert replayed.returncode == 0, replayed.stderr
+    found = [json.loads(line)["detections"] for line in lines.read_text().splitlines()]
+    assert len(found) == 3
+    assert all("red" in json.dumps(detections) for detections in found)
+
+
+def test_a_simulated_drive_needs_no_more_than_the_vehicles_part(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(rectangles_model())
+    replayed = in_edge(
+        *("traffic-vision", "replay", "sim:7?light=night&seconds=1&rate=5", "--model", str(model)),
+        cwd=tmp_path,
+    )
+    assert replayed.returncode == 0, replayed.stderr
+
+
+def test_what_needs_the_cloud_part_says_so_in_one_line(tmp_path: Path) -> None:
+    refused = in_edge("traffic-vision", "data", "inspect", str(tmp_path), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "cloud extra" in refused.stderr
 
 
 # glibc 2.35 on JetPack 6: these tags and older ones install there.

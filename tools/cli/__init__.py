@@ -20,6 +20,9 @@ COMMANDS = {
     "replay": "Run a recorded or simulated drive through the detector.",
 }
 
+# What the cloud extra brings; a vehicle does without.
+_CLOUD_EXTRA = {"PIL", "dvc", "jinja2", "pycocotools", "torch", "torchvision", "tqdm", "ultralytics", "yaml"}
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -48,4 +51,10 @@ def main() -> None:
         root(prog_name="traffic-vision")
     except TrafficVisionError as error:
         click.echo(f"traffic-vision: error: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name not in _CLOUD_EXTRA:
+            raise
+        reason = f"this needs the cloud extra, and there is no {error.name} here"
+        click.echo(f"traffic-vision: error: {reason}; `make setup` installs it", err=True)
         sys.exit(1)
