@@ -133,11 +133,11 @@ def evaluate_model_file(
         ),
     )
     images, predictions, refusals = predict(detector, dataset.images, options.progress)
+    refusals.update(refusal.reason for refusal in dataset.refusals)
     if not images:
         raise EvaluationError(
             f"{data}: none of {len(dataset.images)} images could be used: {_listed(refusals)}"
         )
-    refusals.update(refusal.reason for refusal in dataset.refusals)
     return evaluate_detections(
         images,
         predictions,
@@ -282,4 +282,4 @@ def evaluate_detections(
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} ({count})" for reason, count in counts.items())
+    return ", ".join(f"{reason} ({count})" for reason, count in Counter(counts).most_common())
