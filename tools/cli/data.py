@@ -111,7 +111,14 @@ def _size(_: click.Context, param: click.Parameter, value: str) -> tuple[int, in
 @click.option("--light", default="noon", show_default=True, help="noon, dusk, night ...")
 @click.option("--size", callback=_size, default="640x360", metavar="WxH", show_default=True, help="Pixels.")
 @click.option("--val-drives", type=click.IntRange(0), default=0, help="The last ones form the split val.")
-@click.option("--format", "kind", type=click.Choice(["frames", "mp4"]), default="frames", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["frames", "mp4"]),
+    default="frames",
+    show_default=True,
+    help="Pictures, or a video a drive; labels go with both.",
+)
 @_OUTPUT
 def simulate(
     seed: int,

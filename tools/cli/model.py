@@ -45,9 +45,27 @@ def command() -> None:
 )
 @click.option("--name", help="Name of the model. [default: RAW's file name]")
 @click.option("--version", help="Version of the model. [default: from RAW's SHA-256]")
-@click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.25, show_default=True)
-@click.option("--iou-threshold", type=click.FloatRange(0, 1), default=0.7, show_default=True)
-@click.option("--max-detections", type=click.IntRange(1), default=300, show_default=True)
+@click.option(
+    "--score-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.25,
+    show_default=True,
+    help="Detections below it are dropped.",
+)
+@click.option(
+    "--iou-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    help="Of two boxes of a class that overlap by more, the better-scored stays.",
+)
+@click.option(
+    "--max-detections",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    help="At most so many in a frame.",
+)
 @click.option(
     "--imgsz",
     type=(int, int),
@@ -155,3 +173,44 @@ def evaluate(
     options = EvaluationOptions(providers=providers, threads=threads, images=images)
     evaluation = evaluate_model_file(model, data, slices, options)
     click.echo(json.dumps(evaluation.to_json(), indent=2) if as_json else evaluation.to_text())
+
+
+@command.command("train")
+@click.option("--data", type=_PATH, required=True, help="Ultralytics' data.yaml; `data split` writes one.")
+@click.option("-o", "--output", type=_PATH, required=True, help="The checkpoint to write, .pt.")
+@click.option("--start", default="yolov8n.yaml", show_default=True, help="An architecture, or a checkpoint.")
+@click.option(
+    "--work", type=_PATH, default="runs", show_default=True, help="Folder for unfinished trainings."
+)
+@click.option("--imgsz", type=click.IntRange(32), default=320, show_default=True, help="Side in pixels.")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", help="cpu, 0, ... [default: a GPU if there is one]")
+@_THREADS
+def train(
+    data: Path,
+    output: Path,
+    start: str,
+    work: Path,
+    imgsz: int,
+    epochs: int,
+    batch: int,
+    seed: int,
+    device: str | None,
+    threads: int,
+) -> None:
+    """Train a detector; the same command again goes on with a training that was interrupted.
+
+    Needs the cloud extra. The result is a checkpoint: `model import` makes a model file of it.
+    """
+    from cloud.datasets.files import write_file
+    from cloud.pipeline.training import EpochReport, TrainingPlan
+    from cloud.pipeline.training import train as run_training
+
+    def show(report: EpochReport) -> None:
+        click.echo(report.to_text(), err=True)
+
+    plan = TrainingPlan(start, data, work, output.stem, imgsz, epochs, batch, seed, threads, device)
+    write_file(output, run_training(plan, show).read_bytes())
+    click.echo(f"{output}: checkpoint of {start} after at most {epochs} epochs")
