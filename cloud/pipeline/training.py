@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +45,36 @@ class TrainingPlan:
     device: str | None = None
 
 
-def train(plan: TrainingPlan) -> Path:
-    """Train, or resume an interrupted run, and return the best checkpoint's path.
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """How far a training is.
 
-    Augmentation is Ultralytics' default, with mosaic off for the last quarter of the epochs.
+    Attributes:
+        epoch, epochs: done, and asked for.
+        loss: the sum of the training losses, mean over the epoch.
+        map50: on the validation images, by Ultralytics' own count.
+        remaining_s: at the pace of the last epoch.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    map50: float
+    remaining_s: float
+
+    def to_text(self) -> str:
+        """Return one line for people."""
+        return (
+            f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.3f}  mAP50 {self.map50:.3f}"
+            f"  about {self.remaining_s / 60:.0f} min left"
+        )
+
+
+def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _: None) -> Path:
+    """Train, or go on with an interrupted run, and return the best checkpoint's path.
+
+    Augmentation is Ultralytics' default, with mosaic off for the last quarter of the epochs. A run of this
+    name that ended is not trained again.
 
     Raises:
         TrainingError: the data is missing or no checkpoint came out.
@@ -57,43 +85,61 @@ def train(plan: TrainingPlan) -> Path:
     ultralytics = import_ultralytics()
     import torch
 
-    def set_threads(_: Any) -> None:
-        # Ultralytics' device selection takes cpu_count - 1, one on a machine with two.
-        torch.set_num_threads(plan.threads)
-
     run = (plan.work / plan.name).resolve()
-    last = run / "weights" / "last.pt"
-    model = ultralytics.YOLO(str(last) if last.is_file() else plan.start)
-    model.add_callback("on_pretrain_routine_end", set_threads)
-    model.add_callback("on_train_epoch_start", set_threads)
-    finished = last.is_file() and _is_finished(torch, last)
-    if not finished:
-        if not last.is_file():
-            shutil.rmtree(run, ignore_errors=True)
-        model.train(
-            data=str(plan.data.resolve()),
-            imgsz=plan.imgsz,
-            epochs=plan.epochs,
-            batch=plan.batch,
-            seed=plan.seed,
-            deterministic=True,
-            device=plan.device if plan.device is not None else ("0" if torch.cuda.is_available() else "cpu"),
-            workers=0,
-            project=str(run.parent),
-            name=run.name,
-            exist_ok=True,
-            pretrained=False,
-            resume=last.is_file(),
-            cache="ram",
-            plots=False,
-            close_mosaic=plan.epochs // 4,
-            amp=False,
-            verbose=False,
-        )
-    best = run / "weights" / "best.pt"
+    last, best = run / "weights" / "last.pt", run / "weights" / "best.pt"
+    if last.is_file() and best.is_file() and _is_finished(torch, last):
+        return best
+    resume = last.is_file()
+    if not resume:
+        shutil.rmtree(run, ignore_errors=True)
+    model = ultralytics.YOLO(str(last) if resume else plan.start)
+    _watch(model, torch, plan, progress)
+    model.train(
+        data=str(plan.data.resolve()),
+        imgsz=plan.imgsz,
+        epochs=plan.epochs,
+        batch=plan.batch,
+        seed=plan.seed,
+        deterministic=True,
+        device=plan.device if plan.device is not None else ("0" if torch.cuda.is_available() else "cpu"),
+        workers=0,
+        project=str(run.parent),
+        name=run.name,
+        exist_ok=True,
+        pretrained=False,
+        resume=resume,
+        cache="ram",
+        plots=False,
+        close_mosaic=plan.epochs // 4,
+        amp=False,
+        verbose=False,
+    )
     if not best.is_file():
         raise TrainingError(f"the training left no checkpoint at {best}: see its log")
     return best
+
+
+def _watch(model: Any, torch: Any, plan: TrainingPlan, progress: Callable[[EpochReport], None]) -> None:
+    began, in_epoch = time.monotonic(), False
+
+    def set_threads(_: Any) -> None:
+        nonlocal began, in_epoch
+        # Ultralytics' device selection takes cpu_count - 1, one on a machine with two.
+        torch.set_num_threads(plan.threads)
+        began, in_epoch = time.monotonic(), True
+
+    def tell(trainer: Any) -> None:
+        nonlocal in_epoch
+        if not in_epoch:  # the best checkpoint's last validation belongs to no epoch
+            return
+        in_epoch = False
+        left = plan.epochs - trainer.epoch - 1
+        map50 = float(trainer.metrics.get("metrics/mAP50(B)", 0.0))
+        loss = float(sum(trainer.tloss.values()))
+        progress(EpochReport(trainer.epoch + 1, plan.epochs, loss, map50, left * (time.monotonic() - began)))
+
+    model.add_callback("on_train_epoch_start", set_threads)
+    model.add_callback("on_fit_epoch_end", tell)
 
 
 def _is_finished(torch: Any, checkpoint: Path) -> bool:

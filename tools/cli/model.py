@@ -187,7 +187,7 @@ def evaluate(
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", help="cpu, 0, ... [default: a GPU if there is one]")
-@_THREADS
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads.")
 def train(
     data: Path,
     output: Path,
