@@ -18,6 +18,7 @@ from edge.perception.metadata import GoldenFrame, MetadataError, ModelMetadata, 
 from edge.perception.onnx_reading import (
     OnnxError,
     external_tensors,
+    messages,
     parse_onnx,
     read_bytes,
     tensor_name,
@@ -198,6 +199,9 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
         raise ModelFileError(
             f"tensor '{tensor.name}' lies in {where}: a model file holds all its data itself"
         )
+    for node in messages(model, onnx.NodeProto):
+        if node.op_type == "EPContext":  # it may name a compiled blob beside the file
+            raise ModelFileError("it holds a graph that a provider compiled (EPContext): export it anew")
 
 
 def _input_hw(model: onnx.ModelProto) -> tuple[int, int]:
