@@ -194,19 +194,20 @@ def compare(
         class_names: for the words.
     """
     overlaps = _overlaps(expected, found)
-    same = overlaps >= tolerance.iou
-    same &= np.abs(expected[:, None, 4] - found[None, :, 4]) <= tolerance.score
+    score_differences = np.abs(expected[:, None, 4] - found[None, :, 4])
+    same = (overlaps >= tolerance.iou) & (score_differences <= tolerance.score)
     partner = np.full(len(expected), -1)
     taken = np.zeros(len(found), bool)
     for row in range(len(expected)):
         choices = np.flatnonzero(same[row] & ~taken)
         if choices.size:
-            best = choices[overlaps[row, choices].argmax()]
+            # The best overlap; of equal ones, the nearest score.
+            best = choices[np.lexsort((score_differences[row, choices], -overlaps[row, choices]))[0]]
             partner[row] = best
             taken[best] = True
     matched = np.flatnonzero(partner >= 0)
     pairs = overlaps[matched, partner[matched]]
-    differences = np.abs(expected[matched, 4] - found[partner[matched], 4])
+    differences = score_differences[matched, partner[matched]]
     # Beside a box that both sides have: the suppression may have kept it there and dropped it here.
     excused_expected = (overlaps[:, taken] > open_overlap).any(axis=1)
     excused_found = (overlaps[partner >= 0] > open_overlap).any(axis=0)
