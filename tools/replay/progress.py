@@ -10,11 +10,12 @@ _EVERY_S = 0.2
 
 
 class ProgressLine:
-    """Shows frames done and frames per second, rewritten in place; erased at the end."""
+    """Shows how many are done and how many a second, rewritten in place; erased at the end."""
 
-    def __init__(self, stream: TextIO) -> None:
-        """Show on `stream` if it is a terminal."""
+    def __init__(self, stream: TextIO, what: str = "frame") -> None:
+        """Show on `stream` if it is a terminal; `what` is the name of one step."""
         self._stream = stream
+        self._what = what
         self._shows = stream.isatty()
         self._started = self._shown = time.monotonic()
 
@@ -28,7 +29,7 @@ class ProgressLine:
         self._shown = now
         of = f"/{expected}" if expected is not None else ""
         rate = done / (now - self._started)
-        self._stream.write(f"\r\x1b[Kframe {done}{of}  {rate:.1f} frames/s")
+        self._stream.write(f"\r\x1b[K{self._what} {done}{of}  {rate:.1f}/s")
         self._stream.flush()
 
     def __enter__(self) -> ProgressLine:
