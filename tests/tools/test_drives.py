@@ -47,6 +47,8 @@ def test_a_moment_is_the_same_in_any_order_and_any_process() -> None:
 def test_boxes_lie_in_the_picture_and_carry_known_classes(seed: int, t: float, name: str) -> None:
     drawn = render(seed, t, light(name))
     assert drawn.image.shape == (360, 640, 3) and drawn.image.dtype == np.uint8
+    tracks = [box.track for box in drawn.boxes]
+    assert len(tracks) == len(set(tracks))
     for box in drawn.boxes:
         assert 0 <= box.x1 < box.x2 <= 640 and 0 <= box.y1 < box.y2 <= 360
         assert box.label in CLASS_NAMES

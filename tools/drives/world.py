@@ -162,11 +162,11 @@ def _furniture(seed: int, s: float, t: float, sky: Illumination) -> Iterator[Thi
                 z,
                 1.0,
                 "traffic sign",
-                place * 8 + 1,
+                place * 64 + 1,
             )
             if board < 0.3:
                 plate = meshes.sign(int(board / 0.3 * kinds), int(glyph * 4))
-                yield Thing(plate, KERB_LEFT_X - 0.6, height, z, 1.0, "traffic sign", place * 8 + 2)
+                yield Thing(plate, KERB_LEFT_X - 0.6, height, z, 1.0, "traffic sign", place * 64 + 2)
                 yield Thing(street.pole(height, 0.0), KERB_LEFT_X - 0.6, 0.0, z)
     for place in _places(s, BLOCK_M):
         here, cycle, arm, *_ = draws(seed, "junction", place)
@@ -185,7 +185,7 @@ def _furniture(seed: int, s: float, t: float, sky: Illumination) -> Iterator[Thi
                 yield Thing(street.pole(3.4, 0.0), KERB_RIGHT_X + 0.5, 0.0, z)
             yield Thing(street.pole(3.4, 0.0), KERB_LEFT_X - 0.4, 0.0, z)
             for number, (x, y) in enumerate(heads):
-                track = place * 8 + 3 + number
+                track = place * 64 + 3 + number
                 yield Thing(meshes.traffic_light(state), x, y, z - 0.1, 1.0, "traffic light", track)
 
 
