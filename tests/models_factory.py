@@ -136,6 +136,36 @@ def constant_model(
     return _file(nodes, initializers, hw, list(out.shape), layout, fields)
 
 
+def constant_export(
+    *outputs: npt.ArrayLike, hw: tuple[int, int] = (64, 96), names: Sequence[str] | None = NAMES, **props: str
+) -> onnx.ModelProto:
+    """An export that gives the same whatever it sees.
+
+    Args:
+        outputs: the value of each output, in whatever layout it is to show.
+        hw: the input's height and width.
+        names: class names for the metadata, None for none.
+        props: further metadata entries.
+    """
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+        helper.make_node("Mul", ["brightest", "zero"], ["nothing"]),
+    ]
+    initializers = [numpy_helper.from_array(np.float32(0), "zero")]
+    values = []
+    for index, output in enumerate(np.asarray(output, np.float32) for output in outputs):
+        initializers.append(numpy_helper.from_array(output, f"constant{index}"))
+        nodes.append(helper.make_node("Add", [f"constant{index}", "nothing"], [f"output{index}"]))
+        values.append(helper.make_tensor_value_info(f"output{index}", TensorProto.FLOAT, output.shape))
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *hw])
+    model = _model(nodes, initializers, images, *values)
+    entries = dict(props)
+    if names is not None:
+        entries["names"] = repr(dict(enumerate(names)))
+    helper.set_model_props(model, entries)
+    return model
+
+
 def loaded(data: bytes) -> ModelFile:
     """Parse what this module made."""
     return parse_model_file(data, "made by tests")
@@ -173,9 +203,9 @@ def _model(
     nodes: list[onnx.NodeProto],
     initializers: list[onnx.TensorProto],
     graph_input: onnx.ValueInfoProto,
-    graph_output: onnx.ValueInfoProto,
+    *graph_outputs: onnx.ValueInfoProto,
 ) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "rectangles", [graph_input], [graph_output], initializers)
+    graph = helper.make_graph(nodes, "rectangles", [graph_input], list(graph_outputs), initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     return model

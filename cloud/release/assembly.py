@@ -106,7 +106,7 @@ def assemble(raw: Path, pictures: Sequence[bytes], options: AssemblyOptions | No
         put_metadata(graph, metadata)
         unjudged = parse_model_file(_serialised(graph), str(raw))
         jpegs = [normalise(picture, f"golden picture {index}") for index, picture in enumerate(pictures)]
-        golden = _expected(unjudged, jpegs)
+        golden = _expected(unjudged, jpegs, str(raw))
         put_metadata(graph, replace(metadata, golden=golden))
         model = parse_model_file(_serialised(graph), str(raw))
         report = verify(model, _detector(model))
@@ -184,7 +184,7 @@ def _detector(model: ModelFile) -> Detector:
     return Detector(model, DetectorOptions(providers=("CPUExecutionProvider",)))
 
 
-def _expected(model: ModelFile, jpegs: Sequence[bytes]) -> tuple[GoldenFrame, ...]:
+def _expected(model: ModelFile, jpegs: Sequence[bytes], origin: str) -> tuple[GoldenFrame, ...]:
     """Run the frozen graph on the pictures; what it finds is what is expected from then on.
 
     Raises:
@@ -201,7 +201,9 @@ def _expected(model: ModelFile, jpegs: Sequence[bytes]) -> tuple[GoldenFrame, ..
                 output, metadata.layout, model.input_hw, metadata.score_threshold, len(metadata.class_names)
             )
         except UnsoundModelError as error:
-            raise AssemblyError(f"the model is not sound: on golden picture {index}, {error}") from None
+            raise AssemblyError(
+                f"{origin}: the model is not sound: on golden picture {index}, {error}"
+            ) from None
     golden = tuple(
         GoldenFrame(frame.jpeg, detector.detect(image).boxes)
         for frame, image in zip(frames, images, strict=True)
@@ -211,8 +213,8 @@ def _expected(model: ModelFile, jpegs: Sequence[bytes]) -> tuple[GoldenFrame, ..
     if best < clear:
         seen = "it finds nothing" if best == 0 else f"its best detection scores {best:.2f}"
         raise AssemblyError(
-            f"the model is refused: on {len(golden)} golden pictures {seen}, at least one of {clear:.2f} or"
-            " more is expected; if they show nothing that it knows, give others with --golden"
+            f"{origin}: the model is refused: on {len(golden)} golden pictures {seen}, at least one of"
+            f" {clear:.2f} or more is expected; if they show nothing that it knows, give others with --golden"
         )
     return golden
 

@@ -164,7 +164,7 @@ def recognise(
     elif columns == 6:
         seems = "a row for every cell of the grid, so not NMS-free (YOLOX of one class?)"
     elif rows == 5 + classes:
-        seems = "one channel too many: an angle (OBB) or an objectness score"
+        seems = "an angle (OBB) or objectness score too many, or one class name too few"
     else:
         seems = "another kind of model's (pose?), or the class names are not its own"
     raise RawExportError(
