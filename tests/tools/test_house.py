@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import click
+import pytest
+
+from tools.cli import COMMANDS, root
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"cv2", "grpc", "numpy", "onnx", "onnxruntime", "pycocotools", "torch", "torchvision", "ultralytics"}
@@ -27,6 +33,53 @@ def modules_after(statement: str) -> set[str]:
 def test_the_help_page_loads_nothing_heavy() -> None:
     invoked = "from tools.cli import root\nroot(['--help'], standalone_mode=False)"
     assert not modules_after(invoked) & HEAVY
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_has_help_and_loads_nothing_heavy_for_it(name: str) -> None:
+    invoked = f"from tools.cli import root\nroot([{name!r}, '--help'], standalone_mode=False)"
+    assert not modules_after(invoked) & HEAVY
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:
+    found = [(" ".join(path), command)]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None, f"{name} is listed but cannot be loaded"
+            found += commands(child, (*path, name))
+    return found
+
+
+def test_every_command_says_what_it_does_and_every_option_what_it_takes() -> None:
+    unexplained = []
+    for path, command in commands(root):
+        if not (command.help or "").strip():
+            unexplained.append(path)
+        unexplained += [
+            f"{path} {option.opts[0]}"
+            for option in command.params
+            if isinstance(option, click.Option) and not option.help and not option.show_default
+        ]
+    assert unexplained == []
+
+
+def readme_commands() -> list[list[str]]:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("    traffic-vision ")]
+
+
+@pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
+def test_the_commands_of_the_readme_exist(words: list[str]) -> None:
+    command: click.Command = root
+    rest = words[1:]
+    while isinstance(command, click.Group):
+        child = command.get_command(click.Context(command), rest[0])
+        assert child is not None, f"no such command: {rest[0]}"
+        command, rest = child, rest[1:]
+    known = {name for option in command.get_params(click.Context(command)) for name in option.opts}
+    assert {word for word in rest if word.startswith("-")} <= known
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
