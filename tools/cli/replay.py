@@ -17,7 +17,14 @@ import click
 @click.option("--times", help="Write one JSON line of stage times a frame.")
 @click.option("--limit", type=int, help="Stop after so many frames.")
 @click.option("--rate", type=float, default=10.0, show_default=True, help="Pictures a second of a folder.")
-@click.option("--provider", "providers", multiple=True, help="Execution provider, by preference; repeatable.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    help="Execution provider: cpu, cuda, tensorrt, openvino... Repeat for an order of preference.",
+)
 @click.option("--threads", type=int, default=2, show_default=True, help="Of one inference on a CPU.")
 @click.option("--score-threshold", type=float, help="In place of the model file's own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
@@ -48,9 +55,7 @@ def command(
     from tools.replay.progress import ProgressLine
     from tools.replay.run import Request, replay
 
-    options = DetectorOptions(
-        providers=providers or ("CPUExecutionProvider",), threads=threads, score_threshold=score_threshold
-    )
+    options = DetectorOptions(providers=providers, threads=threads, score_threshold=score_threshold)
     request = Request(source, model, options, jsonl, video, times, limit, rate)
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
         summary = replay(request, stop_requested=lambda: interrupt.requested, progress=progress.show)

@@ -18,6 +18,7 @@ from edge.frames.outcomes import FrameCounts, Outcome
 from edge.frames.sources import DEFAULT_STILL_RATE_HZ, Source, open_source
 from edge.perception.detector import Detections, Detector, DetectorOptions, InferenceError
 from edge.perception.model_file import read_model_file
+from edge.perception.providers import resolve
 from tools.replay.annotate import annotate, broken
 from tools.replay.durations import Durations
 from tools.replay.lines import detections_line, error_line, stage_ns, times_line
@@ -190,7 +191,7 @@ class _Run:
                 "precision": model.metadata.precision,
                 "digest": model.digest,
             },
-            providers=tuple(self._detector.options.providers),
+            providers=resolve(self._detector.options.providers),
             frames=self._counts.tally(),
             detections={names[index]: count for index, count in ranked},
             stages_ms={name: times.as_ms() for name, times in self._stages.items() if times.count},
