@@ -99,6 +99,7 @@ def read_raw_export(
     """
     try:
         model = parse_onnx(read_bytes(path))
+        _require_text(model)
         props = {entry.key: entry.value for entry in model.metadata_props}
         if METADATA_KEY in props:
             raise RawExportError("it is a model file already")
@@ -113,8 +114,6 @@ def read_raw_export(
         layout = recognise(shape, len(names), input_hw, nms_free=props.get("end2end") == "True")
     except (OnnxError, RawExportError) as error:
         raise RawExportError(f"{path}: {error}") from None
-    except UnicodeDecodeError:
-        raise RawExportError(f"{path}: not an ONNX file: text in it is not UTF-8") from None
     return RawExport(
         model=model,
         element=value.type.tensor_type.elem_type,
@@ -171,6 +170,18 @@ def recognise(
         f"its output is {list(shape)}: {seems}; expected [1, {4 + classes}, n] or [1, n, 6]"
         f" for {classes} classes"
     )
+
+
+def _require_text(model: onnx.ModelProto) -> None:
+    # Protobuf hands out text that is not UTF-8 as bytes, or not at all, and takes it from nobody.
+    values = [*model.graph.input, *model.graph.output]
+    try:
+        texts: list[object] = [text for entry in model.metadata_props for text in (entry.key, entry.value)]
+        is_text = all(isinstance(text, str) for text in [*texts, *(value.name for value in values)])
+    except UnicodeDecodeError:
+        is_text = False
+    if not is_text:
+        raise RawExportError("not an ONNX file: text in it is not UTF-8")
 
 
 def _check_versions(model: onnx.ModelProto) -> None:
@@ -300,7 +311,7 @@ def _run_once(
     blank = np.zeros((1, 3, *input_hw), _ELEMENTS[value.type.tensor_type.elem_type])
     try:
         session = onnxruntime.InferenceSession(
-            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), settings, providers=["CPUExecutionProvider"], enable_fallback=0
         )
         result = session.run(None, {value.name: blank})[0]
     except Exception as error:  # noqa: BLE001  boundary: ONNX Runtime's errors share no root

@@ -101,6 +101,8 @@ class Detector:
             _in_range("max_detections", options.max_detections, metadata.max_detections, 1, MAX_DETECTIONS)
         )
         self._session = _session(model, options)
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = 4  # the exception says it too
         self._input_name = self._session.get_inputs()[0].name
         self._input = np.full((1, *model.input_hw, 3), PAD, np.uint8)
         shape = self._run().shape
@@ -148,9 +150,10 @@ class Detector:
 
     def _run(self) -> npt.NDArray[np.float32]:
         try:
-            output: npt.NDArray[np.float32] = self._session.run(None, {self._input_name: self._input})[0]
+            outputs = self._session.run(None, {self._input_name: self._input}, self._run_options)
         except Exception as error:
             raise InferenceError(f"{_origin(self.model)}: inference failed: {_one_line(error)}") from error
+        output: npt.NDArray[np.float32] = outputs[0]
         return output
 
     def _boxes(self, output: npt.NDArray[np.float32], letterbox: Letterbox) -> npt.NDArray[np.float32]:
@@ -190,14 +193,13 @@ def _session(model: ModelFile, options: DetectorOptions) -> Any:
         names, threads=options.threads, precision=model.metadata.precision, cache=cache
     )
     try:
-        session = onnxruntime.InferenceSession(model.data, settings, providers=paired)
+        session = onnxruntime.InferenceSession(model.data, settings, providers=paired, enable_fallback=0)
     except Exception as error:
         raise ModelFileError(
             f"{_origin(model)}: ONNX Runtime {onnxruntime.__version__} cannot load it on"
             f" {', '.join(names)}: {_one_line(error)}"
         ) from error
     providers.require_started(names, session)
-    session.disable_fallback()
     return session
 
 

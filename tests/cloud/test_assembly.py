@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
@@ -583,3 +585,19 @@ def test_a_real_quantised_export_is_taken():
 def test_a_real_export_that_detects_nothing_is_refused():
     with pytest.raises(AssemblyError, match=r"scores run from 0 to 1\.66|finds nothing"):
         wrap(shared_data("weights/broken_int8_320.onnx"), day_pictures(2))
+
+
+# The same mutations each time: native code runs them.
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.data())
+def test_any_mutated_export_is_refused_or_taken(tmp_path_factory, data):
+    mutated = bytearray(factory.rectangles_export().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "mutated.onnx"
+    path.write_bytes(mutated)
+
+    try:
+        parse_model_file(wrap(path, [PICTURE]), "x")
+    except TrafficVisionError as refused:
+        assert "\n" not in str(refused)

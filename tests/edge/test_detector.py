@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.errors import TrafficVisionError
 from edge.perception.detector import Detector, DetectorOptions, DetectorOptionsError, InferenceError
 from edge.perception.model_file import ModelFileError
 from tests import models_factory as factory
@@ -233,3 +234,17 @@ def test_says_how_long_each_stage_took(rectangles):
     times = rectangles.detect(factory.picture((64, 96))).stage_ns
 
     assert min(times.preprocess, times.inference, times.postprocess) > 0
+
+
+# The same mutations each time: native code runs them.
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.data())
+def test_any_mutated_model_file_is_refused_or_runs(data):
+    mutated = bytearray(factory.rectangles_model(golden=()))
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutated[data.draw(st.integers(0, len(mutated) - 1))] = data.draw(st.integers(0, 255))
+
+    try:
+        detector(bytes(mutated)).detect(factory.picture((64, 96)))
+    except TrafficVisionError as refused:
+        assert "\n" not in str(refused)
