@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -14,7 +15,7 @@ from edge.errors import TrafficVisionError
 from tests.models_factory import rectangles_export
 from tests.replays import write_drive, write_model
 from tools.bench.report import Report, Table, Target
-from tools.bench.rounds import BenchError, Spread, interleave, median_difference
+from tools.bench.rounds import BenchError, Difference, Spread, interleave
 from tools.cli import root
 
 
@@ -145,7 +146,7 @@ def test_without_json_there_is_a_table_and_a_verdict(files: Path) -> None:
     result = CliRunner().invoke(root, [*arguments, "--pictures", str(files / "pictures")])
     assert result.exit_code == 0, result.output
     header = next(line for line in result.stdout.splitlines() if line.startswith("  ms"))
-    assert header.split() == ["ms", "min", "p50", "p99", "over", "floor", "ratio", "boxes"]
+    assert header.split() == ["ms", "min", "p50", "p99", "ratio", "over", "floor", "95", "%", "boxes"]
     assert "not measured: OpenVINO" in result.stdout
     assert result.stdout.splitlines()[-1].startswith(("met", "MISSED"))
 
@@ -176,7 +177,18 @@ def test_the_difference_is_taken_within_rounds(pairs: list[tuple[int, int]]) -> 
     differences = sorted(a - b for a, b in pairs)
     middle = len(differences) // 2
     expected = (differences[middle] + differences[~middle]) / 2
-    assert median_difference(times, floor) == pytest.approx(expected)
+    difference = Difference.between(times, floor)
+    assert difference.median == pytest.approx(expected)
+    assert differences[0] <= difference.low <= difference.median <= difference.high <= differences[-1]
+
+
+def test_the_interval_holds_the_true_median_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    held = 0
+    for _ in range(1000):
+        interval = Difference.between(rng.standard_cauchy(40) + 2, np.zeros(40))
+        held += interval.low <= 2 <= interval.high
+    assert 945 <= held <= 990
 
 
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(0, 4))

@@ -79,6 +79,24 @@ def interleave(
     return times
 
 
-def median_difference(times: Sequence[float], floor: Sequence[float]) -> float:
-    """Median over the rounds of how much longer the one took than the other in the same round."""
-    return float(np.median(np.subtract(times, floor)))
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much longer one took than another in the same round: the median and its 95 % interval."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def between(cls, times: Sequence[float], floor: Sequence[float]) -> Difference:
+        """Of one round at least. The interval is that of the sign test, and all there is for a few rounds."""
+        differences = np.sort(np.subtract(times, floor))
+        count = len(differences)
+        # Ranks by the normal approximation of the binomial distribution (Conover 1999, section 3.2).
+        reach = 0.98 * count**0.5
+        low, high = int(np.floor(count / 2 - reach)), int(np.ceil(count / 2 + reach))
+        return cls(
+            float(np.median(differences)),
+            float(differences[max(low - 1, 0)]),
+            float(differences[min(high, count - 1)]),
+        )
