@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from edge.perception.detector import Detector, DetectorOptions, StageTimes
@@ -83,7 +84,12 @@ def _measure(
         floors[RAW_FLOOR] = contenders.floor(subject.raw.read_bytes(), ready, threads)
     # The detector runs next to its floor, so that what disturbs the one is likely to disturb the other.
     turns = {FLOOR: floors.pop(FLOOR), **{name: _on(path, images) for name, path in paths.items()}, **floors}
-    times = interleave(turns, rounds, progress=progress)
+    own_threads = cv2.getNumThreads()
+    cv2.setNumThreads(max(threads, 1))
+    try:
+        times = interleave(turns, rounds, progress=progress)
+    finally:
+        cv2.setNumThreads(own_threads)
     return _report(subject, times, stages[-rounds:], found, missing, pictures, len(images), threads)
 
 
@@ -103,7 +109,7 @@ def _peers(raw: Path | None, task: Task) -> tuple[dict[str, Finder], dict[str, s
     """Those that can take part, and the others with the reason."""
     makers: dict[str, Callable[[Path, Task], Finder]] = {
         "plain loop, raw export": contenders.plain_raw_loop,
-        "ultralytics, raw export": contenders.ultralytics,
+        "ultralytics (its own threads)": contenders.ultralytics,
         "OpenCV dnn, raw export": contenders.opencv_dnn,
         "OpenVINO f32, raw export": contenders.openvino_f32,
     }
