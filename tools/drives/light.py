@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,7 @@ class Illumination:
     elevation_deg: float
 
 
+@lru_cache(maxsize=64)
 def illumination(seed: int, elevation_deg: float) -> Illumination:
     """Return the light of drive `seed` when the sun stands `elevation_deg` above the horizon."""
     overcast, azimuth, height, glow, sodium, key, *_ = draws(seed, "light", 0)
@@ -143,12 +145,14 @@ def tone(signal: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return np.asarray(255.0 * np.power(shoulder, 1 / 2.2), np.float32)
 
 
-def noise_sigma(levels: npt.NDArray[np.floating], gain: float) -> npt.NDArray[np.float32]:
-    """Return the standard deviation of sensor noise at each picture level (0..255), in levels.
+@lru_cache(maxsize=16)
+def noise_sigma(gain: float) -> FloatArray:
+    """Return the standard deviation of sensor noise at each picture level, `float32[256]`, in levels.
 
     Shot noise grows with the root of the signal, read noise is constant, and both are lifted by the gain
     (EMVA 1288's linear model), then go through the tone curve's slope.
     """
+    levels = np.arange(256, dtype=np.float32)
     linear = -np.log(np.maximum(1.0 - np.power(np.clip(levels, 0, 254.5) / 255.0, 2.2), 1e-6)) / 1.7
     amplification = 10 ** (1.8 * gain)
     sigma = np.sqrt(linear * 6e-6 * amplification**1.35 + (4e-4 * amplification) ** 2 * 0.35 + 1e-7)

@@ -18,7 +18,7 @@ from tools.drives import ground, world
 from tools.drives.chance import draws
 from tools.drives.ground import CAMERA_HEIGHT_M, View
 from tools.drives.light import Illumination, Light, illumination, light, noise_sigma, time_of_day, tone
-from tools.drives.scene import Scene, assemble, shade
+from tools.drives.scene import Scene, assemble, glare_of, select, shade
 from tools.drives.visible import Outline, TrueBox, visible_boxes
 from tools.drives.world import CLASS_NAMES
 
@@ -79,8 +79,11 @@ def render_things(
     boxes: tuple[TrueBox, ...] = ()
     if shown:
         scene = assemble(shown, bend)
-        levels, glare = shade(scene, sky, lamps, bend)
-        outlines, owners = _paint(picture, view, scene, shown, levels, glare)
+        screen = _project(scene, view)
+        scene, screen = select(scene, screen, _in_view(scene, screen, view, sky))
+        levels = shade(scene, sky, lamps, bend)
+        outlines, owners = _paint(picture, scene, screen, shown, levels)
+        _add_glare(picture, view, scene, screen, glare_of(scene, sky))
         boxes = visible_boxes(picture, view, outlines, owners, sky)
     _expose(picture, seed, t, sky)
     attributes = {"timeofday": time_of_day(sky.elevation_deg), "weather": "clear", "scene": "city street"}
@@ -146,83 +149,74 @@ def _project(scene: Scene, view: View) -> FloatArray:
     return np.clip(screen, -4000, 4000, out=screen)
 
 
-def _in_view(scene: Scene, screen: FloatArray, view: View, glaring: npt.NDArray[np.bool_]) -> list[int]:
-    """Return the numbers of the polygons that face the camera, lie in the picture and are not too small."""
+def _in_view(scene: Scene, screen: FloatArray, view: View, sky: Illumination) -> npt.NDArray[np.bool_]:
+    """Tell which polygons face the camera, lie in the picture and are not too small, `bool[P]`."""
     first = scene.starts[:-1]
     eye = scene.vertices[first] - np.array([0.0, CAMERA_HEIGHT_M, 0.0], np.float32)
     seen = ~scene.normals.any(axis=1) | ((scene.normals * eye).sum(axis=1) < 0)
     seen &= np.maximum.reduceat(scene.vertices[:, 2], first) > NEAR_M
     low, high = np.minimum.reduceat(screen, first), np.maximum.reduceat(screen, first)
     seen &= (high[:, 0] > 0) & (low[:, 0] < view.width) & (high[:, 1] > 0) & (low[:, 1] < view.height)
-    seen &= ((high - low).max(axis=1) > 1.1) | glaring
-    numbers: list[int] = np.flatnonzero(seen).tolist()
-    return numbers
+    seen &= ((high - low).max(axis=1) > 1.1) | glare_of(scene, sky).any(axis=1)
+    return np.asarray(seen)
 
 
 def _paint(
-    picture: Image,
-    view: View,
-    scene: Scene,
-    things: Sequence[world.Thing],
-    levels: FloatArray,
-    glare: FloatArray,
+    picture: Image, scene: Scene, screen: FloatArray, things: Sequence[world.Thing], levels: FloatArray
 ) -> tuple[list[Outline], npt.NDArray[np.uint8]]:
-    """Paint every polygon, far to near, then the glare.
+    """Paint every polygon, far to near.
 
     Things come sorted from far to near; within one, the mesh's own order is the order of painting.
 
     Returns:
         The outline of each labelled thing, and the map of which of them each pixel belongs to (0: none).
     """
-    screen = _project(scene, view)
-    glaring = np.asarray(glare.any(axis=1))
     fixed = np.round((screen - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    owners = np.zeros(picture.shape[:2], np.uint8)
     starts: list[int] = scene.starts.tolist()
-    owner: list[int] = scene.owner.tolist()
     palette = levels.tolist()
-    shines: list[bool] = glaring.tolist()
-    flat: list[bool] = np.asarray(scene.normals[:, 1] >= 0.99).tolist()
-    bright: list[int] = []
-    silhouettes: dict[int, list[int]] = {}
-    for polygon in _in_view(scene, screen, view, glaring):
-        points = fixed[starts[polygon] : starts[polygon + 1]]
-        cv2.fillConvexPoly(picture, points, palette[polygon], cv2.LINE_AA, _SHIFT)
-        if shines[polygon]:
-            bright.append(polygon)
-        if not flat[polygon]:
-            silhouettes.setdefault(owner[polygon], []).append(polygon)
+    for polygon, colour in enumerate(palette):
+        ring = fixed[starts[polygon] : starts[polygon + 1]]
+        cv2.fillConvexPoly(picture, ring, colour, cv2.LINE_AA, _SHIFT)
+    owners = np.zeros(picture.shape[:2], np.uint8)
     outlines: list[Outline] = []
-    for index, polygons in silhouettes.items():
+    upright = np.repeat(scene.normals[:, 1] < 0.99, np.diff(scene.starts))
+    firsts = np.flatnonzero(np.diff(scene.owner, prepend=-1))
+    ends = [*scene.starts[firsts[1:]].tolist(), len(screen)]
+    for index, first, end in zip(
+        scene.owner[firsts].tolist(), scene.starts[firsts].tolist(), ends, strict=True
+    ):
         thing = things[index]
         if thing.label is None and thing.z > _OCCLUDERS_M:
             continue
-        points = np.concatenate([screen[starts[p] : starts[p + 1]] for p in polygons])
+        points = screen[first:end][upright[first:end]]
+        if not len(points):
+            continue
         hull = np.asarray(cv2.convexHull(points), np.float32)
         value = 0
         if thing.label is not None and len(outlines) < 254:
             value = len(outlines) + 1
             low, high = points.min(axis=0), points.max(axis=0)
             outlines.append(Outline(thing.label, thing.track, value, low, high, hull))
-        ring = np.round((hull - 0.5) * (1 << _SHIFT)).astype(np.int32)
-        cv2.fillConvexPoly(owners, ring, value, cv2.LINE_8, _SHIFT)
-    _add_glare(picture, view, [(screen[starts[p] : starts[p + 1]], glare[p]) for p in bright])
+        outer = np.round((hull - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillConvexPoly(owners, outer, value, cv2.LINE_8, _SHIFT)
     return outlines, owners
 
 
-def _add_glare(picture: Image, view: View, lights: list[tuple[FloatArray, FloatArray]]) -> None:
+def _add_glare(picture: Image, view: View, scene: Scene, screen: FloatArray, glare: FloatArray) -> None:
     """Add the light that the lens scatters: a narrow and a wide blur of everything brighter than white."""
+    lights = np.flatnonzero(glare.any(axis=1)).tolist()
     if not lights:
         return
     coarse = 4
     small = np.zeros((view.height // coarse, view.width // coarse, 3), np.float32)
-    for points, strength in lights:
+    for lamp in lights:
+        points = screen[scene.starts[lamp] : scene.starts[lamp + 1]]
         x, y = points.mean(axis=0) / coarse
         # Energy is luminance times area, whatever the size of the pixels that it falls on.
         area = max(float(cv2.contourArea(points)), 0.02) / coarse**2
         column, row = int(x), int(y)
         if 0 <= row < small.shape[0] and 0 <= column < small.shape[1]:
-            small[row, column] += strength * min(area, 6.0)
+            small[row, column] += glare[lamp] * min(area, 6.0)
     narrow = cv2.GaussianBlur(small, (0, 0), 0.9) * 0.05 + cv2.GaussianBlur(small, (0, 0), 3.2) * 0.02
     wide = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     narrow += cv2.resize(cv2.GaussianBlur(wide, (0, 0), 7.0) * 0.03, (small.shape[1], small.shape[0]))
@@ -247,8 +241,7 @@ def _expose(picture: Image, seed: int, t: float, sky: Illumination) -> None:
     down, right, flip, *_ = draws(seed, "grain", round(t * 1e6))
     row, column = int(down * 97), int(right * 131)
     grain = _grain(height, width)[row : row + height, column : column + width]
-    levels = np.arange(256, dtype=np.float32)
-    table = noise_sigma(levels, sky.gain) * np.float32(1.0 if flip < 0.5 else -1.0)
+    table = noise_sigma(sky.gain) * np.float32(1.0 if flip < 0.5 else -1.0)
     noise = cv2.multiply(cv2.LUT(picture, table), grain)
     cv2.add(picture, noise, dst=picture, dtype=cv2.CV_8U)
 

@@ -30,6 +30,27 @@ class Scene:
     retro: FloatArray
 
 
+def select(scene: Scene, screen: FloatArray, kept: npt.NDArray[np.bool_]) -> tuple[Scene, FloatArray]:
+    """Return the scene and its projected vertices (`[V, 2]`), less the polygons not `kept`."""
+    counts = np.diff(scene.starts)
+    vertices = np.repeat(kept, counts)
+    smaller = Scene(
+        vertices=scene.vertices[vertices],
+        starts=np.concatenate([[0], np.cumsum(counts[kept])]),
+        owner=scene.owner[kept],
+        normals=scene.normals[kept],
+        albedo=scene.albedo[kept],
+        glow=scene.glow[kept],
+        retro=scene.retro[kept],
+    )
+    return smaller, screen[vertices]
+
+
+def glare_of(scene: Scene, sky: Illumination) -> FloatArray:
+    """Return each polygon's signal above white, `float32[P, 3]`: what glares."""
+    return np.asarray(np.clip(scene.glow * sky.exposure - 0.6, 0.0, 400.0), np.float32)
+
+
 def assemble(things: Sequence[Thing], bend: float) -> Scene:
     """Gather the polygons of `things` (at least one), in their order, on a road of curvature `bend` (1/m)."""
     meshes = [thing.mesh for thing in things]
@@ -56,8 +77,8 @@ def assemble(things: Sequence[Thing], bend: float) -> Scene:
 
 def shade(
     scene: Scene, sky: Illumination, lamps: Sequence[tuple[float, float, float]], bend: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return each polygon's picture level `[P, 3]` and its signal above white `[P, 3]`, which glares."""
+) -> FloatArray:
+    """Return each polygon's level in the picture, `float32[P, 3]`, 0 to 255."""
     counts = np.diff(scene.starts)[:, None]
     centre = np.add.reduceat(scene.vertices, scene.starts[:-1], axis=0) / counts
     free = ~scene.normals.any(axis=1)
@@ -86,4 +107,4 @@ def shade(
     # By day the air between brightens what is far.
     haze = 1.0 - np.exp(-np.maximum(centre[:, 2:3], 0.0) / 420.0)
     signal = signal * (1 - haze) + haze * sky.sky * 0.45 * sky.exposure
-    return tone(signal), np.clip(scene.glow * sky.exposure - 0.6, 0.0, 400.0).astype(np.float32)
+    return tone(signal)

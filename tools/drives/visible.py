@@ -80,8 +80,8 @@ def visible_boxes(
     """
     frame = np.array([[0, 0], [view.width, 0], [view.width, view.height], [0, view.height]], np.float32)
     scale = view.width / REFERENCE_WIDTH
-    counts = np.bincount(owners.ravel(), minlength=256)
-    noise = noise_sigma(np.arange(256, dtype=np.float32), sky.gain)
+    counts = cv2.calcHist([owners], [0], None, [256], [0, 256]).ravel()
+    noise = noise_sigma(sky.gain)
     boxes = []
     for outline in outlines:
         x1, y1 = np.maximum(outline.low, 0.0)
@@ -96,11 +96,11 @@ def visible_boxes(
         if share < 0.93:
             left, top = int(x1), int(y1)
             crop = owners[top : int(np.ceil(y2)), left : int(np.ceil(x2))]
-            rows, columns = np.nonzero(crop == outline.value)
-            if not len(rows):
+            column, row, width, height = cv2.boundingRect(cv2.inRange(crop, outline.value, outline.value))
+            if not width:
                 continue
-            x1, x2 = max(x1, left + columns.min()), min(x2, left + columns.max() + 1)
-            y1, y2 = max(y1, top + rows.min()), min(y2, top + rows.max() + 1)
+            x1, x2 = max(x1, left + column), min(x2, left + column + width)
+            y1, y2 = max(y1, top + row), min(y2, top + row + height)
             if x2 - x1 < MIN_WIDTH * scale or y2 - y1 < (MIN_HEIGHT - 1) * scale:
                 continue
         if sky.gain > 0.5:
