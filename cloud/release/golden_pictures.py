@@ -61,7 +61,9 @@ def read_all(paths: Sequence[Path]) -> list[bytes]:
 
 
 def normalise(encoded: bytes, origin: str) -> bytes:
-    """Encode anew as JPEG: upright, at most `MAX_SIDE` a side, without metadata (cameras note places in it).
+    """Make a JPEG of a picture: upright, at most `MAX_SIDE` a side, without metadata (cameras note places in it).
+
+    What is such a JPEG already stays as it is.
 
     Args:
         encoded: a picture in any format that OpenCV reads.
@@ -77,6 +79,8 @@ def normalise(encoded: bytes, origin: str) -> bytes:
     if image is None:
         raise GoldenPictureError(f"{origin}: no picture that can be decoded")
     height, width = image.shape[:2]
+    if max(height, width) <= MAX_SIDE and _is_plain_jpeg(encoded):
+        return encoded
     shrink = MAX_SIDE / max(height, width)
     if shrink < 1:
         size = max(round(width * shrink), 1), max(round(height * shrink), 1)
@@ -85,3 +89,18 @@ def normalise(encoded: bytes, origin: str) -> bytes:
     if not done:
         raise GoldenPictureError(f"{origin}: cannot be encoded as JPEG")
     return jpeg.tobytes()
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether the header has none of the segments (ITU-T T.81, APP1 and up, COM) that metadata lies in."""
+    if data[:3] != b"\xff\xd8\xff" or not data.endswith(b"\xff\xd9"):
+        return False
+    position = 2
+    while data[position : position + 1] == b"\xff" and position + 4 <= len(data):
+        marker = data[position + 1]
+        if marker == 0xDA:  # start of scan: the header is over
+            return True
+        if 0xE1 <= marker <= 0xEF or marker == 0xFE:
+            return False
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False

@@ -469,6 +469,14 @@ def test_golden_pictures_are_small_and_without_metadata(tmp_path):
     assert decode_jpeg(done).shape == (640, 1280, 3)
 
 
+def test_a_plain_picture_stays_as_it_is_and_one_with_metadata_does_not():
+    secret = b"\xff\xe1\x00\x10Exif\0\0LAT 51.5"
+
+    assert normalise(PICTURE, "x") == PICTURE
+    done = normalise(PICTURE[:2] + secret + PICTURE[2:], "x")
+    assert b"LAT" not in done and normalise(done, "x") == done
+
+
 def test_refuses_golden_pictures_that_are_none(tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
