@@ -61,7 +61,7 @@ def read_all(paths: Sequence[Path]) -> list[bytes]:
 
 
 def normalise(encoded: bytes, origin: str) -> bytes:
-    """Make a JPEG of a picture: upright, at most `MAX_SIDE` a side, without metadata (cameras note places in it).
+    """Make a JPEG of a picture: upright, at most `MAX_SIDE` a side, without metadata (cameras note places).
 
     What is such a JPEG already stays as it is.
 
