@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
@@ -117,6 +118,31 @@ def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _
     if not best.is_file():
         raise TrainingError(f"the training left no checkpoint at {best}: see its log")
     return best
+
+
+def portable_checkpoint(checkpoint: Path) -> bytes:
+    """Return a finished checkpoint without what ties it to the machine and the hour of its training.
+
+    Ultralytics writes folders, the repository's state, the date and the time of each epoch into it; of paths
+    the last part stays.
+
+    Args:
+        checkpoint: one that a training ended with; it is unpickled, so it must be one's own.
+    """
+    import_ultralytics()
+    import torch
+
+    contents = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    for key in ("date", "git"):
+        contents.pop(key, None)
+    (contents.get("train_results") or {}).pop("time", None)
+    for arguments in (contents["train_args"], contents["model"].args):
+        for key in ("data", "model", "project", "save_dir"):
+            if arguments.get(key):
+                arguments[key] = Path(str(arguments[key])).name
+    buffer = io.BytesIO()
+    torch.save(contents, buffer)
+    return buffer.getvalue()
 
 
 def _watch(model: Any, torch: Any, plan: TrainingPlan, progress: Callable[[EpochReport], None]) -> None:

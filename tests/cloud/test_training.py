@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.pipeline.training import EpochReport, TrainingError, TrainingPlan, train
+from cloud.pipeline.training import EpochReport, TrainingError, TrainingPlan, portable_checkpoint, train
 from tools.drives.export import SimulationPlan, write_frames
 
 
@@ -24,6 +24,18 @@ def test_a_training_reports_its_epochs_and_is_not_repeated(tmp_path: Path) -> No
     reports.clear()
     assert train(plan, reports.append) == best
     assert reports == [] and best.stat().st_mtime_ns == written
+
+
+def test_the_same_plan_gives_the_same_checkpoint_in_another_folder(tmp_path: Path) -> None:
+    checkpoints = []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        write_frames(SimulationPlan(1, 3, 2, 0.2, size=(128, 96), val_drives=1), place / "data")
+        plan = TrainingPlan(
+            "yolov8n.yaml", place / "data" / "data.yaml", place / "runs", "one", 64, 1, 4, device="cpu"
+        )
+        checkpoints.append(portable_checkpoint(train(plan)))
+    assert checkpoints[0] == checkpoints[1]
+    assert str(tmp_path).encode() not in checkpoints[0]
 
 
 def test_missing_data_is_said_before_anything_else(tmp_path: Path) -> None:
