@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,8 @@ def state_folder() -> Path:
 def import_ultralytics(*, online: bool = False) -> Any:
     """Import Ultralytics with its telemetry, self-installation and self-chosen folders off.
 
+    What it replaces and sets in Pillow, OpenCV and NumPy for the whole process is put back.
+
     Args:
         online: let it download its own published weights when they are asked for by name.
 
@@ -43,7 +47,8 @@ def import_ultralytics(*, online: bool = False) -> Any:
     os.environ.setdefault("YOLO_CONFIG_DIR", str(config))
     os.environ.setdefault("YOLO_VERBOSE", "false")
     try:
-        import ultralytics
+        with _libraries_kept():
+            import ultralytics
     except ImportError as error:
         raise MissingCloudExtraError(
             f"this needs Ultralytics, which could not be imported ({error}): "
@@ -52,6 +57,29 @@ def import_ultralytics(*, online: bool = False) -> Any:
     _ensure_torchvision()
     ultralytics.settings.update({"sync": False, "mlflow": False, "tensorboard": False, "wandb": False})
     return ultralytics
+
+
+@contextmanager
+def _libraries_kept() -> Iterator[None]:
+    """Undo what the import does to libraries that the rest of the process uses too.
+
+    Its `Image.open` raises ModuleNotFoundError on a broken picture, for want of a package that it would
+    install; its `cv2.imread` takes other files than OpenCV's; one thread for OpenCV is its own need.
+    """
+    import cv2
+    import numpy
+    from PIL import Image
+
+    kept = [(Image, "open"), (cv2, "imread"), (cv2, "imwrite"), (cv2, "imshow")]
+    originals = [(module, name, getattr(module, name)) for module, name in kept]
+    threads, printing = cv2.getNumThreads(), numpy.get_printoptions()
+    try:
+        yield
+    finally:
+        for module, name, original in originals:
+            setattr(module, name, original)
+        cv2.setNumThreads(threads)
+        numpy.set_printoptions(**printing)
 
 
 def _ensure_torchvision() -> None:

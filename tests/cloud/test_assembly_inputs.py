@@ -11,6 +11,7 @@ from cloud.release.checkpoint import CheckpointError, export_checkpoint
 from cloud.release.class_names import ClassNamesError, read_class_names
 from cloud.release.golden_pictures import MAX_PICTURES, GoldenPictureError, collect, normalise, read_all
 from tests import models_factory as factory
+from tests.extras import needs_ultralytics
 from tests.imports import PICTURE
 
 
@@ -117,9 +118,9 @@ def state(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
+@needs_ultralytics
 @pytest.mark.parametrize("content", [b"", b"text, no checkpoint", pickle.dumps({"a": 1})])
 def test_refuses_what_is_no_checkpoint(tmp_path, state, content):
-    pytest.importorskip("ultralytics")
     path = tmp_path / "x.pt"
     path.write_bytes(content)
     (tmp_path / "out").mkdir()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.perception.letterbox import PAD, Letterbox
+from tests.extras import needs_ultralytics
 
 sides = st.integers(1, 3000)
 input_sides = st.integers(1, 40).map(lambda count: 32 * count)
@@ -69,12 +70,12 @@ def test_a_frame_without_pixels_has_no_letterbox():
         Letterbox.between((0, 640), (640, 640))
 
 
+@needs_ultralytics
 @pytest.mark.parametrize(
     "frame_hw",
     [(720, 1280), (1080, 1920), (717, 1279), (333, 500), (500, 333), (96, 96), (37, 91), (641, 640)],
 )
 def test_gives_the_very_picture_of_ultralytics_validation(frame_hw, tmp_path):
-    pytest.importorskip("ultralytics")
     from cloud.pipeline.ultralytics_boundary import import_ultralytics
 
     import_ultralytics()

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cloud.datasets import dataset_sha256, read_dataset
 from edge.errors import TrafficVisionError
 from edge.perception.model_file import read_model_file
 from tests import models_factory as factory
+from tests.extras import needs_ultralytics
 from tests.shared_data import shared_data
 from tools.cli.model import command
+from tools.drives.export import SimulationPlan, write_frames
 
 HW = (64, 96)
 
@@ -88,6 +91,14 @@ def test_import_takes_names_from_a_file(tmp_path, raw, picture):
     run("import", raw, "-o", tmp_path / "m.onnx", "--golden", picture, "--names", names)
 
     assert read_model_file(tmp_path / "m.onnx").metadata.class_names == ("one", "two", "three")
+
+
+def test_import_records_the_dataset(tmp_path, raw, picture):
+    write_frames(SimulationPlan(1, 1, 1, 1.0, size=(64, 64)), tmp_path / "data")
+    output = tmp_path / "model.onnx"
+    run("import", raw, "-o", output, "--golden", picture, "--data", tmp_path / "data")
+    recorded = read_model_file(output).metadata.dataset_sha256
+    assert recorded == dataset_sha256(read_dataset(tmp_path / "data"))
 
 
 def test_a_refused_import_writes_nothing(tmp_path, raw):
@@ -190,8 +201,8 @@ def test_wrong_usage_is_exit_code_2(tmp_path):
         assert CliRunner().invoke(command, list(arguments)).exit_code == 2
 
 
+@needs_ultralytics
 def test_a_real_checkpoint_is_taken(tmp_path, monkeypatch):
-    pytest.importorskip("ultralytics")
     checkpoint = shared_data("weights/yolov8n.pt")
     pictures = shared_data("bdd100k-mini/images")
     days = [

@@ -43,6 +43,7 @@ def command() -> None:
     multiple=True,
     help="Picture or folder for golden frames; 16 at most, evenly spaced. [default: simulated streets]",
 )
+@click.option("--data", type=_PATH, help="What it was trained on: the file then carries this dataset's hash.")
 @click.option("--name", help="Name of the model. [default: RAW's file name]")
 @click.option("--version", help="Version of the model. [default: from RAW's SHA-256]")
 @click.option(
@@ -78,6 +79,7 @@ def import_(
     output: Path,
     names: Path | None,
     golden: tuple[Path, ...],
+    data: Path | None,
     name: str | None,
     version: str | None,
     score_threshold: float,
@@ -103,7 +105,13 @@ def import_(
         from tools.drives.golden import golden_pictures as simulated
 
         pictures = simulated()
+    dataset = None
+    if data:
+        from cloud.datasets import dataset_sha256, read_dataset
+
+        dataset = dataset_sha256(read_dataset(data))
     options = AssemblyOptions(
+        dataset_sha256=dataset,
         name=name,
         version=version,
         class_names=read_class_names(names) if names else None,
@@ -205,12 +213,12 @@ def train(
     Needs the cloud extra. The result is a checkpoint: `model import` makes a model file of it.
     """
     from cloud.datasets.files import write_file
-    from cloud.pipeline.training import EpochReport, TrainingPlan
+    from cloud.pipeline.training import EpochReport, TrainingPlan, portable_checkpoint
     from cloud.pipeline.training import train as run_training
 
     def show(report: EpochReport) -> None:
         click.echo(report.to_text(), err=True)
 
     plan = TrainingPlan(start, data, work, output.stem, imgsz, epochs, batch, seed, threads, device)
-    write_file(output, run_training(plan, show).read_bytes())
+    write_file(output, portable_checkpoint(run_training(plan, show)))
     click.echo(f"{output}: checkpoint of {start} after at most {epochs} epochs")
