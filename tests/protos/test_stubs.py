@@ -59,7 +59,10 @@ def test_each_message_leaves_room_for_extensions_of_ones_own(message: Descriptor
     assert OWN_EXTENSIONS in [(span.start, span.end) for span in proto.reserved_range]
 
 
-UNITS = ("_ns", "_ms", "_s", "_px", "_bytes", "_hz", "_d", "_share", "_sigma", "_per_day", "_change")
+UNITS = (
+    *("_ns", "_ms", "_s", "_px", "_bytes", "_hz", "_mps", "_deg", "_lux"),
+    *("_d", "_share", "_sigma", "_per_day", "_change"),
+)
 # Pure numbers: a count of what the name says, an ordinal, a probability, or with the unit in the comment.
 UNITLESS = {
     *("class_index", "dropped_messages", "dropped_samples", "epoch", "frames", "captured_frames"),
@@ -97,4 +100,4 @@ def test_each_rpc_has_messages_of_its_own() -> None:
                 assert method.output_type.name == f"{method.name}Response"
                 seen |= {method.name}
     assert {"Control", "UploadSamples", "FetchMetadata", "FetchTarget"} <= seen
-    assert {"StreamDetections", "StreamDrift", "GetStatus", "ReloadModel"} <= seen
+    assert {"StreamDetections", "StreamDrift", "GetStatus", "ReloadModel", "ReportVehicle"} <= seen

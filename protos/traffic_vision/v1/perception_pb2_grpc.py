@@ -54,6 +54,11 @@ class PerceptionServiceStub(object):
                 request_serializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReloadModelRequest.SerializeToString,
                 response_deserializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReloadModelResponse.FromString,
                 _registered_method=True)
+        self.ReportVehicle = channel.unary_unary(
+                '/traffic_vision.v1.PerceptionService/ReportVehicle',
+                request_serializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReportVehicleRequest.SerializeToString,
+                response_deserializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReportVehicleResponse.FromString,
+                _registered_method=True)
 
 
 class PerceptionServiceServicer(object):
@@ -87,6 +92,13 @@ class PerceptionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportVehicle(self, request, context):
+        """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PerceptionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_PerceptionServiceServicer_to_server(servicer, server):
                     servicer.ReloadModel,
                     request_deserializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReloadModelRequest.FromString,
                     response_serializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReloadModelResponse.SerializeToString,
+            ),
+            'ReportVehicle': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportVehicle,
+                    request_deserializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReportVehicleRequest.FromString,
+                    response_serializer=protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReportVehicleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class PerceptionService(object):
             '/traffic_vision.v1.PerceptionService/ReloadModel',
             protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReloadModelRequest.SerializeToString,
             protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportVehicle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/traffic_vision.v1.PerceptionService/ReportVehicle',
+            protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReportVehicleRequest.SerializeToString,
+            protos_dot_traffic__vision_dot_v1_dot_perception__pb2.ReportVehicleResponse.FromString,
             options,
             channel_credentials,
             insecure,
