@@ -107,10 +107,21 @@ def test_what_cannot_be_benched_is_refused(files: Path, tmp_path: Path) -> None:
     assert "64x96, not 640x640" in refused("detector", "--model", model, "--size", 640)
     assert "no such file" in refused("detector", "--model", model, "--raw", tmp_path / "nowhere.onnx")
     assert "rounds" in refused("detector", "--model", model, "--rounds", 0)
-    assert "--raw goes with" in refused("detector", "--model", tmp_path / "x.pt", "--raw", model)
+    checkpoint = tmp_path / "x.pt"
+    checkpoint.write_bytes(b"")
+    assert "--raw goes with" in refused("detector", "--model", checkpoint, "--raw", model)
+    assert "input of 0x0" in refused("detector", "--model", checkpoint, "--size", 0)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     assert "no picture decodes" in refused("detector", "--model", model, "--pictures", broken)
+
+
+@pytest.mark.parametrize("threads", ["0", "-3", "two"])
+def test_all_contenders_run_on_a_number_of_threads_that_is_known(files: Path, threads: str) -> None:
+    arguments = ["bench", "detector", "--model", str(files / "rectangles.onnx"), "--threads", threads]
+    result = CliRunner().invoke(root, arguments)
+    assert result.exit_code == 2
+    assert f"'--threads': {threads}" in result.stderr or f"'--threads': '{threads}'" in result.stderr
 
 
 def test_without_a_model_the_shipped_one_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +138,13 @@ def test_the_renderer_is_measured_by_each_light_on_one_thread() -> None:
     threads = cv2.getNumThreads()
     report = bench("render", "--rounds", 2)
     assert cv2.getNumThreads() == threads
-    assert list(report["figures"]["lights"]) == ["noon", "dusk", "night"]
+    lights = report["figures"]["lights"]
+    assert list(lights) == ["noon", "dusk", "night"]
+    for light in lights.values():
+        ratio = light["p50_ms"] / lights["noon"]["p50_ms"]
+        assert light["p50_ratio_to_noon"] == pytest.approx(ratio, rel=0.05)
     (target,) = report["targets"]
-    assert target["value"] == max(light["p50_ms"] for light in report["figures"]["lights"].values())
+    assert target["value"] == max(light["p50_ms"] for light in lights.values())
     assert target["target"] == 10
 
 

@@ -38,17 +38,25 @@ def bench_render(rounds: int, progress: Callable[[int, int], None] = lambda done
         cv2.setNumThreads(threads)
     spreads = {name: Spread.of(spent) for name, spent in times.items()}
     cpu = {name: Spread.of(spent) for name, spent in cpu_ms.items()}
+    noon = spreads[LIGHTS[0]].p50
     figures = {
         "size": list(SIZE),
         "rounds": rounds,
         "lights": {
-            name: {**spread.to_json("ms"), **cpu[name].to_json("cpu_ms")} for name, spread in spreads.items()
+            name: {
+                **spread.to_json("ms"),
+                **cpu[name].to_json("cpu_ms"),
+                "p50_ratio_to_noon": round(spread.p50 / noon, 4),
+            }
+            for name, spread in spreads.items()
         },
     }
     slowest = max(round(spread.p50, 3) for spread in spreads.values())
     title = f"one picture of {SIZE[0]}x{SIZE[1]}, one thread, {rounds} of each light"
-    rows = [(name, s.min, s.p50, s.p99, cpu[name].min, cpu[name].p50) for name, s in spreads.items()]
-    columns = ("ms", "min", "p50", "p99", "CPU min", "CPU p50")
+    rows = [
+        (name, s.min, s.p50, s.p99, s.p50 / noon, cpu[name].min, cpu[name].p50) for name, s in spreads.items()
+    ]
+    columns = ("ms", "min", "p50", "p99", "ratio", "CPU min", "CPU p50")
     return Report(
         bench="render",
         figures=figures,

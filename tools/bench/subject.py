@@ -66,7 +66,7 @@ def load_subject(
     if model.suffix == ".pt":
         if raw is not None:
             raise BenchError("--raw goes with a model file; a checkpoint is exported here")
-        return _from_checkpoint(model, size or DEFAULT_SIZE, pictures, folder)
+        return _from_checkpoint(model, DEFAULT_SIZE if size is None else size, pictures, folder)
     read = read_model_file(model)
     if size is not None and read.input_hw != (size, size):
         height, width = read.input_hw

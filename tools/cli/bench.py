@@ -27,7 +27,7 @@ def command() -> None:
 @click.option("--pictures", help="Folder, video or sim:...; simulated drives unless given.")
 @click.option("--size", type=int, help="Side of a .pt's square input; 640 unless given.")
 @click.option("--rounds", type=int, default=60, show_default=True, help="How often each is timed.")
-@click.option("--threads", type=int, default=2, show_default=True, help="Of one inference.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="Of one inference.")
 @_JSON
 def detector(
     model: Path | None,
