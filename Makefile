@@ -21,6 +21,8 @@ BENCH ?= detector
 
 # $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what pip installs
 define environment
+	@$(PYTHON) -c '' >/dev/null 2>&1 || { \
+	  echo "error: this needs Python 3.$(2) or newer, and $(PYTHON) does not run; name another one: PYTHON=python3.$(2)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, $(2)))' || { \
 	  echo "error: this needs Python 3.$(2) or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); name another one: PYTHON=python3.$(2)" >&2; exit 1; }
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) || { \

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,8 +98,49 @@ def test_the_ladder_holds() -> None:
 
 def test_make_lint_holds_every_check() -> None:
     recipe = run("make", "--dry-run", "--always-make", "lint").stdout
-    for check in ("ruff check", "ruff format --check", "mypy", "lint-imports"):
+    for check in ("ruff check", "ruff format --check", "mypy", "lint-imports", "generate_stubs.py --check"):
         assert check in recipe
+
+
+def copied_makefile(tmp_path: Path) -> Path:
+    folder = tmp_path / "a path"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    for package in ("protos", "edge", "cloud", "tools"):
+        (folder / package).mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "said"),
+    [("no-such-python", "no-such-python does not run"), ("an-old-python", "an-old-python is Python 3.9.18")],
+)
+@pytest.mark.parametrize(("target", "needs"), [("setup", "3.11"), ("setup-edge", "3.10")])
+def test_setup_says_which_python_it_needs(
+    tmp_path: Path, interpreter: str, said: str, target: str, needs: str
+) -> None:
+    folder, programs = copied_makefile(tmp_path), tmp_path / "programs"
+    programs.mkdir()
+    old = programs / "an-old-python"
+    old.write_text('#!/bin/sh\ncase $1 in --version) echo Python 3.9.18;; esac\ntest -z "$2"\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", target, f"PYTHON={interpreter}"],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    (error,) = (line for line in done.stderr.splitlines() if not line.startswith("make"))
+    assert (
+        error
+        == f"error: this needs Python {needs} or newer, and {said}; name another one: PYTHON=python{needs}"
+    )
+    assert not list(folder.glob(".venv*"))
 
 
 def test_the_continuous_integration_runs_what_people_run() -> None:
