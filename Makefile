@@ -45,7 +45,7 @@ drive = $(BIN)/traffic-vision replay "sim:2024?light=$(1)&seconds=40&rate=10" --
 .PHONY: help setup setup-edge protos demo test test-services bench lint format clean clean-all
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## everything, into .venv
 $(VENV)/.ready: pyproject.toml constraints.txt

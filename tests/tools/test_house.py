@@ -102,6 +102,26 @@ def test_make_lint_holds_every_check() -> None:
         assert check in recipe
 
 
+def test_make_help_needs_nothing_that_a_bare_system_lacks(tmp_path: Path) -> None:
+    # What dpkg-query calls essential on Debian, and make; column, for one, is not.
+    for name in ("awk", "find", "grep", "make", "sed", "sh"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [tmp_path / "make"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = [line.split()[:2] for line in done.stdout.splitlines()]
+    assert ["make", "setup"] in listed and ["make", "test-services"] in listed
+    (phony,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
+    assert {name for _, name in listed} == set(phony.split()[1:])
+
+
 def copied_makefile(tmp_path: Path) -> Path:
     folder = tmp_path / "a path"
     folder.mkdir()
