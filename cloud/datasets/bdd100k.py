@@ -23,6 +23,7 @@ from cloud.datasets.dataset import (
     LabeledImage,
     Refusal,
     drive_of,
+    is_text,
     safe_name,
 )
 
@@ -89,12 +90,14 @@ def _parse_frame(frame: object, where: str, size: tuple[int, int] | None, parsed
         return
     name: str = frame["name"]
     where = f"{where} ({name})"
-    if not safe_name(name):
+    if not name.lower().endswith(IMAGE_SUFFIXES):
+        name = f"{name}.jpg"
+    if not safe_name(frame["name"]) or not safe_name(name):
         parsed.refuse(where, "image name cannot be a file's")
         return
     labels = frame.get("labels")
     if "labels" not in frame and _is_2018(frame):
-        labels = [entry for inner in frame["frames"][:1] for entry in inner["objects"] or []]
+        labels = frame["frames"][0]["objects"] if frame["frames"] else []
         for number in range(1, len(frame["frames"])):
             parsed.refuse(f"{where}, frame {number}", "label file holds more than one frame")
     if not isinstance(labels, list | None):
@@ -106,12 +109,10 @@ def _parse_frame(frame: object, where: str, size: tuple[int, int] | None, parsed
         if (box := _parse_label(label, f"{where}, label {number}", parsed))
     ]
     video = frame.get("videoName")
-    video = video if isinstance(video, str) and video else None
-    if not name.lower().endswith(IMAGE_SUFFIXES):
-        name = f"{name}.jpg"
+    video = video if isinstance(video, str) and video and is_text(video) else None
     width, height = _size(frame.get("size")) or size or (None, None)
     drive = drive_of(name, video)
-    attributes = _attributes(frame.get("attributes"))
+    attributes = _attributes(frame.get("attributes"), where, parsed)
     parsed.images.append(LabeledImage(name, None, width, height, tuple(boxes), attributes, drive))
 
 
@@ -122,6 +123,9 @@ def _parse_label(label: object, where: str, parsed: Parsed) -> Box | None:
     category = label.get("category")
     if not isinstance(category, str) or not category.strip():
         parsed.refuse(where, "label has no category")
+        return None
+    if not is_text(category):
+        parsed.refuse(where, "category is not text")
         return None
     category = canonical(category)
     corners = label.get("box2d")
@@ -140,7 +144,9 @@ def _parse_label(label: object, where: str, parsed: Parsed) -> Box | None:
     occluded, truncated = (
         value if isinstance(value := flags.get(key), bool) else None for key in ("occluded", "truncated")
     )
-    return Box(x1, y1, x2, y2, category, occluded, truncated, flags.get("crowd") is True)
+    # Scalabel's own evaluation takes both for COCO's crowd.
+    crowd = flags.get("crowd") is True or flags.get("ignored") is True
+    return Box(x1, y1, x2, y2, category, occluded, truncated, crowd)
 
 
 def _number(value: object) -> float | None:
@@ -159,11 +165,16 @@ def _size(value: object) -> tuple[int, int] | None:
     return None
 
 
-def _attributes(value: object) -> dict[str, str]:
+def _attributes(value: object, where: str, parsed: Parsed) -> dict[str, str]:
     if not isinstance(value, Mapping):
         return {}
-    return {
-        str(key): str(item).lower() if isinstance(item, bool) else str(item)
-        for key, item in value.items()
-        if isinstance(item, str | int | float)
-    }
+    attributes = {}
+    for key, item in value.items():
+        if not isinstance(item, str | int | float):
+            continue
+        text = str(item).lower() if isinstance(item, bool) else str(item)
+        if is_text(key) and is_text(text):
+            attributes[key] = text
+        else:
+            parsed.refuse(where, "attribute is not text")
+    return attributes

@@ -13,6 +13,10 @@ from edge.errors import TrafficVisionError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
+# What file systems allow for a name.
+MAX_NAME_BYTES = 255
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _BDD100K_NAME = re.compile(r"^([0-9a-f]{8})-[0-9a-f]{8}(?![0-9a-zA-Z])")
 _FRAME_OF_DRIVE = re.compile(r"^(.+)-\d+$")
 _FRAME_IN_FOLDER = re.compile(r"^(.+)/[A-Za-z_]*\d+$")
@@ -109,14 +113,21 @@ def drive_of(name: str, video: str | None = None) -> str:
     return frame.group(1) if frame else stem
 
 
+def is_text(value: str) -> bool:
+    """Tell whether a text can be written: JSON may hold half of a UTF-16 pair, and UTF-8 cannot."""
+    return value.isascii() or not _HALF_PAIR.search(value)
+
+
 def safe_name(name: str) -> bool:
     """Tell whether a picture's name stays inside its folder and can be a file on every system."""
     parts = name.split("/")
     return (
         bool(name)
-        and all(part not in ("", ".", "..") for part in parts)
-        and not any(char in name for char in '\\:\0\n\r"')
-        and name == name.strip()
+        and is_text(name)
+        and all(part not in ("", ".", "..") and len(part.encode()) <= MAX_NAME_BYTES for part in parts)
+        and not any(char in name for char in '\\:\0"')
+        # One line: the lists of a split have a name on each.
+        and name.splitlines() == [name.strip()]
     )
 
 

@@ -90,7 +90,8 @@ def summarize(dataset: Dataset) -> Summary:
     examples: dict[str, list[str]] = defaultdict(list)
     for refusal in dataset.refusals:
         if len(examples[refusal.reason]) < 3:
-            examples[refusal.reason].append(refusal.where)
+            # What was refused may be a name that cannot be printed.
+            examples[refusal.reason].append(refusal.where.encode("utf-8", "backslashreplace").decode())
     return Summary(
         total=count(dataset.images),
         slices={

@@ -130,6 +130,7 @@ def test_a_name_in_several_folders_is_not_guessed(tmp_path: Path) -> None:
         ({"category": "car", "box2d": [1, 2, 3, 4]}, "box is malformed"),
         ({"category": None, "box2d": {"x1": 1, "y1": 2, "x2": 3, "y2": 4}}, "label has no category"),
         ({"category": " "}, "label has no category"),
+        (label("\ud800"), "category is not text"),
         ("car", "label is malformed"),
         (label(), "box comes twice"),
     ],
@@ -154,12 +155,19 @@ def test_a_box_over_the_edge_is_clipped(tmp_path: Path) -> None:
         (frame("a.jpg", label()), "image name comes twice"),
         (frame("../a.jpg", label()), "image name cannot be a file's"),
         (frame("/etc/a.jpg", label()), "image name cannot be a file's"),
+        (frame("folder/", label()), "image name cannot be a file's"),
+        (frame("", label()), "image name cannot be a file's"),
+        (frame("\ud800.jpg", label()), "image name cannot be a file's"),
+        (frame("é" * 126 + ".jpg", label()), "image name cannot be a file's"),
+        (frame("two\u2028lines.jpg", label()), "image name cannot be a file's"),
         (frame("torn.jpg", label()), "image is corrupt"),
         (
             frame("b.jpg", label(), size={"width": 1280, "height": 720}),
             "image is not of the size that its labels say",
         ),
         (frame("b.jpg", labels={"car": 1}), "labels are not a list"),
+        ({"name": "b.jpg", "frames": [{"objects": 5}]}, "labels are not a list"),
+        ({"name": "b.jpg", "frames": [{"objects": "car"}]}, "labels are not a list"),
         ({"labels": []}, "image has no name"),
         (7, "image has no name"),
     ],
@@ -171,6 +179,20 @@ def test_a_bad_image_costs_itself_alone(tmp_path: Path, bad: Any, reason: str) -
     dataset = read_dataset(write(tmp_path / "det.json", [frame("a.jpg", label()), bad]))
     assert [image.name for image in dataset.images] == ["a.jpg"]
     assert reasons(dataset) == [reason]
+
+
+def test_an_attribute_that_is_no_text_costs_itself_alone(tmp_path: Path) -> None:
+    attributes = {"timeofday": "\udfff", "weather": "clear", "scene": None}
+    dataset = read_dataset(write(tmp_path / "det.json", [{**frame(), "attributes": attributes}]))
+    assert dataset.images[0].attributes == {"weather": "clear"}
+    assert reasons(dataset) == ["attribute is not text"]
+
+
+@pytest.mark.parametrize("flag", ["crowd", "ignored"])
+def test_what_scalabel_leaves_out_of_an_evaluation_is_a_crowd(tmp_path: Path, flag: str) -> None:
+    marked = [{**label(), "attributes": {flag: value}} for value in (True, False)]
+    boxes = read_dataset(write(tmp_path / "det.json", [frame("a.jpg", *marked)])).images[0].boxes
+    assert [box.crowd for box in boxes] == [True, False]
 
 
 def test_a_bad_file_among_many_costs_itself_alone(tmp_path: Path) -> None:

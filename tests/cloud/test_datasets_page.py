@@ -27,7 +27,7 @@ def test_counts_by_slice_class_and_size() -> None:
         image("b.jpg", Box(0, 0, 31, 33, "car"), timeofday="night", drive="e"),
         image("c.jpg"),
     )
-    refusals = (Refusal("x.jpg", "image is corrupt"), Refusal("y.jpg", "image is corrupt"))
+    refusals = (Refusal("x.jpg", "image is corrupt"), Refusal("y\udcff.jpg", "image is corrupt"))
     summary = summarize(Dataset(images, refusals, {"lane": 3}))
     assert summary.to_json() == {
         "images": 3,
@@ -51,7 +51,7 @@ def test_counts_by_slice_class_and_size() -> None:
             "192 and more": 0,
         },
         "refusals": {"image is corrupt": 2},
-        "refusal_examples": {"image is corrupt": ["x.jpg", "y.jpg"]},
+        "refusal_examples": {"image is corrupt": ["x.jpg", "y\\udcff.jpg"]},
         "skipped": {"lane": 3},
     }
     text = to_text(summary)
