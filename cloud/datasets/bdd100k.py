@@ -35,9 +35,13 @@ EXPECTED = (
 
 @dataclass(slots=True)
 class Parsed:
-    """Images as their labels give them: no picture looked for, no box clipped yet."""
+    """Images as their labels give them: no picture looked for, no box clipped yet.
+
+    `videos` has for each image the video that it is from, or its drive: a drive may have several videos.
+    """
 
     images: list[LabeledImage] = field(default_factory=list)
+    videos: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
@@ -114,6 +118,7 @@ def _parse_frame(frame: object, where: str, size: tuple[int, int] | None, parsed
     drive = drive_of(name, video)
     attributes = _attributes(frame.get("attributes"), where, parsed)
     parsed.images.append(LabeledImage(name, None, width, height, tuple(boxes), attributes, drive))
+    parsed.videos.append(video or drive)
 
 
 def _parse_label(label: object, where: str, parsed: Parsed) -> Box | None:

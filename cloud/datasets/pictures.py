@@ -54,41 +54,57 @@ def picture_size(source: Path | bytes, decode: bool = False) -> tuple[int, int]:
 
 
 class PictureFinder:
-    """Finds pictures by the names that labels give them: with or without folder, with or without suffix."""
+    """Finds pictures by the names that labels give them: with or without folder, whatever the suffix."""
 
     def __init__(self, folders: Iterable[Path], deep: Iterable[Path] = ()) -> None:
         """Index `folders` flat and `deep` ones with all that is below; earlier ones come first."""
-        self._levels: list[dict[str, set[Path]]] = []
+        self._levels: list[_Level] = []
         for folder in folders:
             if folder.is_dir():
-                self._index(folder, [Path(entry.path) for entry in os.scandir(folder)])
+                self._levels.append(_Level(folder, (Path(entry.path) for entry in os.scandir(folder))))
         for folder in deep:
             if folder.is_dir():
-                self._index(
-                    folder, (Path(root, file) for root, _, files in os.walk(folder) for file in files)
-                )
-
-    def _index(self, folder: Path, paths: Iterable[Path]) -> None:
-        level: dict[str, set[Path]] = {}
-        for path in paths:
-            if path.name.lower().endswith(IMAGE_SUFFIXES):
-                relative = path.relative_to(folder)
-                for key in {relative.as_posix(), relative.with_suffix("").as_posix(), path.name, path.stem}:
-                    level.setdefault(key, set()).add(path)
-        if level:
-            self._levels.append(level)
+                files = (Path(root, file) for root, _, names in os.walk(folder) for file in names)
+                self._levels.append(_Level(folder, files))
 
     def find(self, *names: str) -> Path | None:
-        """Give the picture of the first of these names that is there, else one of the last's bare name.
+        """Give the picture of the first of these names that is there.
 
         Raises:
             PictureError: several folders hold a picture of this name.
         """
-        for level in self._levels:
-            for name in (*names, PurePosixPath(names[-1]).name):
-                found = level.get(name, ())
-                if len(found) > 1:
-                    raise PictureError("image name is found in several folders")
+        for name in names:
+            for level in self._levels:
+                found = level.find(name)
                 if found:
-                    return next(iter(found))
+                    return found
         return None
+
+
+class _Level:
+    """The pictures below one folder, by their whole path in it and by each end of that path."""
+
+    def __init__(self, folder: Path, paths: Iterable[Path]) -> None:
+        self._whole: dict[str, Path] = {}
+        # None: several pictures' paths end so.
+        self._ends: dict[str, Path | None] = {}
+        for path in paths:
+            if not path.name.lower().endswith(IMAGE_SUFFIXES):
+                continue
+            parts = path.relative_to(folder).parts
+            self._whole["/".join(parts)] = path
+            for start in range(len(parts)):
+                name = "/".join(parts[start:])
+                for key in (name, without_suffix(name)):
+                    self._ends[key] = None if key in self._ends else path
+
+    def find(self, name: str) -> Path | None:
+        found = self._whole.get(name) or self._ends.get(name)
+        if not found and name in self._ends:
+            raise PictureError("image name is found in several folders")
+        return found
+
+
+def without_suffix(name: str) -> str:
+    """Take the suffix from a picture's name with its folders."""
+    return str(PurePosixPath(name).with_suffix(""))

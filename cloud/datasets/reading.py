@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cloud.datasets import bdd100k, yolo
 from cloud.datasets.dataset import Dataset, DatasetError, LabeledImage, Refusal, fit_boxes, safe_name
-from cloud.datasets.pictures import PictureError, PictureFinder, picture_size
+from cloud.datasets.pictures import PictureError, PictureFinder, picture_size, without_suffix
 from cloud.datasets.writing import LABELS_FILE
 
 EXPECTED = (
@@ -27,7 +27,7 @@ def read_dataset(path: Path, images: Path | None = None) -> Dataset:
             `data.yaml`, that before `classes.txt`, and that before any other JSON files.
         images: where the pictures of JSON labels are, searched with its subfolders. Without it they are
             looked for beside the labels, in `images/` beside them, and where BDD100K keeps them
-            (`images` for `labels` in the path). Pictures of JSON labels may be missing: `path` is None.
+            (`images` for `labels` in the path, `images/100k`). They may be missing: `path` is None.
 
     Returns:
         The images in their source's order. Each piece of bad input is a refusal and costs itself alone.
@@ -113,16 +113,15 @@ def _read_json(files: list[Path], images: Path | None) -> Dataset:
             f"none of {len(files)} JSON files in {files[0].parent} has labels: {bdd100k.EXPECTED}"
         )
     finder = _finder({file.parent for file in files}, images)
-    settled: list[LabeledImage] = []
     refusals = parsed.refusals
-    seen: set[str] = set()
-    for image in _with_unique_names(parsed.images):
-        if image.name in seen:
-            refusals.append(Refusal(image.name, "image name comes twice"))
-            continue
-        found = _settle(image, finder, refusals)
+    candidates = _candidates(parsed, refusals)
+    uses = Counter(name for _, names in candidates for name in names)
+    settled: list[LabeledImage] = []
+    for image, names in candidates:
+        # A picture may be found by less than its name, but not if another image could claim it so.
+        own = [name for name in names if name == image.name or uses[name] == 1]
+        found = _settle(image, finder, own, refusals)
         if found:
-            seen.add(image.name)
             settled.append(found)
     return Dataset(tuple(settled), tuple(refusals), parsed.skipped)
 
@@ -146,26 +145,43 @@ def _finder(folders: set[Path], images: Path | None) -> PictureFinder:
     for folder in flat:
         parts = list(folder.parts)
         if "labels" in parts:
-            parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
-            deep.append(Path(*parts))
+            place = len(parts) - 1 - parts[::-1].index("labels")
+            pictures = Path(*parts[:place], "images")
+            # labels/det_20 and the lists of 2018 are for images/100k; images/10k has some of the same names.
+            beside = [pictures.joinpath(*parts[place + 1 :])] if parts[place + 1 :] else []
+            deep += [*beside, pictures / "100k", pictures]
     return PictureFinder(flat, deep)
 
 
-def _with_unique_names(images: list[LabeledImage]) -> list[LabeledImage]:
-    drives: dict[str, set[str]] = defaultdict(set)
-    for image in images:
-        drives[image.name].add(image.drive)
-    return [
-        replace(image, name=f"{image.drive}/{image.name}")
-        if len(drives[image.name]) > 1 and safe_name(image.drive)
-        else image
-        for image in images
-    ]
+def _candidates(
+    parsed: bdd100k.Parsed, refusals: list[Refusal]
+) -> list[tuple[LabeledImage, dict[str, None]]]:
+    """Give each image a name of its own, and the names under which its picture may lie, the best first."""
+    videos: dict[str, set[str]] = defaultdict(set)
+    for image, video in zip(parsed.images, parsed.videos, strict=True):
+        videos[image.name].add(video)
+    seen: set[str] = set()
+    candidates = []
+    for image, video in zip(parsed.images, parsed.videos, strict=True):
+        inside = f"{video}/{image.name}"
+        if len(videos[image.name]) > 1 and safe_name(inside):
+            image = replace(image, name=inside)
+        if image.name in seen:
+            refusals.append(Refusal(image.name, "image name comes twice"))
+            continue
+        seen.add(image.name)
+        names = (inside, image.name, PurePosixPath(image.name).name)
+        candidates.append(
+            (image, dict.fromkeys(key for name in names for key in (name, without_suffix(name))))
+        )
+    return candidates
 
 
-def _settle(image: LabeledImage, finder: PictureFinder, refusals: list[Refusal]) -> LabeledImage | None:
+def _settle(
+    image: LabeledImage, finder: PictureFinder, names: list[str], refusals: list[Refusal]
+) -> LabeledImage | None:
     try:
-        path = finder.find(f"{image.drive}/{image.name}", image.name)
+        path = finder.find(*names)
         size = picture_size(path) if path else (image.width, image.height)
     except PictureError as error:
         refusals.append(Refusal(image.name, str(error)))

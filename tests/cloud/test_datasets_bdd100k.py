@@ -105,6 +105,64 @@ def test_pictures_of_the_same_name_are_found_by_their_video(tmp_path: Path) -> N
     ]
 
 
+def test_clips_of_one_drive_have_pictures_of_their_own(tmp_path: Path) -> None:
+    clips = [f"b1c66a42-{clip}" for clip in ("6f7d68ca", "79c6d9c8")]
+    frames = [
+        frame("0001.jpg", label(category), videoName=clip)
+        for clip, category in zip(clips, ["car", "bus"], strict=True)
+    ]
+    for clip in clips:
+        write(tmp_path / "images" / "track" / "train" / clip / "0001.jpg", jpeg())
+    images = read_dataset(write(tmp_path / "a.json", frames)).images
+    assert [image.name for image in images] == [f"{clip}/0001.jpg" for clip in clips]
+    assert [image.path and image.path.parent.name for image in images] == clips
+    assert {image.drive for image in images} == {"b1c66a42"}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [frame("town/1.jpg", label()), frame("coast/1.jpg", label("bus"))],
+        [frame("1.jpg", label(), videoName="town"), frame("1.jpg", label("bus"), videoName="coast")],
+    ],
+)
+@pytest.mark.parametrize(("place", "found"), [("town/1.jpg", [True, False]), ("1.jpg", [False, False])])
+def test_a_picture_is_never_that_of_two_images(
+    tmp_path: Path, frames: list[Any], place: str, found: list[bool]
+) -> None:
+    write(tmp_path / "pictures" / place, jpeg())
+    write(tmp_path / "pictures" / "sea.jpg", jpeg())
+    labels = write(tmp_path / "labels.json", [*frames, frame("sea.jpg")])
+    images = read_dataset(labels, tmp_path / "pictures").images
+    assert [image.path is not None for image in images] == [*found, True]
+
+
+def test_a_name_in_full_goes_before_the_end_of_a_longer_one(tmp_path: Path) -> None:
+    places = [tmp_path / "images" / name for name in ("1.jpg", "town/1.jpg")]
+    for place in places:
+        write(place, jpeg())
+    labels = write(tmp_path / "a.json", [frame("1.jpg", label()), frame("town/1.jpg", label())])
+    assert [image.path for image in read_dataset(labels).images] == places
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".png"])
+def test_a_picture_of_another_suffix_is_found(tmp_path: Path, suffix: str) -> None:
+    picture = write(tmp_path / "images" / f"{BDD_A}{suffix}", jpeg())
+    for name in (BDD_A, f"{BDD_A}.jpg"):
+        image = read_dataset(write(tmp_path / "a.json", [frame(name, label())])).images[0]
+        assert (image.name, image.path) == (f"{BDD_A}.jpg", picture)
+
+
+@pytest.mark.parametrize(
+    "labels", ["labels/det_20/det_train.json", "labels/bdd100k_labels_images_train.json"]
+)
+def test_pictures_where_bdd100k_s_archives_put_them(tmp_path: Path, labels: str) -> None:
+    picture = write(tmp_path / "images" / "100k" / "train" / f"{BDD_A}.jpg", jpeg())
+    write(tmp_path / "images" / "10k" / "val" / f"{BDD_A}.jpg", jpeg())
+    dataset = read_dataset(write(tmp_path / labels, [frame(f"{BDD_A}.jpg", label())]))
+    assert [image.path for image in dataset.images] == [picture]
+
+
 def test_a_name_in_several_folders_is_not_guessed(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         write(tmp_path / "pictures" / folder / "a.jpg", jpeg())
