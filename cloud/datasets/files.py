@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from edge.errors import TrafficVisionError
+
+_TAIL_BYTES = len("..01234567.tmp")
+_MAX_NAME_BYTES = 255
+
+
+class FileError(TrafficVisionError):
+    """A file cannot be written."""
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that takes its place, synced to disk, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(4)}.tmp"
+    """Open a temporary file beside `path` that takes its place, synced to disk, when the block ends well.
+
+    Raises:
+        FileError: the file, or its folder, cannot be written.
+    """
+    start = os.fsdecode(os.fsencode(path.name)[: _MAX_NAME_BYTES - _TAIL_BYTES])
+    temporary = path.parent / f".{start}.{secrets.token_hex(4)}.tmp"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
         raise
 
 
@@ -36,9 +51,8 @@ def write_file(path: Path, data: bytes | str) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Put `source` at `target` without a second copy where the file system can, by copying where not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         os.link(source.resolve(), target)
     except OSError:
-        with source.open("rb") as reading, atomic_file(target) as writing:
-            shutil.copyfileobj(reading, writing, 1 << 20)
+        write_file(target, source.read_bytes())

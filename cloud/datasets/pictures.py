@@ -35,7 +35,7 @@ def picture_size(source: Path | bytes, decode: bool = False) -> tuple[int, int]:
     is enough to notice a truncated file).
 
     Raises:
-        PictureError: the picture is missing, corrupt, truncated or too large.
+        PictureError: the picture is missing, cannot be read, or is corrupt, truncated or too large.
     """
     try:
         with warnings.catch_warnings():
@@ -48,7 +48,10 @@ def picture_size(source: Path | bytes, decode: bool = False) -> tuple[int, int]:
                     picture.load()
     except FileNotFoundError:
         raise PictureError("image is missing") from None
-    except _PICTURE_ERRORS:
+    except _PICTURE_ERRORS as error:
+        # Only the operating system's errors have a number, Pillow's have none.
+        if isinstance(error, OSError) and error.errno:
+            raise PictureError("image cannot be read") from None
         raise PictureError("image is corrupt") from None
     return (height, width) if rotated else (width, height)
 

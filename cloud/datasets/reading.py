@@ -35,11 +35,14 @@ def read_dataset(path: Path, images: Path | None = None) -> Dataset:
     Raises:
         DatasetError: the path is missing or of no known shape, or nothing in it is usable.
     """
-    if not path.exists():
-        raise DatasetError(f"{path} does not exist")
-    if images is not None and not images.is_dir():
-        raise DatasetError(f"{images} is not a folder of images")
-    dataset = _read_folder(path, images) if path.is_dir() else _read_file(path, images)
+    try:
+        if not path.exists():
+            raise DatasetError(f"{path} does not exist")
+        if images is not None and not images.is_dir():
+            raise DatasetError(f"{images} is not a folder of images")
+        dataset = _read_folder(path, images) if path.is_dir() else _read_file(path, images)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or path} cannot be read: {error.strerror or error}") from None
     if not dataset.images:
         reasons = Counter(refusal.reason for refusal in dataset.refusals).most_common(3)
         why = ", ".join(f"{reason} ({count})" for reason, count in reasons)
@@ -102,12 +105,7 @@ def _read_json(files: list[Path], images: Path | None) -> Dataset:
         except DatasetError as error:
             if len(files) == 1:
                 raise
-            reason = (
-                "label file is not JSON"
-                if isinstance(error, _NotJsonError)
-                else "label file is of no known shape"
-            )
-            parsed.refuse(str(file), reason)
+            parsed.refuse(str(file), _REASONS.get(type(error), "label file is of no known shape"))
     if not parsed.images and len(files) > 1:
         raise DatasetError(
             f"none of {len(files)} JSON files in {files[0].parent} has labels: {bdd100k.EXPECTED}"
@@ -130,9 +128,18 @@ class _NotJsonError(DatasetError):
     pass
 
 
+class _UnreadableError(DatasetError):
+    pass
+
+
+_REASONS = {_NotJsonError: "label file is not JSON", _UnreadableError: "label file cannot be read"}
+
+
 def _load_json(file: Path) -> object:
     try:
         return json.loads(file.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise _UnreadableError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise _NotJsonError(f"{file} is not JSON ({error}): {bdd100k.EXPECTED}") from None
 

@@ -80,8 +80,13 @@ class DatasetWriter:
 
         Raises:
             DatasetError: the folder holds something already, or a class name comes twice.
+            FileError: it cannot be written to.
         """
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        try:
+            taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+        except OSError as error:
+            raise DatasetError(f"{directory} cannot be written to: {error.strerror}") from None
+        if taken:
             raise DatasetError(f"{directory} exists and is not an empty folder: give another, or remove it")
         if not class_names or len(set(class_names)) != len(class_names):
             raise DatasetError(f"class names {list(class_names)} must be given and differ from each other")
@@ -96,7 +101,6 @@ class DatasetWriter:
         self._left_out: Counter[str] = Counter()
         self._written: Written | None = None
         self._stack = ExitStack()
-        directory.mkdir(parents=True, exist_ok=True)
         self._labels = self._stack.enter_context(atomic_file(directory / LABELS_FILE))
         self._labels.write(b"[")
 

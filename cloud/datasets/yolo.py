@@ -241,12 +241,15 @@ def _read_image(
     assert image.path is not None
     try:
         width, height = picture_size(image.path)
-        text = label_file.read_bytes().decode("utf-8-sig") if label_file.is_file() else ""
+        text = label_file.read_bytes().decode("utf-8-sig") if label_file.exists() else ""
     except PictureError as error:
         refusals.append(Refusal(str(image.path), str(error)))
         return None
     except UnicodeDecodeError:
         refusals.append(Refusal(str(label_file), "label file is not text"))
+        return None
+    except OSError:
+        refusals.append(Refusal(str(label_file), "label file cannot be read"))
         return None
     boxes = []
     for number, line in enumerate(text.splitlines(), start=1):

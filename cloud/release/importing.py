@@ -22,7 +22,8 @@ def import_model(raw: Path, output: Path, pictures: Sequence[bytes], options: As
         options: what the file does not say itself.
 
     Raises:
-        AssemblyError: the model is refused, or the file cannot be written.
+        AssemblyError: the model is refused.
+        FileError: the model file cannot be written.
         TrafficVisionError: the file is refused; Ultralytics is not installed (for a `.pt`).
     """
     if output.is_dir():
@@ -35,8 +36,5 @@ def import_model(raw: Path, output: Path, pictures: Sequence[bytes], options: As
             assembled = assemble(export, pictures, replace(options, imgsz=None, version=version))
     else:
         assembled = assemble(raw, pictures, options)
-    try:
-        write_file(output, assembled.model.data)
-    except OSError as error:
-        raise AssemblyError(f"{output}: cannot be written: {error.strerror or error}") from None
+    write_file(output, assembled.model.data)
     return assembled
