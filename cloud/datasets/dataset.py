@@ -104,13 +104,13 @@ def drive_of(name: str, video: str | None = None) -> str:
     otherwise the folder of a name like "town/000123.png", otherwise the name without its suffix.
     """
     stem = str(PurePosixPath(name).with_suffix(""))
-    bdd100k = _BDD100K_NAME.match(video or PurePosixPath(stem).name)
-    if bdd100k:
-        return bdd100k.group(1)
-    if video:
-        return video
     frame = _FRAME_OF_DRIVE.match(stem) or _FRAME_IN_FOLDER.match(stem)
-    return frame.group(1) if frame else stem
+    recording = frame.group(1) if frame else stem
+    for clip in [video] if video else [stem, recording]:
+        bdd100k = _BDD100K_NAME.match(PurePosixPath(clip).name)
+        if bdd100k:
+            return bdd100k.group(1)
+    return video or recording
 
 
 def is_text(value: str) -> bool:

@@ -22,12 +22,13 @@ def read_dataset(path: Path, images: Path | None = None) -> Dataset:
     """Read labelled images, finding out the shape.
 
     Args:
-        path: a JSON file of BDD100K's or Scalabel's shapes; a data.yaml; a .txt list of the pictures of
-            one split, in the folder of a dataset; or a folder. In a folder `det_20.json` counts before
-            `data.yaml`, that before `classes.txt`, and that before any other JSON files.
-        images: where the pictures of JSON labels are, searched with its subfolders. Without it they are
-            looked for beside the labels, in `images/` beside them, and where BDD100K keeps them
-            (`images` for `labels` in the path, `images/100k`). They may be missing: `path` is None.
+        path: a JSON file of BDD100K's or Scalabel's shapes; a data.yaml; a classes.txt; a .txt list of the
+            pictures of one split, in the folder of a dataset; or a folder. In a folder `det_20.json`
+            counts before `data.yaml`, that before `classes.txt`, and that before any other JSON files.
+        images: where the pictures are, searched with its subfolders; not for a data.yaml, which says so
+            itself. Without it those of JSON labels are looked for beside the labels, in `images/` beside
+            them, and where BDD100K keeps them (`images` for `labels` in the path, `images/100k`). They may
+            be missing: `path` is None.
 
     Returns:
         The images in their source's order. Each piece of bad input is a refusal and costs itself alone.
@@ -60,7 +61,9 @@ def _read_file(path: Path, images: Path | None) -> Dataset:
     if suffix == ".json":
         return _read_json([path], images)
     if suffix in (".yaml", ".yml"):
-        return yolo.read_yaml_folder(path)
+        return _read_yaml(path, images)
+    if path.name in yolo.CLASS_FILES:
+        return yolo.read_plain_folder(path.parent, images)
     if suffix == ".txt":
         return _read_split(path, images)
     raise DatasetError(f"{path} is no dataset: {EXPECTED}")
@@ -71,9 +74,9 @@ def _read_folder(folder: Path, images: Path | None) -> Dataset:
         return _read_json([folder / LABELS_FILE], images)
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if (folder / name).is_file():
-            return yolo.read_yaml_folder(folder / name)
-    if any((folder / name).is_file() for name in yolo.CLASS_FILES):
-        return yolo.read_plain_folder(folder)
+            return _read_yaml(folder / name, images)
+    if yolo.class_file_of(folder):
+        return yolo.read_plain_folder(folder, images)
     below = sorted(file.parent for name in (LABELS_FILE, "data.yaml") for file in folder.glob(f"*/{name}"))
     if below:
         raise DatasetError(f"{folder} holds datasets, give one of them: {', '.join(map(str, below[:5]))}")
@@ -83,8 +86,14 @@ def _read_folder(folder: Path, images: Path | None) -> Dataset:
         return _read_json(files, images)
     descriptions = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
     if len(descriptions) == 1:
-        return yolo.read_yaml_folder(descriptions[0])
+        return _read_yaml(descriptions[0], images)
     raise DatasetError(f"{folder} is no dataset: {EXPECTED}")
+
+
+def _read_yaml(description: Path, images: Path | None) -> Dataset:
+    if images is not None:
+        raise DatasetError(f"{description} says itself where its images are: leave {images} out")
+    return yolo.read_yaml_folder(description)
 
 
 def _read_split(path: Path, images: Path | None) -> Dataset:

@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,6 +37,7 @@ CLASS_FILES = ("classes.txt", "obj.names")
 LABEL_FOLDERS = ("labels", "labels_yolo")
 _NO_ATTRIBUTES = {"image", "drive", "sha256", "n_boxes", "width", "height"}
 _NO_SPLITS = {"path", "names", "nc", "download", "channels", "kpt_shape", "flip_idx"}
+_SPLITS = {"train", "val", "validation", "test", "minival"}
 _SPLIT_FOLDER = re.compile(r"^(train|val|valid|validation|test|minival)(\d{4})?$")
 
 
@@ -59,44 +60,73 @@ def read_yaml_folder(description: Path) -> Dataset:
     for key, value in document.items():
         if key in _NO_SPLITS or not isinstance(value, str | list):
             continue
-        for place in value if isinstance(value, list) else [value]:
-            found = _pictures_of(place, root, f"{description}, {key}", refusals)
-            pictures.update(dict.fromkeys(found))
+        missing: list[Refusal] = []
+        found = [
+            picture
+            for place in (value if isinstance(value, list) else [value])
+            for picture in _pictures_of(place, root, f"{description}, {key}", missing)
+        ]
+        pictures.update(dict.fromkeys(found))
+        # Any other key may be a split of somebody's own, or say who made the dataset.
+        if found or key in _SPLITS:
+            refusals.extend(missing)
     if not pictures:
         raise DatasetError(
             f"{description} leads to no image: expected train, val or test to be folders or .txt lists of "
             f"images, relative to {root}"
         )
-    return _read(list(pictures), names, description.parent / INDEX_FILE, None, refusals)
+    keypoints = "kpt_shape" in document
+    return _read(list(pictures), names, description.parent / INDEX_FILE, _label_file, refusals, keypoints)
 
 
-def read_plain_folder(folder: Path) -> Dataset:
+def class_file_of(folder: Path) -> Path | None:
+    """Find the class names of a plain folder: in itself, or among its labels, where LabelImg writes them."""
+    places = [folder, *(folder / labels for labels in LABEL_FOLDERS)]
+    return next((place / name for place in places for name in CLASS_FILES if (place / name).is_file()), None)
+
+
+def read_plain_folder(folder: Path, images: Path | None = None) -> Dataset:
     """Read a folder with classes.txt (or obj.names), labels/ or labels_yolo/, and images/.
 
-    Pictures, labels or both may also lie in the folder itself. `index.csv`, where it is there, gives
-    attributes by picture: a column `image`, perhaps `drive`, and any others.
+    Pictures, labels or both may also lie in the folder itself, and each split may have its own images/
+    and labels/. `index.csv`, where it is there, gives attributes by picture: a column `image`, perhaps
+    `drive`, and any others.
+
+    Args:
+        folder: with the class names and the labels.
+        images: where the pictures are, if elsewhere.
 
     Raises:
         DatasetError: no class names, no image or no label file is found.
     """
-    class_file = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
+    class_file = class_file_of(folder)
     if class_file is None:
         raise DatasetError(f"{folder} has no {' or '.join(CLASS_FILES)}")
     lines = class_file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     names = {number: canonical(line) for number, line in enumerate(lines) if line.strip()}
-    images = folder / "images" if (folder / "images").is_dir() else folder
-    pictures = _walk(images)
+    top = images or (folder / "images" if (folder / "images").is_dir() else folder)
+    pictures = _walk(top)
     if not pictures:
-        raise DatasetError(f"{folder} has no images: expected them in images/ or in the folder itself")
+        raise DatasetError(
+            f"{top} has no images" + ("" if images else ": expected them in images/ or in the folder itself")
+        )
     labels = next((folder / name for name in LABEL_FOLDERS if (folder / name).is_dir()), folder)
-    places = {picture: (labels / picture.relative_to(images)).with_suffix(".txt") for picture in pictures}
-    return _read(pictures, names, folder / INDEX_FILE, places, [])
+    start = _plain(top)
+
+    def label_file(picture: Path) -> Path:
+        place = (labels / picture.relative_to(start)).with_suffix(".txt")
+        return place if images or place.exists() else _label_file(picture, place)
+
+    return _read(pictures, names, folder / INDEX_FILE, label_file, [])
 
 
-def parse_label_line(line: str, names: Mapping[int, str], width: int, height: int) -> Box | str:
+def parse_label_line(
+    line: str, names: Mapping[int, str], width: int, height: int, keypoints: bool = False
+) -> Box | str:
     """Read one line of a label file: class id and centre x, centre y, width, height as parts of the image.
 
-    A polygon (class id and at least three points) gives the box around it.
+    What follows is left out if it is keypoints. Otherwise a polygon (class id and at least three points)
+    gives the box around it.
 
     Returns:
         The box in pixels, not yet clipped, or the reason why there is none.
@@ -105,6 +135,8 @@ def parse_label_line(line: str, names: Mapping[int, str], width: int, height: in
         values = [float(word) for word in line.split()]
     except ValueError:
         return "label line is malformed"
+    if keypoints:
+        values = values[:5]
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         return "label line is malformed"
     if not math.isfinite(values[0]) or int(values[0]) != values[0] or int(values[0]) not in names:
@@ -183,11 +215,12 @@ def _plain(path: Path) -> Path:
     return Path(*(part for part in path.absolute().parts if part != "."))
 
 
-def _label_file(picture: Path) -> Path:
+def _label_file(picture: Path, otherwise: Path | None = None) -> Path:
+    """Give labels/ for the last images/ in a picture's path; without images/, `otherwise` or beside it."""
     parts = list(picture.parts)
-    if "images" in parts[:-1]:
-        last = len(parts) - 2 - parts[-2::-1].index("images")
-        parts[last] = "labels"
+    if "images" not in parts[:-1]:
+        return otherwise or picture.with_suffix(".txt")
+    parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
     return Path(*parts).with_suffix(".txt")
 
 
@@ -206,11 +239,12 @@ def _read(
     pictures: list[Path],
     names: Mapping[int, str],
     index_file: Path,
-    label_files: Mapping[Path, Path] | None,
+    label_file: Callable[[Path], Path],
     refusals: list[Refusal],
+    keypoints: bool = False,
 ) -> Dataset:
     index = _read_index(index_file, refusals)
-    places = label_files or {picture: _label_file(picture) for picture in pictures}
+    places = {picture: label_file(picture) for picture in pictures}
     if not any(place.is_file() for place in places.values()):
         example = places[pictures[0]]
         raise DatasetError(f"none of {len(pictures)} images has a label file: looked for {example} and so on")
@@ -219,7 +253,6 @@ def _read(
     images = []
     for picture in pictures:
         candidates = _names(picture)
-        drive = drive_of(candidates[0])
         name = next((name for name in candidates if uses[name] == 1), candidates[-1])
         if name in seen or not safe_name(name):
             reason = "image name comes twice" if name in seen else "image name cannot be a file's"
@@ -227,8 +260,9 @@ def _read(
             continue
         row = index.get(name) or index.get(picture.name) or {}
         attributes = {key: value for key, value in row.items() if key not in _NO_ATTRIBUTES}
-        image = LabeledImage(name, picture, None, None, (), attributes, row.get("drive") or drive)
-        read = _read_image(image, places[picture], names, refusals)
+        drive = drive_of(candidates[0], row.get("drive"))
+        image = LabeledImage(name, picture, None, None, (), attributes, drive)
+        read = _read_image(image, places[picture], names, refusals, keypoints)
         if read:
             seen.add(name)
             images.append(read)
@@ -236,7 +270,11 @@ def _read(
 
 
 def _read_image(
-    image: LabeledImage, label_file: Path, names: Mapping[int, str], refusals: list[Refusal]
+    image: LabeledImage,
+    label_file: Path,
+    names: Mapping[int, str],
+    refusals: list[Refusal],
+    keypoints: bool,
 ) -> LabeledImage | None:
     assert image.path is not None
     try:
@@ -255,7 +293,7 @@ def _read_image(
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        box = parse_label_line(line, names, width, height)
+        box = parse_label_line(line, names, width, height, keypoints)
         if isinstance(box, str):
             refusals.append(Refusal(f"{label_file}, line {number}", box))
         else:

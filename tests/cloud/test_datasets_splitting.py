@@ -65,6 +65,8 @@ def test_fractions_in_their_order() -> None:
         ("0000f77c-6257be58.jpg", None, "0000f77c"),
         ("0000f77c-6257be58-0000123.jpg", "0000f77c-6257be58", "0000f77c"),
         ("train/0000f77c-6257be58.jpg", None, "0000f77c"),
+        ("0000f77c-6257be58/0000123.jpg", None, "0000f77c"),
+        ("0000123.jpg", "train/0000f77c-6257be58", "0000f77c"),
         ("frame-12.jpg", "tuesday", "tuesday"),
         ("sim00000007-night-000012.jpg", None, "sim00000007-night"),
         ("town/000012.png", None, "town"),

@@ -81,6 +81,24 @@ def test_train_and_val_may_be_the_same_folder(tmp_path: Path) -> None:
     assert dataset.refusals == ()
 
 
+def test_other_keys_are_splits_only_if_they_lead_to_images(tmp_path: Path) -> None:
+    about = {"author": "somebody", "license": "LICENSE.txt", "version": "8", "tags": ["city", "rain"]}
+    splits = {"train": "images/a", "test": "images/none", "holdout": "holdout.txt"}
+    folder = folder_of(tmp_path, {**about, **splits, "names": ["person"]}, "images/a/a.jpg", "images/b/b.jpg")
+    write(folder / "LICENSE.txt", "Do as you like.\n")
+    write(folder / "holdout.txt", "images/b/b.jpg\nimages/b/gone.jpg\n")
+    dataset = read_dataset(folder)
+    assert sorted(image.name for image in dataset.images) == ["a/a.jpg", "b/b.jpg"]
+    assert reasons(dataset) == ["image is missing", "split is missing"]
+
+
+def test_keypoints_are_not_taken_for_a_polygon(tmp_path: Path) -> None:
+    description = {"train": "images", "kpt_shape": [3, 2], "names": ["person"]}
+    folder = folder_of(tmp_path, description, "images/a.jpg")
+    write(folder / "labels" / "a.txt", LINE.strip() + " 0.1 0.1 0.9 0.9 0.3 0.3\n")
+    assert read_dataset(folder).images[0].boxes == (MIDDLE,)
+
+
 def test_an_image_without_label_file_shows_nothing(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, {"train": "images", "names": ["person"]}, "images/a.jpg")
     write(folder / "images" / "empty.png", jpeg())
@@ -172,6 +190,57 @@ def test_a_plain_folder_with_its_index(tmp_path: Path) -> None:
     assert image.boxes == (MIDDLE,)
     assert image.attributes == {"timeofday": "night"}
     assert image.drive == "tuesday"
+
+
+def test_a_plain_folder_by_its_class_file_and_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "set" / "classes.txt", "person\n")
+    write(tmp_path / "set" / "images" / "a.jpg", jpeg())
+    write(tmp_path / "set" / "labels" / "a.txt", LINE)
+    monkeypatch.chdir(tmp_path)
+    dataset = read_dataset(Path("set"))
+    assert dataset.images[0].boxes == (MIDDLE,)
+    assert dataset == read_dataset(tmp_path / "set" / "classes.txt")
+    # Labels in full go first in a folder that has both.
+    write(tmp_path / "set" / "det_20.json", "[]")
+    assert dataset == read_dataset(Path("set", "classes.txt"))
+
+
+def test_class_names_among_the_labels(tmp_path: Path) -> None:
+    write(tmp_path / "labels" / "classes.txt", "person\n")
+    write(tmp_path / "labels" / "a.txt", LINE)
+    write(tmp_path / "images" / "a.jpg", jpeg())
+    assert read_dataset(tmp_path).images[0].boxes == (MIDDLE,)
+
+
+def test_a_plain_folder_whose_splits_have_images_and_labels_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path / "classes.txt", "person\n")
+    for split in ("train", "valid"):
+        write(tmp_path / split / "images" / f"{split}.jpg", jpeg())
+        write(tmp_path / split / "labels" / f"{split}.txt", LINE)
+    assert [image.boxes for image in read_dataset(tmp_path).images] == [(MIDDLE,), (MIDDLE,)]
+
+
+def test_pictures_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "classes.txt", "person\n")
+    write(tmp_path / "set" / "labels" / "day" / "a.txt", LINE)
+    picture = write(tmp_path / "pictures" / "day" / "a.jpg", jpeg())
+    image = read_dataset(tmp_path / "set", tmp_path / "pictures").images[0]
+    assert (image.boxes, image.path) == ((MIDDLE,), picture)
+    described = folder_of(tmp_path / "other", {"train": "images", "names": ["person"]}, "images/a.jpg")
+    with pytest.raises(
+        DatasetError, match=r"data\.yaml says itself where its images are: leave .*pictures out"
+    ):
+        read_dataset(described, tmp_path / "pictures")
+
+
+def test_the_drive_in_an_index_may_be_bdd100k_s(tmp_path: Path) -> None:
+    write(tmp_path / "classes.txt", "person\n")
+    write(tmp_path / "a.jpg", jpeg())
+    write(tmp_path / "a.txt", LINE)
+    write(tmp_path / "index.csv", "image,drive\na.jpg,0000f77c-6257be58\n")
+    assert read_dataset(tmp_path).images[0].drive == "0000f77c"
 
 
 def test_a_flat_folder_as_labelling_tools_write_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import click
 
 _PATH = click.Path(path_type=Path)
 _IMAGES = click.option(
-    "--images", type=_PATH, help="Folder of the pictures, if they are not beside the labels or in images/."
+    "--images", type=_PATH, help="Folder of the pictures, if they are not with the labels."
 )
 _OUTPUT = click.option("-o", "--output", type=_PATH, required=True, help="A new or empty folder.")
 
