@@ -47,6 +47,11 @@ ALIASES = MappingProxyType(
 )
 
 
+# BDD100K's labels for what may or may not be of a class. Its own evaluation neither asks for them nor
+# counts a detection of that class on them as wrong (bdd100k/configs in its toolkit: ignored_mapping).
+UNSURE = MappingProxyType({"other person": "pedestrian", "other vehicle": "car", "trailer": "truck"})
+
+
 def canonical(name: str) -> str:
     """Give the canonical spelling of a class name.
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud.datasets.classes import canonical
+from cloud.datasets.classes import UNSURE, canonical
 from cloud.datasets.dataset import LabeledImage
 
 MAX_DETECTIONS = 300
@@ -86,15 +86,22 @@ class Matches:
             images: the labels.
             predictions: for each image `float32[N, 6]`: x1, y1, x2, y2 in pixels, score, class.
             class_names: of the predictions' classes, in any spelling.
-            judged: canonical class names; labels and predictions of others are left out.
+            judged: canonical class names; labels and predictions of others are left out, but for BDD100K's
+                unsure ones, which count as crowds of the class that they may be of.
         """
         # COCO's evaluation takes 0 for "not matched" and for "no such", so that all ids begin with 1.
         ids = {name: number for number, name in enumerate(judged, start=1)}
+        unsure = {name: ids[of] for name, of in UNSURE.items() if of in ids and name not in ids}
         truth = [
-            _annotation(number, ids[box.category], (box.x1, box.y1, box.x2, box.y2), crowd=box.crowd)
+            _annotation(
+                number,
+                category,
+                (box.x1, box.y1, box.x2, box.y2),
+                crowd=box.crowd or box.category in unsure,
+            )
             for number, image in enumerate(images, start=1)
             for box in image.boxes
-            if box.category in ids
+            if (category := ids.get(box.category) or unsure.get(box.category)) is not None
         ]
         model_ids = [ids.get(canonical(name)) for name in class_names]
         found = [

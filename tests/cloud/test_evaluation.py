@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.datasets import Box, DatasetWriter, LabeledImage
+from cloud.datasets import Box, DatasetWriter, LabeledImage, read_dataset
 from cloud.pipeline.evaluation import EvaluationError, evaluate_detections, evaluate_model_file
 from cloud.pipeline.evaluation_coco import Matches
 from edge.perception.model_file import ModelFileError
@@ -65,6 +65,37 @@ def test_a_crowd_is_neither_missed_nor_a_false_alarm() -> None:
     rows = found((60, 60, 90, 90, 0.9, 0), (10, 10, 50, 50, 0.8, 0))
     score = evaluate_detections([image("a", CAR, crowd)], [rows], ["car"]).overall
     assert (score.map50, score.boxes) == (pytest.approx(1), 1)
+
+
+def test_what_bdd100k_is_unsure_of_is_neither_missed_nor_a_false_alarm() -> None:
+    van = Box(60, 60, 90, 90, "other vehicle")
+    rows = found((60, 60, 90, 90, 0.9, 0), (10, 10, 50, 50, 0.8, 0))
+    evaluation = evaluate_detections([image("a", CAR, van)], [rows], ["car"])
+    assert (evaluation.overall.map50, evaluation.overall.boxes) == (pytest.approx(1), 1)
+    assert evaluation.only_in_data == {"other vehicle": 1}
+    # Of another class they excuse nothing, and a model that knows them is asked for them.
+    rows = found((60, 60, 90, 90, 0.9, 1), (10, 10, 50, 50, 0.8, 0))
+    bus = evaluate_detections([image("a", CAR, BUS, van)], [rows], ["car", "bus"]).overall
+    assert bus.classes["bus"].ap50 == pytest.approx(1)
+    both = evaluate_detections([image("a", CAR, van)], [rows], ["car", "other vehicle"]).overall
+    assert (both.map50, both.boxes) == (pytest.approx(1), 2)
+
+
+def test_a_coco_model_is_judged_on_bdd100k_s_spellings(tmp_path: Path) -> None:
+    spellings = [
+        ("person", "person"),
+        ("motor", "motorcycle"),
+        ("bike", "bicycle"),
+        ("traffic light", "traffic light"),
+    ]
+    labels = [label(ours, 10 + 30 * n, 10, 30 + 30 * n, 40) for n, (ours, _) in enumerate(spellings)]
+    write(tmp_path / "a.jpg", jpeg())
+    images = read_dataset(write(tmp_path / "labels.json", [frame("a.jpg", *labels)])).images
+    rows = found(*((10 + 30 * n, 10, 30 + 30 * n, 40, 0.9, n) for n in range(len(spellings))))
+    score = evaluate_detections(images, [rows], [coco for _, coco in spellings]).overall
+    assert {name: one.ap50 for name, one in score.classes.items()} == pytest.approx(
+        {"pedestrian": 1, "motorcycle": 1, "bicycle": 1, "traffic light": 1}
+    )
 
 
 def test_classes_meet_through_the_alias_table_and_others_are_listed() -> None:
