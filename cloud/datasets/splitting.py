@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 
 from cloud.datasets.dataset import DatasetError
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
+_SPLIT_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+# Keys of data.yaml that mean something else, and files of the folder.
+_RESERVED = {"path", "names", "nc", "download", "channels", "kpt_shape", "flip_idx", "classes"}
+
+
+def check_split_name(name: str) -> None:
+    """Refuse a name that cannot be a list's and a key's of data.yaml.
+
+    Raises:
+        DatasetError: the name is not a lower-case word, or has another meaning there.
+    """
+    if not _SPLIT_NAME.match(name) or name in _RESERVED:
+        raise DatasetError(f"split name {name!r} must be a lower-case word, such as train, val or test")
+
 
 def parse_fractions(text: str) -> dict[str, float]:
     """Read "train=0.8,val=0.1,test=0.1".
 
     Raises:
-        DatasetError: it is not of that form, or the fractions do not add up to 1.
+        DatasetError: it is not of that form, a name cannot be a split's, or the fractions do not add up to 1.
     """
     fractions: dict[str, float] = {}
     for part in text.split(","):
-        name, _, value = part.strip().partition("=")
+        name, _, value = (word.strip() for word in part.partition("="))
         try:
             number = float(value)
         except ValueError:
             number = math.nan
         if not name or name in fractions or not 0 <= number <= 1:
             raise DatasetError(f"fractions {text!r}: {part!r} is not NAME=PART, a part from 0 to 1")
+        check_split_name(name)
         fractions[name] = number
     if not math.isclose(sum(fractions.values()), 1, abs_tol=1e-6):
         raise DatasetError(f"fractions {text!r} add up to {sum(fractions.values()):g}: make them 1")

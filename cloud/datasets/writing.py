@@ -11,7 +11,6 @@ DIR/det_20.json       the labels in full, in the shape of BDD100K's 2020 detecti
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -35,10 +34,9 @@ from cloud.datasets.dataset import (
 )
 from cloud.datasets.files import atomic_file, link_or_copy, write_file
 from cloud.datasets.pictures import PictureError, picture_size
+from cloud.datasets.splitting import check_split_name
 
 LABELS_FILE = "det_20.json"
-_SPLIT_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-_RESERVED = {"path", "names", "nc", "download", "classes"}
 
 
 class ImageRefusedError(DatasetError):
@@ -121,8 +119,8 @@ class DatasetWriter:
                 or was used before. Nothing is written then, and the writer goes on.
             DatasetError: a split's name cannot be used.
         """
-        if split is not None and (not _SPLIT_NAME.match(split) or split in _RESERVED):
-            raise DatasetError(f"split name {split!r} must be a lower-case word, such as train, val or test")
+        if split is not None:
+            check_split_name(split)
         width, height = self._check(image, encoded)
         target = self._directory / "images" / image.name
         if isinstance(encoded, bytes):

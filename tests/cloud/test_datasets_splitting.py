@@ -55,8 +55,14 @@ def test_fractions_that_make_no_sense_are_refused(text: str) -> None:
         parse_fractions(text)
 
 
+@pytest.mark.parametrize("name", ["Train", "../up", "names", "channels", "a b"])
+def test_a_name_that_cannot_be_a_split_s_is_refused_before_anything_is_written(name: str) -> None:
+    with pytest.raises(DatasetError, match="must be a lower-case word"):
+        parse_fractions(f"val=0.5,{name}=0.5")
+
+
 def test_fractions_in_their_order() -> None:
-    assert list(parse_fractions(" val=0.25, train=0.75").items()) == [("val", 0.25), ("train", 0.75)]
+    assert list(parse_fractions(" val=0.25, train = 0.75").items()) == [("val", 0.25), ("train", 0.75)]
 
 
 @pytest.mark.parametrize(
