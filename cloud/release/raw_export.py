@@ -39,6 +39,7 @@ _ELEMENTS: dict[int, type[np.floating[Any]]] = {
     onnx.TensorProto.FLOAT: np.float32,
     onnx.TensorProto.FLOAT16: np.float16,
 }
+MAX_LITERAL = 1_000_000  # characters; a thousand bytes of memory for each is bearable
 _INTEGER_OPERATORS = frozenset(
     (
         "ConvInteger",
@@ -218,11 +219,10 @@ def _take_in_external_data(model: onnx.ModelProto, folder: Path) -> None:
 def _own_class_names(props: dict[str, str]) -> tuple[str, ...]:
     if "names" not in props:
         raise RawExportError("it does not name its classes: give them with --names FILE")
-    try:
-        names: Any = ast.literal_eval(props["names"])
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise RawExportError("the class names in it cannot be read: give them with --names FILE") from None
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+    names = _literal(props["names"])
+    if names is None:
+        raise RawExportError("the class names in it cannot be read: give them with --names FILE")
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise RawExportError("the class names in it are no list of names: give them with --names FILE")
@@ -278,13 +278,24 @@ def _fix_input(
 
 
 def _own_imgsz(props: dict[str, str]) -> tuple[int, int]:
-    try:
-        sides = ast.literal_eval(props.get("imgsz", ""))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        sides = None
-    if not isinstance(sides, list) or len(sides) != 2 or not all(type(side) is int for side in sides):
+    sides = _literal(props.get("imgsz", ""))
+    if not isinstance(sides, list) or len(sides) != 2 or not all(_is_side(side) for side in sides):
         raise RawExportError("it leaves the picture's size open: give it with --imgsz HEIGHT WIDTH")
     return sides[0], sides[1]
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 0 < value <= MAX_INPUT_SIDE
+
+
+def _literal(text: str) -> Any:
+    """A Python literal as Ultralytics writes it, None for anything else; nothing is executed."""
+    if len(text) > MAX_LITERAL:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: a list as a key
+        return None
 
 
 def _only_output(model: onnx.ModelProto, class_names: tuple[str, ...]) -> onnx.ValueInfoProto:

@@ -125,6 +125,8 @@ def test_fixes_open_shapes_at_the_exports_own_size(save):
 
 def test_open_shapes_without_a_size_are_refused(save):
     assert "--imgsz" in refusal(save(factory.rectangles_export(dynamic=True)))
+    for own in ("{[]: 1}", f"[0x{'f' * 8000}, 96]", "[-64, 96]", "64"):
+        assert "--imgsz" in refusal(save(factory.rectangles_export(dynamic=True, imgsz=own)))
 
 
 def test_another_size_than_the_exports_is_refused(save):

@@ -120,6 +120,9 @@ def test_refuses_inputs_that_are_no_pictures(save, element, shape, reason):
         ("[1, 2, 3]", "--names"),
         ("open('x')", "--names"),
         ("{", "--names"),
+        ("{[]: 'a'}", "--names"),
+        (f"{{0x{'f' * 8000}: 'a'}}", "--names"),
+        (str(["a"] * 300_000), "--names"),
     ],
 )
 def test_refuses_an_export_whose_classes_have_no_names(save, names, reason):
