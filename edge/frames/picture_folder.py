@@ -87,6 +87,8 @@ class PictureFolder:
 
 def read_picture(path: Path) -> Image | str:
     """The picture as `uint8[height, width, 3]` BGR (turned upright by its EXIF), or why it cannot be read."""
+    if path.exists() and not path.is_file():
+        return "the file cannot be read: it is a folder, a pipe or a device"
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:

@@ -153,6 +153,8 @@ class _PacketTimes:
 def _open(path: Path) -> cv2.VideoCapture:
     if not cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
         raise SourceError("this OpenCV is built without FFmpeg and reads no video; install opencv-python")
+    if not path.is_file():
+        raise SourceError(f"{str(path)!r} is a pipe or a device, expected a video file")
     try:
         with path.open("rb"):
             pass

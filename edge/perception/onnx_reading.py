@@ -31,11 +31,14 @@ def read_bytes(path: Path) -> bytes:
     """Read a file whole.
 
     Raises:
-        OnnxError: it is missing, a folder, too large or unreadable; the message does not name it.
+        OnnxError: it is missing, no regular file, too large or unreadable; the message does not name it.
     """
     try:
         if path.is_dir():
             raise OnnxError("a folder, expected a file")
+        if path.exists() and not path.is_file():
+            # A pipe may never end, nor /dev/zero.
+            raise OnnxError("a pipe or a device, expected a regular file")
         if path.stat().st_size > MAX_BYTES:
             raise OnnxError(f"{path.stat().st_size} bytes, an ONNX file has at most {MAX_BYTES}")
         return path.read_bytes()

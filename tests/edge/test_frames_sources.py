@@ -91,6 +91,9 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     for path in (text, fake, empty, cut):
         with pytest.raises(SourceError, match=path.name):
             open_source(str(path))
+    os.mkfifo(tmp_path / "pipe.mp4")  # nobody writes into it
+    with pytest.raises(SourceError, match="pipe"):
+        open_source(str(tmp_path / "pipe.mp4"))
 
 
 def test_a_video_of_which_no_frame_decodes_is_refused(tmp_path: Path) -> None:
@@ -119,10 +122,15 @@ def test_a_damaged_picture_in_the_middle_is_counted_and_not_the_end(tmp_path: Pa
     (tmp_path / "frame2.jpg").write_bytes(b"")
     whole = (tmp_path / "frame3.jpg").read_bytes()
     (tmp_path / "frame3.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "frame4.jpg").unlink()
+    os.mkfifo(tmp_path / "frame4.jpg")  # nobody writes into it
+    (tmp_path / "frame5.jpg").mkdir()
+    write_pictures(tmp_path / "more", count=1)
+    (tmp_path / "more" / "frame0.jpg").rename(tmp_path / "frame6.jpg")
     frames = taken(str(tmp_path))
-    assert broken(frames) == [1, 2, 3]
-    assert [frame.sequence for frame in frames] == [0, 1, 2, 3, 4]
-    assert isinstance(frames[4], Frame)
+    assert broken(frames) == [1, 2, 3, 4, 5]
+    assert [frame.sequence for frame in frames] == [0, 1, 2, 3, 4, 5, 6]
+    assert isinstance(frames[6], Frame)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

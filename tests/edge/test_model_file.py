@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from functools import cache
 
 import numpy as np
@@ -119,7 +120,12 @@ def test_refuses_what_is_no_onnx(data, reason):
 
 
 def test_refuses_paths_that_hold_no_file(tmp_path):
-    for path, reason in ((tmp_path, "a folder"), (tmp_path / "none.onnx", "no such file")):
+    os.mkfifo(tmp_path / "pipe.onnx")  # nobody writes into it
+    for path, reason in (
+        (tmp_path, "a folder"),
+        (tmp_path / "none.onnx", "no such file"),
+        (tmp_path / "pipe.onnx", "a pipe or a device"),
+    ):
         with pytest.raises(ModelFileError, match=reason) as refused:
             read_model_file(path)
         assert str(path) in str(refused.value)
