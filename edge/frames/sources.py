@@ -15,6 +15,7 @@ from edge.frames.frame import BrokenFrame, Frame
 PLUGIN_GROUP = "traffic_vision.sources"
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 DEFAULT_STILL_RATE_HZ = 10.0
+MAX_STILL_RATE_HZ = 1000.0  # more than a camera gives, and times stay apart
 
 # Two letters at least: "C:" is a drive, not a scheme (RFC 3986, section 3.1, but for that).
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):")
@@ -70,8 +71,15 @@ def open_source(url: str, *, still_rate_hz: float = DEFAULT_STILL_RATE_HZ) -> So
     Raises:
         SourceError: nothing is there, it is no video or picture, no frame decodes, or the scheme is unknown.
     """
-    if still_rate_hz <= 0:
-        raise SourceError(f"the rate for still pictures must be above 0 per second, not {still_rate_hz:g}")
+    if not 0 < still_rate_hz <= MAX_STILL_RATE_HZ:  # neither does a NaN pass
+        raise SourceError(
+            f"the rate for still pictures must be above 0 and at most {MAX_STILL_RATE_HZ:g} per second,"
+            f" not {still_rate_hz:g}"
+        )
+    if not url:  # a path to the working directory, by pathlib
+        raise SourceError(
+            f"the source is empty: give a video file, a folder of pictures, or one of {_known()}"
+        )
     path = Path(url)
     if _exists(path):
         # cv2 takes a fifth of a second to import; plug-ins and error messages need none of it.

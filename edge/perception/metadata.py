@@ -152,8 +152,19 @@ def from_json(text: str) -> ModelMetadata:
 
 
 def check(metadata: ModelMetadata) -> ModelMetadata:
-    """Check what is about to be written by the reader's own rules; returns what a reader will see."""
-    return from_json(to_json(metadata))
+    """Check what is about to be written by the reader's own rules; returns what a reader will see.
+
+    Raises:
+        MetadataError: a field is not as a reader expects it.
+    """
+    try:
+        document = to_json(metadata)
+    except ValueError:  # JSON has no NaN
+        raise MetadataError(
+            f"a number is not finite (score threshold {metadata.score_threshold:g},"
+            f" IoU threshold {metadata.iou_threshold:g})"
+        ) from None
+    return from_json(document)
 
 
 def decode_jpeg(data: bytes) -> npt.NDArray[np.uint8]:

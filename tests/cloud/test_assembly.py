@@ -99,7 +99,12 @@ def test_keeps_what_the_export_says_of_its_licence(save):
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
-    [({"name": "a/b"}, "'name'"), ({"score_threshold": 2.0}, "'score_threshold'"), ({"version": ""}, "")],
+    [
+        ({"name": "a/b"}, "'name'"),
+        ({"score_threshold": 2.0}, "'score_threshold'"),
+        ({"score_threshold": float("nan")}, "score threshold nan"),
+        ({"version": ""}, ""),
+    ],
 )
 def test_refuses_to_write_what_could_not_be_read(save, fields, reason):
     path = save(factory.rectangles_export())

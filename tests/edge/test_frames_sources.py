@@ -162,8 +162,15 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 def test_a_missing_source_is_refused_with_the_kinds_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"not found.*sim:"):
         open_source(str(tmp_path / "nowhere.mp4"))
-    with pytest.raises(SourceError, match="above 0"):
-        open_source(str(tmp_path), still_rate_hz=0)
+    with pytest.raises(SourceError, match=r"empty.*sim:"):
+        open_source("")
+
+
+@pytest.mark.parametrize("rate_hz", [0, -1, 1e300, float("inf"), float("nan")])
+def test_a_rate_that_gives_no_times_is_refused(tmp_path: Path, rate_hz: float) -> None:
+    write_pictures(tmp_path, count=2)
+    with pytest.raises(SourceError, match="rate for still pictures"):
+        open_source(str(tmp_path), still_rate_hz=rate_hz)
 
 
 def test_an_unknown_scheme_lists_the_known_ones_and_keeps_passwords_to_itself() -> None:
