@@ -166,6 +166,29 @@ def constant_export(
     return model
 
 
+def add_loop(model: onnx.ModelProto, rounds: int) -> None:
+    """Put a loop of so many rounds, which changes nothing, in front of the model's output."""
+    graph = model.graph
+    body = helper.make_graph(
+        [helper.make_node("Identity", [end], [f"{end}_next"]) for end in ("again", "carried")],
+        "round",
+        [
+            helper.make_tensor_value_info("index", TensorProto.INT64, []),
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("again_next", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried_next", TensorProto.FLOAT, None),
+        ],
+    )
+    graph.initializer.append(numpy_helper.from_array(np.array(rounds, np.int64), "rounds"))
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "go"))
+    output = graph.output[0].name
+    graph.node.append(helper.make_node("Loop", ["rounds", "go", output], ["looped"], body=body))
+    graph.output[0].name = "looped"
+
+
 def loaded(data: bytes) -> ModelFile:
     """Parse what this module made."""
     return parse_model_file(data, "made by tests")

@@ -21,6 +21,7 @@ from edge.perception.model_file import MAX_INPUT_SIDE, METADATA_KEY, STRIDE
 from edge.perception.onnx_reading import (
     OnnxError,
     external_tensors,
+    looping_operators,
     messages,
     parse_onnx,
     read_bytes,
@@ -105,6 +106,7 @@ def read_raw_export(
         if METADATA_KEY in props:
             raise RawExportError("it is a model file already")
         _check_versions(model)
+        _refuse_loops(model)
         _take_in_external_data(model, path.parent)
         names = class_names or _own_class_names(props)
         _check_task(props)
@@ -196,6 +198,12 @@ def _check_versions(model: onnx.ModelProto) -> None:
         )
     # The format's number says which fields may occur; what the operator set allows, the older readers know.
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
+
+
+def _refuse_loops(model: onnx.ModelProto) -> None:
+    looping = looping_operators(model)
+    if looping:
+        raise RawExportError(f"its graph loops ({', '.join(looping)}), as no Ultralytics detector's does")
 
 
 def _take_in_external_data(model: onnx.ModelProto, folder: Path) -> None:

@@ -18,6 +18,7 @@ from edge.perception.metadata import GoldenFrame, MetadataError, ModelMetadata, 
 from edge.perception.onnx_reading import (
     OnnxError,
     external_tensors,
+    looping_operators,
     messages,
     parse_onnx,
     read_bytes,
@@ -110,6 +111,7 @@ def parse_model_file(data: bytes, origin: str, path: Path | None = None) -> Mode
         model = parse_onnx(data)
         metadata = _metadata(model)
         _refuse_external_data(model)
+        _refuse_loops(model)
         input_hw = _input_hw(model)
         output_shape = _output_shape(model, metadata)
         opset = _opset(model)
@@ -190,6 +192,12 @@ def _metadata(model: onnx.ModelProto) -> ModelMetadata:
     if len(documents) > 1:
         raise ModelFileError(f"{len(documents)} '{METADATA_KEY}' documents in the metadata, expected one")
     return from_json(documents[0])
+
+
+def _refuse_loops(model: onnx.ModelProto) -> None:
+    looping = looping_operators(model)
+    if looping:
+        raise ModelFileError(f"its graph loops ({', '.join(looping)}), so it may never end: export it anew")
 
 
 def _refuse_external_data(model: onnx.ModelProto) -> None:

@@ -20,6 +20,8 @@ _OTHER_KINDS = (
     (b"\x89HDF", "an HDF5 file (a Keras model?)"),
     (b"\xff\xd8\xff", "a JPEG picture"),
 )
+# A detector has none of them, and a loop of 2**62 rounds is a model that loads, starts and never answers.
+_LOOPS = frozenset(("Loop", "Scan"))
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 
 
@@ -74,6 +76,11 @@ def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for tensor in messages(model, onnx.TensorProto):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor
+
+
+def looping_operators(model: onnx.ModelProto) -> list[str]:
+    """Operators whose running time their inputs decide, wherever they are in the model, each once."""
+    return sorted({node.op_type for node in messages(model, onnx.NodeProto)} & _LOOPS)
 
 
 def tensor_type(value: onnx.ValueInfoProto) -> tuple[tuple[int | None, ...], int]:

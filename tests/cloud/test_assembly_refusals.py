@@ -179,6 +179,13 @@ def test_refuses_a_model_whose_output_makes_no_sense(save, output, reason):
     assert reason in refusal(save(factory.constant_export(output)))
 
 
+def test_refuses_an_export_that_may_never_end(save):
+    raw = factory.rectangles_export()
+    factory.add_loop(raw, rounds=1)
+
+    assert "loops (Loop)" in refusal(save(raw))
+
+
 def test_refuses_a_model_file_as_raw(save):
     path = save(onnx.load_model_from_string(factory.rectangles_model()))
 

@@ -351,6 +351,18 @@ def test_refuses_a_graph_that_is_not_as_declared(change, reason):
     assert reason in refusal(changed(change))
 
 
+def test_refuses_a_graph_that_may_never_end():
+    assert "loops (Loop)" in refusal(changed(lambda model: factory.add_loop(model, rounds=1)))
+
+    def inside_a_branch(model):
+        factory.add_loop(model, rounds=1)
+        loop = model.graph.node.pop()
+        branch = helper.make_graph([loop], "branch", [], [])
+        model.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=branch, else_branch=branch))
+
+    assert "loops (Loop)" in refusal(changed(inside_a_branch))
+
+
 def test_describes_itself_without_its_pictures():
     model = parse_model_file(valid(), "x")
 
