@@ -6,6 +6,7 @@ an error.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def with_options(
 
     Args:
         names: full names, as `resolve` gives them.
-        threads: for providers with a thread pool of their own.
+        threads: for providers with a thread pool of their own; 0 for one per core.
         precision: the model file's.
         cache: folder for built engines of this model, None for none.
     """
@@ -79,7 +80,9 @@ def require_started(asked: Sequence[str], session: onnxruntime.InferenceSession)
 def _options(name: str, threads: int, precision: str, cache: Path | None) -> dict[str, Any]:
     if name == _OPENVINO:
         # Its own default on a CPU is bfloat16, unasked; the model is to stay what it was judged as.
-        options = {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
+        # It reads 0 as one thread, with a warning.
+        own_threads = threads or os.cpu_count() or 1
+        options = {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(own_threads)}
         return options if cache is None else {**options, "cache_dir": str(cache)}
     if name == _TENSORRT:
         options = {"trt_fp16_enable": str(precision == "fp16"), "trt_int8_enable": str(precision == "int8")}

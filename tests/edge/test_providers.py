@@ -81,3 +81,10 @@ def test_options_keep_the_model_what_it_was_judged_as():
     assert options[CPU] == {}
     half = dict(providers.with_options((TENSORRT,), threads=1, precision="fp16", cache=None))
     assert half[TENSORRT]["trt_fp16_enable"] == "True" and "trt_engine_cache_path" not in half[TENSORRT]
+
+
+def test_a_thread_per_core_is_a_number_to_openvino(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    options = dict(providers.with_options((OPENVINO,), threads=0, precision="fp32", cache=None))
+
+    assert options[OPENVINO]["num_of_threads"] == "6"  # "0" would be one thread
