@@ -20,6 +20,8 @@ from edge.perception.model_file import ModelFile, ModelFileError
 from edge.perception.nms import suppress
 from edge.perception.providers import ProviderError
 
+MAX_THREADS = 1024  # ONNX Runtime starts as many as it is told to, until the memory is gone
+
 __all__ = ["Detections", "Detector", "DetectorOptions", "InferenceError", "ProviderError", "StageTimes"]
 
 
@@ -33,7 +35,7 @@ class DetectorOptions:
 
     Attributes:
         providers: execution providers by preference; each must be there.
-        threads: that one inference uses on a CPU; 0 for one per core.
+        threads: that one inference uses on a CPU, up to `MAX_THREADS`; 0 for one per core.
         score_threshold: in place of the model file's own.
         iou_threshold: in place of the model file's own.
         max_detections: in place of the model file's own.
@@ -83,8 +85,8 @@ class Detector:
         Raises:
             DetectorOptionsError: an option out of range.
             ProviderError: an execution provider is not there or did not start.
-            ModelFileError: ONNX Runtime cannot load the graph, or it gives another shape than it declares.
-            InferenceError: the first run failed.
+            ModelFileError: ONNX Runtime cannot load the graph.
+            InferenceError: the first run failed, or gave another shape than the model declares.
         """
         options = options or DetectorOptions()
         metadata = model.metadata
@@ -105,10 +107,7 @@ class Detector:
         self._run_options.log_severity_level = 4  # the exception says it too
         self._input_name = self._session.get_inputs()[0].name
         self._input = np.full((1, *model.input_hw, 3), PAD, np.uint8)
-        shape = self._run().shape
-        if shape != model.output_shape:
-            declared = list(model.output_shape)
-            raise ModelFileError(f"{_origin(model)}: the graph gives {list(shape)}, it declares {declared}")
+        self._run()
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Find objects on one frame.
@@ -154,6 +153,9 @@ class Detector:
         except Exception as error:
             raise InferenceError(f"{_origin(self.model)}: inference failed: {_one_line(error)}") from error
         output: npt.NDArray[np.float32] = outputs[0]
+        if output.shape != self.model.output_shape:  # a graph's shapes may depend on the picture
+            given, declared = list(output.shape), list(self.model.output_shape)
+            raise InferenceError(f"{_origin(self.model)}: the graph gives {given}, it declares {declared}")
         return output
 
     def _boxes(self, output: npt.NDArray[np.float32], letterbox: Letterbox) -> npt.NDArray[np.float32]:
@@ -176,12 +178,19 @@ def _rows(found: Candidates, kept: npt.NDArray[np.int64], letterbox: Letterbox) 
 
 
 def _session(model: ModelFile, options: DetectorOptions) -> Any:
-    if options.threads < 0:
-        raise DetectorOptionsError(f"threads is {options.threads}, expected 0 (one per core) or more")
+    if not 0 <= options.threads <= MAX_THREADS:
+        raise DetectorOptionsError(
+            f"threads is {options.threads}, expected 0 (one per core) to {MAX_THREADS}"
+        )
     names = providers.resolve(options.providers)
     cache = None if options.engine_cache is None else options.engine_cache / model.digest
     if cache is not None:
-        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DetectorOptionsError(
+                f"engine_cache: the folder {str(cache)!r} cannot be made: {error.strerror or error}"
+            ) from None
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1

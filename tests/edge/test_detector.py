@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from edge.errors import TrafficVisionError
 from edge.perception.detector import Detector, DetectorOptions, DetectorOptionsError, InferenceError
@@ -197,6 +200,8 @@ def test_a_class_that_the_model_does_not_have_is_an_error_of_the_frame(label):
         ({"iou_threshold": -1.0}, "iou_threshold is -1"),
         ({"max_detections": 0}, "max_detections is 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 1_000_000}, "threads is 1000000, expected 0 .* to 1024"),
+        ({"engine_cache": Path("/dev/null/engines")}, "engine_cache: the folder '/dev/null/engines/"),
     ],
 )
 def test_refuses_options_out_of_range(options, reason):
@@ -228,6 +233,32 @@ def test_an_output_that_is_not_as_declared_is_refused_at_start():
 
     with pytest.raises((InferenceError, ModelFileError)):
         detector(model.SerializeToString())
+
+
+def test_an_output_whose_shape_the_picture_decides_is_an_error_of_the_frame():
+    model = onnx.load_model_from_string(factory.constant_model([row((30, 30), (20, 20), 0.5)] * 2))
+    # As many columns as there are bright pixels, and as declared on the grey picture of the first run.
+    nodes = [
+        onnx.helper.make_node("ReduceMin", ["scaled"], ["darkest"], keepdims=0),
+        onnx.helper.make_node("Greater", ["darkest", "dim"], ["bright"]),
+        onnx.helper.make_node("Cast", ["bright"], ["one_more"], to=TensorProto.INT64),
+        onnx.helper.make_node("Add", ["one_more", "one"], ["ends"]),
+        onnx.helper.make_node("Slice", ["output0", "zero_at", "ends", "columns"], ["cut"]),
+    ]
+    model.graph.node.extend(nodes)
+    for name, value in (
+        ("dim", np.float32(0.1)),
+        ("one", np.array([1], np.int64)),
+        ("zero_at", np.array([0], np.int64)),
+        ("columns", np.array([2], np.int64)),
+    ):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    model.graph.output[0].name = "cut"
+    changing = detector(model.SerializeToString())
+
+    assert len(changing.detect(factory.picture((64, 96))).boxes) == 1
+    with pytest.raises(InferenceError, match=r"gives \[1, 5, 1\], it declares \[1, 5, 2\]"):
+        changing.detect(factory.picture((64, 96), grey=0))
 
 
 def test_says_how_long_each_stage_took(rectangles):
