@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud.pipeline.ultralytics_boundary import import_ultralytics
 from edge.errors import TrafficVisionError
-from edge.perception.model_file import STRIDE
+from edge.perception.model_file import MAX_INPUT_SIDE, STRIDE
 
 
 class CheckpointError(TrafficVisionError):
@@ -33,9 +33,11 @@ def export_checkpoint(checkpoint: Path, folder: Path, imgsz: tuple[int, int] | N
     """
     if not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint}: no such file")
-    if imgsz and any(side <= 0 or side % STRIDE for side in imgsz):
-        # Ultralytics would round it to another size.
-        raise CheckpointError(f"input of {imgsz[0]}x{imgsz[1]}, expected multiples of {STRIDE}")
+    if imgsz and any(side % STRIDE or not 0 < side <= MAX_INPUT_SIDE for side in imgsz):
+        # Ultralytics would round it to another size, or export for as long as the memory lasts.
+        raise CheckpointError(
+            f"input of {imgsz[0]}x{imgsz[1]}, expected multiples of {STRIDE} up to {MAX_INPUT_SIDE}"
+        )
     ultralytics = import_ultralytics()
     # It exports beside the checkpoint; that folder may not be ours to write to.
     copy = folder / f"{checkpoint.stem}.pt"
@@ -49,7 +51,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, imgsz: tuple[int, int] | N
     except CheckpointError:
         raise
     except Exception as error:  # boundary: unpickling and exporting fail in ways without a root
-        text = " ".join(str(error).split())[:300]
+        text = " ".join(str(error).split()).replace(str(copy), checkpoint.name)[:300]
         raise CheckpointError(f"{checkpoint}: cannot be exported: {type(error).__name__}: {text}") from error
     finally:
         copy.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from cloud.datasets.files import write_file
 from cloud.release.assembly import Assembled, AssemblyError, AssemblyOptions, assemble, content_version
 from cloud.release.checkpoint import export_checkpoint
+from edge.errors import TrafficVisionError
 
 
 def import_model(raw: Path, output: Path, pictures: Sequence[bytes], options: AssemblyOptions) -> Assembled:
@@ -33,7 +34,10 @@ def import_model(raw: Path, output: Path, pictures: Sequence[bytes], options: As
             export = export_checkpoint(raw, Path(folder), options.imgsz)
             # An export notes the time it was made, so its own hash would name no version twice.
             version = options.version or content_version(raw)
-            assembled = assemble(export, pictures, replace(options, imgsz=None, version=version))
+            try:
+                assembled = assemble(export, pictures, replace(options, imgsz=None, version=version))
+            except TrafficVisionError as error:  # it names a file that will be gone
+                raise AssemblyError(str(error).replace(str(export), str(raw))) from error
     else:
         assembled = assemble(raw, pictures, options)
     write_file(output, assembled.model.data)

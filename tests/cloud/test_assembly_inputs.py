@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
+from cloud.release import importing
+from cloud.release.assembly import AssemblyOptions
 from cloud.release.checkpoint import CheckpointError, export_checkpoint
 from cloud.release.class_names import ClassNamesError, read_class_names
 from cloud.release.golden_pictures import MAX_PICTURES, GoldenPictureError, collect, normalise, read_all
+from edge.errors import TrafficVisionError
 from tests import models_factory as factory
 from tests.extras import needs_ultralytics
-from tests.imports import PICTURE
+from tests.imports import PICTURE, save
 
 
 def test_spreads_over_a_folder_of_many_pictures(tmp_path):
@@ -125,8 +128,9 @@ def test_refuses_what_is_no_checkpoint(tmp_path, state, content):
     path.write_bytes(content)
     (tmp_path / "out").mkdir()
 
-    with pytest.raises(CheckpointError, match=r"x\.pt"):
+    with pytest.raises(CheckpointError, match=r"x\.pt") as refused:
         export_checkpoint(path, tmp_path / "out")
+    assert "/out/" not in str(refused.value)  # a copy that is gone
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -137,3 +141,18 @@ def test_refuses_a_missing_checkpoint_and_an_odd_size(tmp_path):
     path.write_bytes(b"x")
     with pytest.raises(CheckpointError, match="300x320, expected multiples of 32"):
         export_checkpoint(path, tmp_path, (300, 320))
+    with pytest.raises(CheckpointError, match="up to 8192"):
+        export_checkpoint(path, tmp_path, (320_000, 320_000))
+
+
+def test_a_refused_checkpoint_is_named_and_not_its_export(tmp_path, monkeypatch):
+    def export(checkpoint, folder, imgsz):
+        return save(folder, factory.rectangles_export(names=None), "x.onnx")
+
+    monkeypatch.setattr(importing, "export_checkpoint", export)
+    checkpoint = tmp_path / "x.pt"
+
+    with pytest.raises(TrafficVisionError, match=r"--names") as refused:
+        importing.import_model(checkpoint, tmp_path / "o.onnx", [PICTURE], AssemblyOptions(version="1"))
+    assert str(refused.value).startswith(f"{checkpoint}: ")
+    assert not (tmp_path / "o.onnx").exists()
