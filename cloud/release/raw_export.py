@@ -105,6 +105,7 @@ def read_raw_export(
         props = {entry.key: entry.value for entry in model.metadata_props}
         if METADATA_KEY in props:
             raise RawExportError("it is a model file already")
+        _forget_date(model)
         _check_versions(model)
         _refuse_loops(model)
         _take_in_external_data(model, path.parent)
@@ -173,6 +174,13 @@ def recognise(
         f"its output is {list(shape)}: {seems}; expected [1, {4 + classes}, n] or [1, n, 6]"
         f" for {classes} classes"
     )
+
+
+def _forget_date(model: onnx.ModelProto) -> None:
+    """Leave out when the export was made: the same weights are to give the same file."""
+    kept = [entry for entry in model.metadata_props if entry.key != "date"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
 
 
 def _require_text(model: onnx.ModelProto) -> None:

@@ -73,8 +73,12 @@ def test_the_checkpoint_has_the_weights_of_the_model_file(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     shipped = read_model_file(MODELS / "baseline.onnx")
-    again = tmp_path / "again.onnx"
-    import_model(MODELS / "baseline.pt", again, golden_pictures(), AssemblyOptions(imgsz=shipped.input_hw))
+    again, once_more = tmp_path / "again.onnx", tmp_path / "once_more.onnx"
+    for output in (again, once_more):
+        import_model(
+            MODELS / "baseline.pt", output, golden_pictures(), AssemblyOptions(imgsz=shipped.input_hw)
+        )
+    assert again.read_bytes() == once_more.read_bytes()
     street = render(UNSEEN, 12.0).image
     options = DetectorOptions(threads=1)
     outputs = [Detector(model, options).raw_output(street) for model in (shipped, read_model_file(again))]

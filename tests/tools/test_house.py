@@ -6,8 +6,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -89,6 +91,27 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert done.returncode == 2
     assert "no-such-command" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_ends_any_command_with_130(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    words = ["data", "simulate", "--frames", "1000000", "--size", "64x64", "-o", str(output)]
+    command = [sys.executable, "-c", "from tools.cli import main; main()", *words]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stderr is not None
+            deadline = time.monotonic() + 60
+            while not any(output.glob("images/*.jpg")):
+                assert running.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert said.splitlines()[-1] == "traffic-vision: interrupted"
+    assert "Traceback" not in said
+    assert not (output / "det_20.json").exists()
 
 
 def test_the_ladder_holds() -> None:

@@ -48,7 +48,13 @@ def root() -> None:
 def main() -> None:
     """Run the command line; a refusal becomes one line on standard error and exit code 1."""
     try:
-        root(prog_name="traffic-vision")
+        sys.exit(root.main(prog_name="traffic-vision", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("traffic-vision: interrupted", err=True)
+        sys.exit(130)
     except TrafficVisionError as error:
         click.echo(f"traffic-vision: error: {error}", err=True)
         sys.exit(1)
