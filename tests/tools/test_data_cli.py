@@ -97,6 +97,8 @@ def test_simulated_drives_are_a_dataset(tmp_path: Path) -> None:
     )
     assert [path.name for path in (tmp_path / "films").glob("*.mp4")] == ["sim00000000-noon.mp4"]
     assert len(read_dataset(tmp_path / "films").images) == 2
+    with pytest.raises(DatasetError, match="even, not 161x90"):
+        run("simulate", "--size", "161x90", "--format", "mp4", "-o", tmp_path / "odd")
     wrong = CliRunner().invoke(root, ["data", "simulate", "--size", "big", "-o", str(tmp_path / "no")])
     assert wrong.exit_code == 2
     assert "'big' is not WxH in pixels" in wrong.output

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.frames.sources import Source, SourceError, open_source
-from tools.drives import meshes
+from tools.drives import meshes, street
 from tools.drives.light import ELEVATION_DEG, LightError, illumination, light
 from tools.drives.render import CLASS_NAMES, Rendering, render, render_things
 from tools.drives.world import Thing
@@ -55,9 +55,10 @@ def test_boxes_lie_in_the_picture_and_carry_known_classes(seed: int, t: float, n
         assert max(box.x2 - box.x1, box.y2 - box.y1) >= 4
 
 
-def shown(things: list[Thing], seed: int = 1, t: float = 0.0) -> tuple[Rendering, np.ndarray]:
+def shown(things: list[Thing], sun: str = "noon", seed: int = 1) -> tuple[Rendering, np.ndarray]:
     """Draw `things`, and return the rendering and where the picture differs from the empty road."""
-    sky = illumination(seed, light("noon")(t))
+    t = 0.0
+    sky = illumination(seed, light(sun)(t))
     drawn, empty = render_things(things, seed, t, sky), render_things([], seed, t, sky)
     return drawn, np.abs(drawn.image.astype(int) - empty.image).max(axis=2) > 12
 
@@ -146,6 +147,7 @@ def test_a_simulated_drive_is_a_source() -> None:
         ("sim:7?light=midnight", "midnight"),
         ("sim:7?colour=red", "colour"),
         ("sim:7?seconds=-1", "seconds"),
+        ("sim:7?seconds=0.01", "hold no frame"),
         ("sim:7?rate=0", "rate"),
         ("sim:7?size=9x9", "9x9"),
         ("sim:7?fade=0&light=noon-night", "fade"),
@@ -157,8 +159,71 @@ def test_a_wrong_url_says_what_is_wrong(url: str, said: str) -> None:
         open_source(url)
 
 
+def test_a_hidden_lamp_does_not_shine_through() -> None:
+    light_head = Thing(meshes.traffic_light(meshes.GREEN), 0.0, 2.0, 30.0, label="traffic light", track=5)
+    lorry = Thing(meshes.truck(0, True, False, False), 0.0, 0.0, 20.0, label="truck", track=1)
+    both, alone = (shown(things, "dusk")[0] for things in ([light_head, lorry], [lorry]))
+    assert np.array_equal(both.image, alone.image)
+    assert shown([light_head], "dusk")[1].any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_are_where_a_picture_of_four_times_the_size_has_them(seed: int) -> None:
+    small, large = (render(seed, 9.0 + seed, size=size).boxes for size in ((640, 360), (2560, 1440)))
+    there = {box.track: np.array([box.x1, box.y1, box.x2, box.y2]) / 4 for box in large}
+    differences = [
+        np.abs(np.array([box.x1, box.y1, box.x2, box.y2]) - there[box.track]).max()
+        for box in small
+        if box.track in there and not (box.occluded or box.truncated)
+    ]
+    assert len(differences) >= 2
+    assert max(differences) <= 1.0
+
+
 def test_golden_pictures_decode() -> None:
     from tools.drives.golden import golden_pictures
 
     for encoded in golden_pictures():
         assert cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR).shape == (720, 1280, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "x"),
+    [
+        (Thing(street.pole(6.3, 7.4), 4.6, 0.0, 22.0), 5.2),
+        (Thing(street.lamp(1, False, (1.0, 1.0, 1.0)), 4.7, 0.0, 20.0), 6.35),
+    ],
+    ids=["pole with an arm", "street lamp"],
+)
+def test_what_stands_under_an_arm_is_not_hidden_by_it(before: Thing, x: float) -> None:
+    sign = Thing(meshes.sign(3, 0), x, 3.1, 30.0, label="traffic sign", track=5)
+    assert shown([sign, before])[0].boxes == shown([sign])[0].boxes != ()
+
+
+def test_a_lorry_alongside_stays_until_it_has_left_the_picture() -> None:
+    # Seen from its rear end; the picture's right edge is 0.7 m to the right for each metre ahead.
+    for z in (3.0, 1.5, 1.1, 0.0, -1.0):
+        lorry = Thing(meshes.truck(0, True, False, False), 2.95, 0.0, z, label="truck", track=1)
+        drawn, changed = shown([lorry])
+        assert changed[:, 600:].mean() > 0.2, z
+        assert drawn.boxes and drawn.boxes[0].truncated, z
+
+
+def test_the_box_of_a_truncated_object_is_of_what_is_inside() -> None:
+    drawn, changed = shown([Thing(meshes.car(2, 3, False, False), 2.95, 0.0, 3.6, label="car", track=1)])
+    (box,) = drawn.boxes
+    rows = np.nonzero(changed.any(axis=1))[0]
+    assert box.y1 == pytest.approx(rows.min(), abs=2)
+
+
+def test_the_road_of_a_long_drive_is_as_sharp_as_at_its_start() -> None:
+    # The surface's period divides the way between the two.
+    from tools.drives import ground
+
+    pictures = []
+    for travelled in (5.03, 5.03 + 24.0 * 2**21):
+        picture = np.zeros((360, 640, 3), np.uint8)
+        sky = illumination(1, ELEVATION_DEG["noon"])
+        ground.draw(picture, ground.View.of((640, 360)), travelled, 0.0, False, sky, [], [])
+        pictures.append(picture)
+    assert np.array_equal(pictures[0], pictures[1])

@@ -125,11 +125,13 @@ def write_films(
         progress: wraps the drives, to show how far it is.
 
     Raises:
-        DatasetError: the folder is not empty.
+        DatasetError: the folder is not empty, or a side of the picture is odd, which H.264 cannot have.
+        FileError: it cannot be written to.
     """
+    if any(side % 2 for side in plan.size):
+        raise DatasetError(f"a film's sides must be even, not {plan.size[0]}x{plan.size[1]}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DatasetError(f"{output} exists and is not an empty folder: give another, or remove it")
-    output.mkdir(parents=True, exist_ok=True)
     class_ids = {name: number for number, name in enumerate(CLASS_NAMES)}
     write_file(output / "classes.txt", "".join(f"{name}\n" for name in CLASS_NAMES))
     boxes = 0

@@ -152,7 +152,8 @@ def draw(
     texture = _texture(paved)
     period = round(PERIOD_M / _TEXEL_Z_M)
     across = (grid.x - 0.5 * bend * grid.z**2 + _REACH_M) * np.float32(1 / _TEXEL_X_M)
-    along = np.mod(travelled_m + grid.z, PERIOD_M) / _TEXEL_Z_M
+    # Modulo first: metres of a long drive are too coarse in the grid's float32.
+    along = np.mod(travelled_m % PERIOD_M + grid.z, PERIOD_M) / _TEXEL_Z_M
     # Far rows see the mean of a period: one texel there is less than a pixel.
     along = np.where(grid.z > 45.0, np.float32(period + 2.5), np.minimum(along, period - 0.01)).astype(
         np.float32

@@ -65,6 +65,11 @@ def parse_drive_url(url: str) -> DriveUrl:
     asked = DriveUrl(seed, **values)  # type: ignore[arg-type]  # each key's value was made of its type just above
     if asked.rate <= 0:
         raise SourceError(f"{url!r}: rate must be more than 0 frames per second, not {asked.rate:g}")
+    if asked.seconds and asked.seconds * asked.rate < 0.5:
+        raise SourceError(
+            f"{url!r}: {asked.seconds:g} s at {asked.rate:g} frames per second hold no frame; "
+            "seconds=0 goes on for ever"
+        )
     try:
         light(asked.light, dusk_s=asked.dusk, fade_s=asked.fade)
     except LightError as error:

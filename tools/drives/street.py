@@ -11,6 +11,7 @@ from tools.drives.meshes import DARK, NONE, Builder, Colour, Mesh, Point
 WALLS: tuple[Colour, ...] = ((0.20, 0.24, 0.36), (0.36, 0.42, 0.46), (0.16, 0.20, 0.30), (0.28, 0.28, 0.27),
                              (0.40, 0.46, 0.52), (0.13, 0.14, 0.17), (0.30, 0.36, 0.32))  # fmt: skip
 LEAVES: tuple[Colour, ...] = ((0.03, 0.10, 0.05), (0.03, 0.13, 0.08), (0.02, 0.08, 0.04), (0.03, 0.12, 0.14))
+GLASS: Colour = (0.07, 0.065, 0.06)
 LAMP_HEIGHT_M = 7.5
 LAMP_ARM_M = 1.7
 
@@ -19,7 +20,8 @@ LAMP_ARM_M = 1.7
 def house(variant: int, side: int, length: float, floors: int, lit: bool, near: bool) -> Mesh:
     """Return a house whose facade lies at x = 0 and looks at the road; side -1 stands left of it, 1 right.
 
-    z runs from 0 to `length` metres. Windows are left out where the house is too far to show them.
+    z runs from 0 to `length` metres. Of a house that is not `near`, each floor's dark windows are one band of
+    the same mean colour: nothing jumps to the eye where it comes near.
     """
     shade, bay, glass_share, roof, *_ = draws(variant, "house", 0)
     wall = WALLS[int(shade * len(WALLS))]
@@ -35,29 +37,37 @@ def house(variant: int, side: int, length: float, floors: int, lit: bool, near: 
         b.add(slope, (0.06, 0.07, 0.16), normal=(out * 0.6, 0.8, 0.0))
     else:
         b.side(out * 0.15, 0.0, length, height - 0.4, height, trim, out=out)
-    if not near:
-        return b.mesh()
     bays = max(2, int(length / (2.6 + 1.6 * bay)))
     step = length / bays
     for floor in range(floors):
         low = 1.0 + 3.1 * floor
+        shop = floor == 0 and glass_share > 0.55
+        margin = step * (0.08 if shop else 0.24)
+        y0, y1 = (0.7, 2.9) if shop else (low + 0.2, low + 1.7)
+        if not near:
+            share = 1.0 - 2.0 * margin / step
+            mean = tuple(
+                share * pane + (1.0 - share) * stone for pane, stone in zip(GLASS, wall, strict=True)
+            )
+            b.side(out * 0.03, 0.0, length, y0, y1, (mean[0], mean[1], mean[2]), out=out)
         for number in range(bays):
             chance, warmth, dim, *_ = draws(variant * 131 + floor, "window", number)
-            shop = floor == 0 and glass_share > 0.55
-            margin = step * (0.08 if shop else 0.24)
-            y0, y1 = (0.7, 2.9) if shop else (low + 0.2, low + 1.7)
             bright = lit and chance < (0.45 if shop else 0.22)
+            if not (near or bright):
+                continue
             strength = 12.0 + 80.0 * dim * dim
             glow = (strength * (0.35 + 0.4 * warmth), strength * 0.75, strength) if bright else NONE
-            b.side(out * 0.03, number * step + margin, (number + 1) * step - margin, y0, y1,
-                   (0.07, 0.065, 0.06), out=out, glow=glow)  # fmt: skip
+            z0, z1 = number * step + margin, (number + 1) * step - margin
+            b.side(out * 0.04, z0, z1, y0, y1, GLASS, out=out, glow=glow)
+    if not near:
+        return b.mesh()
     for number in range(3):
         chance, _, dim, *_ = draws(variant, "end window", number)
         x = side * (1.5 + 2.5 * number)
         glow = (12.0, 22.0, 30.0) if lit and chance < 0.2 else NONE
-        b.panel(x - 0.5, x + 0.5, 1.3, 2.8, -0.02, (0.07, 0.065, 0.06), glow=glow)
+        b.panel(x - 0.5, x + 0.5, 1.3, 2.8, -0.02, GLASS, glow=glow)
         if floors > 1:
-            b.panel(x - 0.5, x + 0.5, 4.4, 5.9, -0.02, (0.07, 0.065, 0.06))
+            b.panel(x - 0.5, x + 0.5, 4.4, 5.9, -0.02, GLASS)
     return b.mesh()
 
 
