@@ -59,6 +59,21 @@ class Source(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A camera. Its frames' times are this machine's monotonic clock, and its end is a loss, never the end.
+
+    It connects when it is iterated, not when it is opened: what `open_source` refuses is a mistake in the
+    configuration, what fails later is tried again.
+
+    Attributes:
+        is_live: true; what tells it from a recording.
+    """
+
+    @property
+    def is_live(self) -> bool: ...
+
+
 def open_source(url: str, *, still_rate_hz: float = DEFAULT_STILL_RATE_HZ) -> Source:
     """Open a video file, a folder of pictures (or one picture), or `SCHEME:...` of an installed plug-in.
 

@@ -1,0 +1,247 @@
+"""One thread per camera: it drains the source into the mailbox, and opens anew what was lost.
+
+A source that is not drained keeps old frames in its own buffers, and the age of what is looked at grows in
+silence; so the thread never waits for the frame loop, but for recordings in lock-step.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from edge.backoff import BackOff
+from edge.config import CameraConfig
+from edge.errors import TrafficVisionError
+from edge.frames.frame import BrokenFrame, Frame
+from edge.frames.mailbox import Mailbox, MailboxClosed
+from edge.frames.outcomes import FrameCounts, Outcome
+from edge.frames.pace import Schedule
+from edge.frames.rate_limit import RateLimit
+from edge.frames.recent import Recent
+from edge.frames.sources import LiveSource, Source, open_source
+from edge.logs import Repeated
+from edge.redaction import redact
+
+logger = logging.getLogger(__name__)
+
+# A connection that held this long worked: the next loss is answered at once again.
+SETTLED_S = 5.0
+_LOCKSTEP_WAIT_S = 1.0  # per wait; it is taken up again until the daemon stops
+
+
+class CaptureError(TrafficVisionError):
+    """A camera's configuration that its source cannot honour."""
+
+
+class CapturePhase(enum.Enum):
+    """What the capturing thread is at."""
+
+    OPENING = "opening"
+    RUNNING = "running"
+    BACK_OFF = "back_off"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A frame and the monotonic time at which it was there, ns: what ages are measured from.
+
+    A recording's `captured_ns` is the drive's time, which says nothing of how long the frame has waited.
+    """
+
+    frame: Frame
+    arrived_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatus:
+    """How a camera is.
+
+    Attributes:
+        phase: what the thread is at.
+        epoch: of the last frame.
+        is_live: a camera, not a recording.
+        last_arrival_ns: monotonic time of the last frame that decoded; None before the first.
+        captured_hz: frames per second over the last seconds, broken ones included.
+        detail: the last trouble, for people; without credentials.
+    """
+
+    phase: CapturePhase
+    epoch: int
+    is_live: bool
+    last_arrival_ns: int | None
+    captured_hz: float
+    detail: str
+
+
+class Capture:
+    """Owns a camera's source and its thread."""
+
+    def __init__(
+        self,
+        config: CameraConfig,
+        source: Source,
+        mailbox: Mailbox[Arrival],
+        counts: FrameCounts,
+        *,
+        reopen: Callable[[], Source] | None = None,
+        backoff: BackOff | None = None,
+    ) -> None:
+        """Make ready; `start` starts.
+
+        Args:
+            config: of this camera.
+            source: opened; closed by the thread.
+            mailbox: where the frames go.
+            counts: of this camera.
+            reopen: opens a lost source anew; by its URL unless given.
+            backoff: between two tries.
+
+        Raises:
+            CaptureError: lock-step was asked of a camera, which waits for nobody.
+        """
+        self._config = config
+        self._is_live = isinstance(source, LiveSource) and source.is_live
+        self._lockstep = config.pace == "lockstep"
+        if self._is_live and config.pace != "realtime":
+            raise CaptureError(
+                f"camera {config.name!r}: pace {config.pace!r} is for recordings, and this is live"
+            )
+        self._source = source
+        self._mailbox = mailbox
+        self._counts = counts
+        self._reopen = reopen or (lambda: open_source(config.url, still_rate_hz=config.still_rate_hz))
+        self._backoff = backoff or BackOff()
+        self._limit = RateLimit(config.rate_limit_hz)
+        self._captured = Recent()
+        self._next_sequence = 0
+        self._epoch = 0
+        self._phase = CapturePhase.OPENING
+        self._detail = ""
+        self._last_arrival_ns: int | None = None
+        self._broken = Repeated(logger, logging.WARNING)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; the frame that nobody took leaves as stopped. May be called twice."""
+        self._stopping.set()
+        if self._mailbox.close() is not None:
+            self._counts.left(Outcome.STOPPED)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; False where it hangs in its source."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def status(self) -> CaptureStatus:
+        """How the camera is now."""
+        return CaptureStatus(
+            self._phase,
+            self._epoch,
+            self._is_live,
+            self._last_arrival_ns,
+            self._captured.rate_hz(),
+            self._detail,
+        )
+
+    def _run(self) -> None:
+        source: Source | None = self._source
+        while not self._stopping.is_set():
+            opened_at = time.monotonic()
+            try:
+                source = source or self._reopen()
+                with source:
+                    self._drain(source)
+                trouble = "the source ended"
+            except TrafficVisionError as error:
+                trouble = redact(str(error))
+            except Exception as error:  # a source's own defect costs this camera alone
+                trouble = redact(f"{type(error).__name__}: {error}")
+                logger.exception("camera %s: its source failed", self._config.name)
+            source = None
+            if self._stopping.is_set():
+                break
+            if not self._is_live:
+                self._end(trouble)
+                return
+            if time.monotonic() - opened_at >= SETTLED_S:
+                self._backoff.reset()
+            self._wait_after(trouble)
+        self._phase = CapturePhase.ENDED
+
+    def _end(self, trouble: str) -> None:
+        self._phase = CapturePhase.ENDED
+        self._detail = "" if trouble == "the source ended" else trouble
+        logger.info(
+            "camera %s: the recording ended%s",
+            self._config.name,
+            f": {self._detail}" if self._detail else "",
+            extra={"event": "camera_ended", "camera": self._config.name},
+        )
+
+    def _wait_after(self, trouble: str) -> None:
+        wait_s = self._backoff.next_s()
+        self._phase, self._detail = CapturePhase.BACK_OFF, trouble
+        logger.warning(
+            "camera %s lost: %s; the next try in %.1f s",
+            self._config.name,
+            trouble,
+            wait_s,
+            extra={"event": "camera_lost", "camera": self._config.name},
+        )
+        self._stopping.wait(wait_s)
+
+    def _drain(self, source: Source) -> None:
+        # Frames of a new connection follow on: one sequence and rising epochs, whatever the source counts.
+        first_sequence = self._next_sequence
+        first_epoch = self._epoch + 1 if first_sequence else 0
+        speed = self._config.pace if isinstance(self._config.pace, float) else 1.0
+        schedule = None if self._is_live or self._lockstep else Schedule(speed)
+        for shot in source:
+            if schedule is not None:
+                due_ns = schedule.due_ns(shot.captured_ns, time.monotonic_ns())
+                self._stopping.wait(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+            renumbered = replace(
+                shot,
+                camera=self._config.name,
+                sequence=first_sequence + shot.sequence,
+                epoch=first_epoch + shot.epoch,
+            )
+            self._next_sequence = renumbered.sequence + 1
+            self._epoch = renumbered.epoch
+            self._take_in(renumbered)
+            if self._stopping.is_set():
+                return
+
+    def _take_in(self, shot: Frame | BrokenFrame) -> None:
+        self._counts.captured()
+        self._captured.add()
+        self._phase = CapturePhase.RUNNING
+        if isinstance(shot, BrokenFrame):
+            self._counts.left(Outcome.DECODE_ERROR)
+            self._detail = f"frame {shot.sequence}: {redact(shot.reason)}"
+            self._broken.log("camera %s: %s", self._config.name, self._detail)
+            return
+        self._last_arrival_ns = time.monotonic_ns()
+        if not self._limit.passes(shot.captured_ns):
+            self._counts.left(Outcome.RATE_LIMITED)
+            return
+        try:
+            while self._lockstep and not self._mailbox.wait_empty(_LOCKSTEP_WAIT_S):
+                pass
+            displaced = self._mailbox.put(Arrival(shot, time.monotonic_ns()))
+        except MailboxClosed:
+            self._counts.left(Outcome.STOPPED)
+            return
+        if displaced is not None:
+            self._counts.left(Outcome.SUPERSEDED)

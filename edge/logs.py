@@ -1,0 +1,92 @@
+"""How the daemon logs: one line an event on standard error, for journals (JSON) or for people (text).
+
+A record's `extra` becomes fields beside the message: `extra={"event": "swap", "gap_ms": 3.1}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from edge.redaction import redact
+
+REPEAT_S = 60.0
+
+# What logging itself puts on a record; the rest came by `extra`.
+_OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
+
+
+def set_up_logging(level: str, form: Literal["json", "text"]) -> None:
+    """Send this process's log to standard error; what was set up before is replaced."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+class JsonLines(logging.Formatter):
+    """A JSON object a line: time, level, logger, message, the fields of `extra`, a traceback where there is."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, without credentials."""
+        line: dict[str, Any] = {
+            "time": _utc(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return redact(json.dumps(line, default=str))
+
+
+class TextLines(logging.Formatter):
+    """Time, level and message, for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and the traceback below it if there is one; without credentials."""
+        text = f"{_utc(record.created)} {record.levelname:<7} {record.getMessage()}"
+        if record.exc_info:
+            text += f"\n{self.formatException(record.exc_info)}"
+        return redact(text)
+
+
+class Repeated:
+    """A message that may come with every frame: told at once, then once a minute with its count."""
+
+    def __init__(self, log: logging.Logger, level: int, *, every_s: float = REPEAT_S) -> None:
+        """Nothing told yet."""
+        self._log = log
+        self._level = level
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._told_at: float | None = None
+        self._silent = 0
+
+    def log(self, message: str, *arguments: object) -> None:
+        """Tell, or count."""
+        now = time.monotonic()
+        with self._lock:
+            if self._told_at is not None and now - self._told_at < self._every_s:
+                self._silent += 1
+                return
+            silent, self._silent, self._told_at = self._silent, 0, now
+        if silent:
+            message += " (and %d more since this was last told)"
+            arguments = (*arguments, silent)
+        self._log.log(self._level, message, *arguments)
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _OWN}
