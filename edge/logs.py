@@ -31,7 +31,7 @@ def set_up_logging(level: str, form: Literal["json", "text"]) -> None:
 
 
 class JsonLines(logging.Formatter):
-    """A JSON object a line: time, level, logger, message, the fields of `extra`, a traceback where there is."""
+    """A JSON object a line: time, level, logger, message, the fields of `extra`, a traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, without credentials."""

@@ -64,7 +64,6 @@ class CaptureStatus:
     Attributes:
         phase: what the thread is at.
         epoch: of the last frame.
-        is_live: a camera, not a recording.
         last_arrival_ns: monotonic time of the last frame that decoded; None before the first.
         captured_hz: frames per second over the last seconds, broken ones included.
         detail: the last trouble, for people; without credentials.
@@ -72,7 +71,6 @@ class CaptureStatus:
 
     phase: CapturePhase
     epoch: int
-    is_live: bool
     last_arrival_ns: int | None
     captured_hz: float
     detail: str
@@ -111,7 +109,7 @@ class Capture:
             raise CaptureError(
                 f"camera {config.name!r}: pace {config.pace!r} is for recordings, and this is live"
             )
-        self._source = source
+        self.source = source
         self._mailbox = mailbox
         self._counts = counts
         self._reopen = reopen or (lambda: open_source(config.url, still_rate_hz=config.still_rate_hz))
@@ -134,6 +132,8 @@ class Capture:
     def stop(self) -> None:
         """Ask the thread to end; the frame that nobody took leaves as stopped. May be called twice."""
         self._stopping.set()
+        if self._thread.ident is None:
+            self.source.close()
         if self._mailbox.close() is not None:
             self._counts.left(Outcome.STOPPED)
 
@@ -143,19 +143,23 @@ class Capture:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a camera, not a recording."""
+        return self._is_live
+
     def status(self) -> CaptureStatus:
         """How the camera is now."""
         return CaptureStatus(
             self._phase,
             self._epoch,
-            self._is_live,
             self._last_arrival_ns,
             self._captured.rate_hz(),
             self._detail,
         )
 
     def _run(self) -> None:
-        source: Source | None = self._source
+        source: Source | None = self.source
         while not self._stopping.is_set():
             opened_at = time.monotonic()
             try:

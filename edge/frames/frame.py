@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
+
+
+class FrameKey(NamedTuple):
+    """Which frame: unique within one run of the daemon."""
+
+    camera: str
+    epoch: int
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,11 @@ class Frame:
     captured_ns: int
     image: Image
     name: str = ""
+
+    @property
+    def key(self) -> FrameKey:
+        """Which frame it is."""
+        return FrameKey(self.camera, self.epoch, self.sequence)
 
 
 @dataclass(frozen=True, slots=True)

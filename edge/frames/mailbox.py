@@ -97,8 +97,14 @@ class MailboxRow(Generic[T]):
             self._woken = False
             return None
 
+    def pause(self, timeout_s: float) -> None:
+        """Take nothing for so long, or until `wake` is called."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._woken, timeout_s)
+            self._woken = False
+
     def wake(self) -> None:
-        """Let the present or next `take` return at once."""
+        """Let the present or next `take` or `pause` return at once."""
         with self._condition:
             self._woken = True
             self._condition.notify_all()

@@ -22,7 +22,19 @@ from edge.perception.providers import ProviderError
 
 MAX_THREADS = 1024  # ONNX Runtime starts as many as it is told to, until the memory is gone
 
-__all__ = ["Detections", "Detector", "DetectorOptions", "InferenceError", "ProviderError", "StageTimes"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "DetectorOptions",
+    "InferenceError",
+    "ProviderError",
+    "SessionError",
+    "StageTimes",
+]
+
+
+class SessionError(InferenceError):
+    """The graph could not be run: unlike with a bad picture, the session may be beyond repair."""
 
 
 class DetectorOptionsError(TrafficVisionError):
@@ -117,6 +129,7 @@ class Detector:
 
         Raises:
             InferenceError: the image is no such array, or the model gave what makes no sense.
+            SessionError: the run failed.
         """
         started = time.perf_counter_ns()
         letterbox = self._fill(image)
@@ -151,7 +164,7 @@ class Detector:
         try:
             outputs = self._session.run(None, {self._input_name: self._input}, self._run_options)
         except Exception as error:
-            raise InferenceError(f"{_origin(self.model)}: inference failed: {_one_line(error)}") from error
+            raise SessionError(f"{_origin(self.model)}: inference failed: {_one_line(error)}") from error
         output: npt.NDArray[np.float32] = outputs[0]
         if output.shape != self.model.output_shape:  # a graph's shapes may depend on the picture
             given, declared = list(output.shape), list(self.model.output_shape)

@@ -16,8 +16,10 @@ from edge.errors import TrafficVisionError
 COMMANDS = {
     "bench": "Measure, beside the floor and the peers.",
     "data": "Bring in, look at, split and simulate labelled drives.",
+    "edge": "Run the daemon on the vehicle.",
     "model": "Make, inspect, verify and evaluate model files.",
     "replay": "Run a recorded or simulated drive through the detector.",
+    "watch": "See a running daemon's detections, drift and status.",
 }
 
 # What the cloud extra brings; a vehicle does without.

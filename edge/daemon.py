@@ -1,0 +1,242 @@
+"""The daemon on the vehicle: wires the parts together and owns their start and stop.
+
+Threads: a capture per camera -> one-slot mailboxes -> the one frame loop -> hubs -> the server's threads; and
+those of the optional parts. What a part does is in the part.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+from edge.config import EdgeConfig
+from edge.frame_loop import FrameLoop
+from edge.frames.camera import Camera, open_camera
+from edge.frames.capture import Arrival
+from edge.frames.mailbox import MailboxRow
+from edge.messages import Clock
+from edge.parts import Links, Parts, PartsFactory, StandAlone
+from edge.perception.detector import Detector, DetectorOptions
+from edge.perception.hot_swap import SwappableDetector, SwapReport
+from edge.perception.model_change import ModelChanger
+from edge.publication import Publication
+from edge.reload import Reloader
+from edge.serve.hub import Hub
+from edge.serve.perception_service import PerceptionService
+from edge.serve.server import PerceptionServer
+from edge.state_folder import StateFolder
+from edge.status import Status
+from protos.traffic_vision.v1 import common_pb2
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_FAILED = 70  # EX_SOFTWARE of sysexits.h: a defect; whoever supervises starts it again
+
+STOP_WITHIN_S = 2.5  # for all of it; SIGTERM to exit takes 3 s at most
+_SERVER_GRACE_S = 0.5  # for clients to take what is queued for them
+_CAPTURE_JOIN_S = 0.5
+_TICK_S = 1.0
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, config: EdgeConfig, factory: PartsFactory | None = None) -> None:
+        """For a configuration; nothing is opened yet.
+
+        Args:
+            config: what to run.
+            factory: makes the optional parts; without it, the daemon stands alone.
+        """
+        self.config = config
+        self.address = ""  # of the perception service, once it is started
+        self._factory = factory or StandAlone()
+        self._run_id = uuid.uuid4().hex
+        self._clock = Clock(self._run_id)
+        self._row: MailboxRow[Arrival] = MailboxRow([camera.name for camera in config.cameras])
+        self._detections: Hub[Publication] = Hub()
+        self._drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
+        self._inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # exit codes; its put is safe in signals
+        self._started = ExitStack()
+        self._stop_at = 0.0
+
+    def run(self) -> int:
+        """Run until a signal or a defect; returns the exit code.
+
+        Raises:
+            TrafficVisionError: it cannot start; what was started is stopped.
+        """
+        with StateFolder(self.config.state_folder), self._captured_signals():
+            try:
+                self.startup()
+                return self._main_loop()
+            finally:
+                self.shutdown()
+
+    def startup(self) -> None:
+        """Open what can be refused, then start from the clients' end to the cameras'.
+
+        Raises:
+            TrafficVisionError: something cannot be opened; `shutdown` stops the rest.
+        """
+        began = time.monotonic()
+        models = self._factory.open_models(self.config)
+        options = DetectorOptions(providers=self.config.model.providers, threads=self.config.model.threads)
+        detector = SwappableDetector(Detector(models.active(), options), requested=self._row.wake)
+        cameras = self._open_cameras()
+        changer = ModelChanger(detector, options, check_timeout_s=self.config.model.check_timeout_s)
+        status = Status(
+            clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
+        )
+        server = self._open_server(status, Reloader(models, changer))
+        links = Links(self._clock, self._run_id, status.vehicle, self._drift.publish, changer.change)
+        parts = self._factory.build_parts(self.config, links)
+        status.add(parts.background)
+
+        self._start_server(server, changer)
+        self._start_parts(parts)
+        self._start_loop(cameras, detector, parts)
+        self._start_cameras(cameras)
+        server.ready()
+        logger.info(
+            "vehicle %s runs: cameras %s; model %s; serving at %s",
+            self.config.vehicle,
+            ", ".join(camera.config.name for camera in cameras),
+            detector.active.model.summary(),
+            self.address,
+            extra={
+                "event": "started",
+                "address": self.address,
+                "model": detector.active.model.digest,
+                "seconds": round(time.monotonic() - began, 3),
+            },
+        )
+
+    def shutdown(self) -> None:
+        """Stop in the opposite order: no more frames, the one in hand answered, clients told, all joined."""
+        self._stop_at = time.monotonic() + STOP_WITHIN_S
+        self._started.close()
+
+    def stop(self, code: int = EXIT_STOPPED) -> None:
+        """Ask `run` to end. From any thread, and from a signal."""
+        self._inbox.put(code)
+
+    def _main_loop(self) -> int:
+        while True:
+            try:
+                return self._inbox.get(timeout=_TICK_S)
+            except queue.Empty:
+                continue
+
+    def _open_cameras(self) -> list[Camera]:
+        cameras: list[Camera] = []
+        for section in self.config.cameras:
+            camera = open_camera(section, self._row.boxes[section.name])
+            self._started.callback(camera.capture.stop)
+            cameras.append(camera)
+        return cameras
+
+    def _open_server(self, status: Status, reloader: Reloader) -> PerceptionServer:
+        service = PerceptionService(
+            cameras=[camera.name for camera in self.config.cameras],
+            detections=self._detections,
+            drift=self._drift,
+            clock=self._clock,
+            status=status.response,
+            reload_model=reloader.reload,
+            max_streams=self.config.serve.max_streams,
+            queue_limit=self.config.serve.queue_limit,
+        )
+        server = PerceptionServer(
+            service, self.config.serve.address, max_streams=self.config.serve.max_streams
+        )
+        self._at_stop("server", server.stop, _SERVER_GRACE_S)
+        return server
+
+    def _start_server(self, server: PerceptionServer, changer: ModelChanger) -> None:
+        server.start()
+        self.address = server.address
+        self._started.callback(changer.stop)
+        self._started.callback(self._detections.close)
+        self._started.callback(self._drift.close)
+
+    def _start_parts(self, parts: Parts) -> None:
+        for part in parts.background:
+            part.start()
+            self._at_stop(part.name, part.join)
+        for part in parts.background:
+            self._started.callback(part.stop)
+
+    def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> None:
+        def swapped(report: SwapReport) -> None:
+            if parts.drift is not None:
+                parts.drift.model_swapped(report)
+
+        def fallback(reason: str) -> None:
+            if parts.updates is not None:
+                parts.updates.model_failed(detector.active.model, reason)
+
+        loop = FrameLoop(
+            cameras,
+            self._row,
+            detector,
+            self._detections.publish,
+            observers=parts.observers,
+            swapped=swapped,
+            fallback=fallback,
+        )
+        loop.start(failed=lambda: self.stop(EXIT_FAILED))
+        self._started.callback(_log_frames, cameras)
+        self._at_stop("frame loop", loop.join)
+        self._started.callback(loop.stop)
+
+    def _start_cameras(self, cameras: list[Camera]) -> None:
+        for camera in cameras:
+            # One that hangs in its source must not use up the time of the rest.
+            self._at_stop(f"capture of camera {camera.config.name}", camera.capture.join, _CAPTURE_JOIN_S)
+        for camera in cameras:
+            self._started.callback(camera.capture.stop)
+        for camera in cameras:
+            camera.capture.start()
+
+    def _at_stop(self, name: str, join: Callable[[float], bool], limit_s: float = STOP_WITHIN_S) -> None:
+        """Have it joined when its turn comes, within what is left of the time to stop."""
+
+        def joined() -> None:
+            if not join(min(limit_s, max(0.1, self._stop_at - time.monotonic()))):
+                logger.error("the %s did not stop in time", name, extra={"event": "hangs", "part": name})
+
+        self._started.callback(joined)
+
+    @contextmanager
+    def _captured_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        self.stop()
+
+
+def _log_frames(cameras: list[Camera]) -> None:
+    for camera in cameras:
+        tally = camera.counts.tally()
+        logger.info(
+            "camera %s: %s",
+            camera.config.name,
+            ", ".join(f"{count} {name}" for name, count in tally.as_dict().items() if count),
+            extra={"event": "frames", "camera": camera.config.name, "frames": tally.as_dict()},
+        )

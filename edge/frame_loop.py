@@ -1,0 +1,232 @@
+"""The one loop from frames to detections, and the thread that runs it.
+
+The newest frame of each camera in turn: too old, or looked at, published, and shown to the observers. Every
+frame that is taken leaves under one count. Nothing in here waits for a disk, a network or a client.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from edge.frames.camera import Camera
+from edge.frames.capture import Arrival
+from edge.frames.frame import Frame
+from edge.frames.mailbox import MailboxRow
+from edge.frames.outcomes import Outcome
+from edge.logs import Repeated
+from edge.perception.crashes import CrashRules
+from edge.perception.detector import Detections, Detector, InferenceError, SessionError
+from edge.perception.hot_swap import SwappableDetector, SwapReport
+from edge.publication import Publication
+
+logger = logging.getLogger(__name__)
+
+_TAKE_TIMEOUT_S = 0.5
+
+
+class FrameObserver(Protocol):
+    """Sees every published frame, on the loop's thread, after its publication: what it takes, frames wait.
+
+    An error that it raises is logged and costs the observer that frame alone.
+    """
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+
+    def observe(self, frame: Frame, detections: Detections) -> None:
+        """Look at a frame and what was found on it. The image is the observer's to read, not to change."""
+
+
+class FrameLoop:
+    """Takes frames from the cameras' mailboxes, one after the other, for as long as it is not stopped."""
+
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        row: MailboxRow[Arrival],
+        detector: SwappableDetector,
+        publish: Callable[[Publication], None],
+        *,
+        observers: Sequence[FrameObserver] = (),
+        swapped: Callable[[SwapReport], None] = lambda report: None,
+        fallback: Callable[[str], None] = lambda reason: None,
+        crash_rules: CrashRules | None = None,
+    ) -> None:
+        """Make ready; `start` starts.
+
+        Args:
+            cameras: all of them.
+            row: their mailboxes.
+            detector: its swaps are applied here.
+            publish: takes each frame's detections, without waiting.
+            observers: in the order in which they see a frame.
+            swapped: told of each swap once the new model's first frame is published.
+            fallback: told, with the reason, when inference crashed three times within a minute; returns at
+                once, and has another model requested of the detector.
+            crash_rules: how crashes are answered.
+        """
+        self._cameras = {camera.config.name: camera for camera in cameras}
+        self._row = row
+        self._detector = detector
+        self._publish = publish
+        self._observers = observers
+        self._swapped = swapped
+        self._fallback = fallback
+        self._crash_rules = crash_rules or CrashRules()
+        self._restart_at: float | None = None  # monotonic seconds; set while inference is down
+        self._inference_errors = Repeated(logger, logging.WARNING)
+        self._observer_errors = {observer.name: Repeated(logger, logging.ERROR) for observer in observers}
+        self._stopping = threading.Event()
+        self._failed: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="frame-loop", daemon=True)
+
+    def start(self, *, failed: Callable[[], None]) -> None:
+        """Start the thread; `failed` is called should it end by a defect."""
+        self._failed = failed
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the frame in hand."""
+        self._stopping.set()
+        self._row.wake()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; False where it hangs."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def step(self, timeout_s: float) -> None:
+        """Apply a swap that was asked for, then answer one frame if one comes in time."""
+        if self._detector.between_frames():
+            self._crash_rules.another_model()
+            self._restart_at = None
+        if self._restart_at is not None and not self._restart(timeout_s):
+            return
+        taken = self._row.take(timeout_s)
+        if taken is not None:
+            name, arrival = taken
+            self._answer(self._cameras[name], arrival)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self.step(_TAKE_TIMEOUT_S)
+        except Exception:  # the thread's top
+            logger.exception("the frame loop failed", extra={"event": "frame_loop_failed"})
+            self._failed()
+
+    def _answer(self, camera: Camera, arrival: Arrival) -> None:
+        started_ns = time.monotonic_ns()
+        limit_ns = camera.stale_after_ns
+        if limit_ns is not None and started_ns - arrival.arrived_ns > limit_ns:
+            camera.counts.left(Outcome.STALE)
+            return
+        found = self._detect(arrival.frame)
+        if found is None:
+            camera.counts.left(Outcome.INFERENCE_ERROR)
+            return
+        self._pass_on(camera, arrival, found, started_ns)
+        camera.counts.left(Outcome.PUBLISHED)
+        for observer in self._observers:
+            self._show(observer, arrival.frame, found)
+
+    def _detect(self, frame: Frame) -> Detections | None:
+        try:
+            return self._detector.detect(frame.image)
+        except SessionError as error:
+            self._crashed(str(error))
+        except InferenceError as error:
+            self._inference_errors.log("camera %s, frame %d: %s", frame.camera, frame.sequence, error)
+        except Exception as error:  # inference's boundary: whatever a runtime throws costs this frame
+            logger.exception("inference crashed", extra={"event": "inference_crashed"})
+            self._crashed(f"{type(error).__name__}: {error}")
+        return None
+
+    def _pass_on(self, camera: Camera, arrival: Arrival, found: Detections, started_ns: int) -> None:
+        frame = arrival.frame
+        now_ns = time.monotonic_ns()
+        age_ns = now_ns - arrival.arrived_ns
+        publication = Publication(
+            key=frame.key,
+            captured_ns=frame.captured_ns,
+            is_live=camera.capture.is_live,
+            height=frame.image.shape[0],
+            width=frame.image.shape[1],
+            detections=found,
+            model=self._detector.active.model.metadata,
+            wait_ns=started_ns - arrival.arrived_ns,
+            age_ns=age_ns,
+        )
+        self._publish(publication)
+        camera.ages.add(age_ns, now_ns=now_ns)
+        report = self._detector.published(frame.key, now_ns)
+        if report is not None:
+            self._tell_swap(report)
+
+    def _tell_swap(self, report: SwapReport) -> None:
+        logger.info(
+            "model %s answers from camera %s, frame %d on",
+            report.new_digest[:12],
+            report.frame_after.camera,
+            report.frame_after.sequence,
+            extra={
+                "event": "model_swapped",
+                "old": report.old_digest,
+                "new": report.new_digest,
+                "frame_before": report.frame_before,
+                "frame_after": report.frame_after,
+                "gap_ns": report.gap_ns,
+                "exchange_ns": report.exchange_ns,
+            },
+        )
+        self._swapped(report)
+
+    def _show(self, observer: FrameObserver, frame: Frame, found: Detections) -> None:
+        try:
+            observer.observe(frame, found)
+        except Exception as error:  # each observer's boundary
+            logger.debug("observer %s failed", observer.name, exc_info=True)
+            self._observer_errors[observer.name].log(
+                "observer %s failed on camera %s, frame %d: %s: %s",
+                observer.name,
+                frame.camera,
+                frame.sequence,
+                type(error).__name__,
+                error,
+            )
+
+    def _crashed(self, reason: str) -> None:
+        wait_s, too_many = self._crash_rules.crashed(time.monotonic())
+        self._restart_at = time.monotonic() + wait_s
+        logger.error(
+            "inference is down, to be started again in %.1f s: %s",
+            wait_s,
+            reason,
+            extra={"event": "inference_down"},
+        )
+        if too_many:
+            self._fallback(reason)
+
+    def _restart(self, timeout_s: float) -> bool:
+        """Start inference again once it is time; frames wait in their mailboxes meanwhile."""
+        assert self._restart_at is not None
+        left_s = self._restart_at - time.monotonic()
+        if left_s > 0:
+            self._row.pause(min(left_s, timeout_s))
+            return False
+        broken = self._detector.active
+        try:
+            self._detector.replace(Detector(broken.model, broken.options))
+        except Exception as error:  # inference's boundary, as above
+            logger.exception("inference could not be started", extra={"event": "inference_crashed"})
+            self._crashed(f"{type(error).__name__}: {error}")
+            return False
+        self._restart_at = None
+        logger.info("inference is up again", extra={"event": "inference_up"})
+        return True

@@ -1,0 +1,155 @@
+"""From the daemon's own data to the messages of `protos/`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.frames.camera import Camera
+from edge.frames.capture import CapturePhase
+from edge.frames.outcomes import FrameTally, Outcome
+from edge.perception.model_file import ModelFile
+from edge.publication import Publication
+from protos.traffic_vision.v1 import common_pb2
+
+_OUTCOMES = {
+    Outcome.PUBLISHED: common_pb2.FRAME_OUTCOME_PUBLISHED,
+    Outcome.SUPERSEDED: common_pb2.FRAME_OUTCOME_SUPERSEDED,
+    Outcome.STALE: common_pb2.FRAME_OUTCOME_STALE,
+    Outcome.RATE_LIMITED: common_pb2.FRAME_OUTCOME_RATE_LIMITED,
+    Outcome.DECODE_ERROR: common_pb2.FRAME_OUTCOME_DECODE_ERROR,
+    Outcome.INFERENCE_ERROR: common_pb2.FRAME_OUTCOME_INFERENCE_ERROR,
+    Outcome.STOPPED: common_pb2.FRAME_OUTCOME_STOPPED,
+}
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Clock:
+    """This run's time stamps: the machine's monotonic clock, and recordings' own times."""
+
+    def __init__(self, run_id: str) -> None:
+        """For a run of the daemon, whose id no other run has."""
+        self._run_id = run_id
+        try:
+            self._boot_id = _BOOT_ID.read_text().strip()
+        except OSError:  # a kernel without /proc: within this run, times can be compared
+            self._boot_id = run_id
+
+    def now(self) -> common_pb2.Instant:
+        """This moment."""
+        return self.machine(time.monotonic_ns())
+
+    def machine(self, monotonic_ns: int) -> common_pb2.Instant:
+        """A moment of this machine's clock."""
+        return common_pb2.Instant(
+            monotonic_ns=monotonic_ns,
+            wall_ns=time.time_ns() - (time.monotonic_ns() - monotonic_ns),
+            source=common_pb2.CLOCK_SOURCE_SYSTEM,
+            boot_id=self._boot_id,
+        )
+
+    def drive(self, camera: str, drive_ns: int) -> common_pb2.Instant:
+        """A moment of a recording: the drive's time from its start."""
+        return common_pb2.Instant(
+            monotonic_ns=drive_ns,
+            source=common_pb2.CLOCK_SOURCE_RECORDING,
+            boot_id=f"{self._run_id}-{camera}",
+        )
+
+    def captured(self, camera: str, captured_ns: int, *, is_live: bool) -> common_pb2.Instant:
+        """A frame's own time."""
+        return self.machine(captured_ns) if is_live else self.drive(camera, captured_ns)
+
+
+def model_ref(digest: str, name: str, version: str) -> common_pb2.ModelRef:
+    """A model, by its digest."""
+    return common_pb2.ModelRef(sha256=digest, name=name, version=version)
+
+
+def model_ref_of(model: ModelFile) -> common_pb2.ModelRef:
+    """A model file."""
+    return model_ref(model.digest, model.metadata.name, model.metadata.version)
+
+
+def frame_ref(publication: Publication, clock: Clock) -> common_pb2.FrameRef:
+    """The frame that a publication speaks of."""
+    camera, epoch, sequence = publication.key
+    return common_pb2.FrameRef(
+        camera=camera,
+        epoch=epoch,
+        sequence=sequence,
+        captured=clock.captured(camera, publication.captured_ns, is_live=publication.is_live),
+        width_px=publication.width,
+        height_px=publication.height,
+    )
+
+
+def frame_detections(
+    publication: Publication, clock: Clock, *, keep: Callable[[str, float], bool] = lambda name, score: True
+) -> common_pb2.FrameDetections:
+    """One frame's detections, by falling score.
+
+    Args:
+        publication: the frame and what was found.
+        clock: of this run.
+        keep: whether a detection of that class name and score goes in.
+    """
+    names = publication.model.class_names
+    found = publication.detections
+    message = common_pb2.FrameDetections(
+        frame=frame_ref(publication, clock),
+        model=model_ref(found.model_digest, publication.model.name, publication.model.version),
+        times=common_pb2.StageTimes(
+            wait_ns=publication.wait_ns,
+            preprocess_ns=found.stage_ns.preprocess,
+            inference_ns=found.stage_ns.inference,
+            postprocess_ns=found.stage_ns.postprocess,
+        ),
+    )
+    for x1, y1, x2, y2, score, index in found.boxes.tolist():
+        name = names[int(index)]
+        if keep(name, score):
+            message.detections.add(
+                x1_px=x1, y1_px=y1, x2_px=x2, y2_px=y2, score=score, class_index=int(index), class_name=name
+            )
+    return message
+
+
+def frame_counts(tally: FrameTally) -> list[common_pb2.FrameCount]:
+    """Every way out, zeros included."""
+    return [
+        common_pb2.FrameCount(outcome=number, frames=tally.left[outcome])
+        for outcome, number in _OUTCOMES.items()
+    ]
+
+
+def camera_status(camera: Camera, now_ns: int) -> common_pb2.CameraStatus:
+    """How a camera is at a moment of the monotonic clock."""
+    status = camera.capture.status()
+    tally = camera.counts.tally()
+    return common_pb2.CameraStatus(
+        camera=camera.config.name,
+        state=_state(camera, status.phase, status.last_arrival_ns, now_ns),
+        epoch=status.epoch,
+        captured_frames=tally.captured,
+        outcomes=frame_counts(tally),
+        captured_hz=status.captured_hz,
+        published_hz=camera.ages.rate_hz(),
+        age_p50_ns=camera.ages.percentile(0.50),
+        age_p99_ns=camera.ages.percentile(0.99),
+        detail=status.detail,
+    )
+
+
+def _state(
+    camera: Camera, phase: CapturePhase, last_arrival_ns: int | None, now_ns: int
+) -> common_pb2.CameraState:
+    if phase is CapturePhase.ENDED:
+        return common_pb2.CAMERA_STATE_ENDED
+    if phase is CapturePhase.BACK_OFF:
+        return common_pb2.CAMERA_STATE_BACK_OFF
+    if last_arrival_ns is None:
+        return common_pb2.CAMERA_STATE_OPENING
+    is_fresh = now_ns - last_arrival_ns <= camera.config.stale_after_ms * 1e6
+    return common_pb2.CAMERA_STATE_FRESH if is_fresh else common_pb2.CAMERA_STATE_STALE

@@ -1,0 +1,200 @@
+"""The optional parts of the daemon, as it sees them: what it starts, asks, tells and stops.
+
+The daemon knows these few methods and nothing of what is behind them. A part that the configuration does not
+ask for is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.config import EdgeConfig, ModelConfig
+from edge.errors import TrafficVisionError
+from edge.frame_loop import FrameObserver
+from edge.messages import Clock
+from edge.perception.hot_swap import SwapReport
+from edge.perception.model_change import ChangeResult
+from edge.perception.model_file import ModelFile, read_model_file
+from protos.traffic_vision.v1 import common_pb2
+
+
+class PartsError(TrafficVisionError):
+    """The configuration asks for a part that is not there."""
+
+
+class BackgroundPart(Protocol):
+    """Something with threads of its own."""
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+
+    def start(self) -> None:
+        """Start the threads. Returns at once."""
+
+    def stop(self) -> None:
+        """Ask the threads to end. Returns at once; may be called twice."""
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the threads; False where one hangs."""
+
+    def fill_status(self, status: common_pb2.VehicleStatus) -> None:
+        """Put into the vehicle's status what this part knows of."""
+
+
+class DriftPart(FrameObserver, Protocol):
+    """The drift monitor. It publishes its states through `Links.publish_drift`."""
+
+    def model_swapped(self, report: SwapReport) -> None:
+        """Another model answers from `report.frame_after` on. On the loop's thread."""
+
+
+class ModelStore(Protocol):
+    """Where the vehicle's models are: slots, or the factory's model alone."""
+
+    def active(self) -> ModelFile:
+        """The model to start with.
+
+        Raises:
+            TrafficVisionError: there is none that can be used.
+        """
+
+    def read(self, slot: common_pb2.Slot) -> ModelFile | None:
+        """The model in a slot, verified; None where the slot is empty. Unspecified: the staged candidate.
+
+        Raises:
+            TrafficVisionError: what is in the slot is not to be used.
+        """
+
+    def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
+        """Note that the model of a slot runs now, for the next start."""
+
+    def fill_state(self, state: common_pb2.ModelState) -> None:
+        """Put slot, phase and candidate into a state whose active model is set."""
+
+
+class UpdatesPart(BackgroundPart, Protocol):
+    """The update client. It changes the model through `Links.change_model`."""
+
+    def model_failed(self, model: ModelFile, reason: str) -> None:
+        """The running model crashed three times within a minute: put the last good one back.
+
+        On the loop's thread: returns at once.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What parts get of the daemon.
+
+    Attributes:
+        clock: this run's time stamps.
+        run_id: of this run; no other run has it.
+        status: the vehicle's status now.
+        publish_drift: gives a drift state to local clients. Never waits.
+        change_model: checks a model, loads it, and puts it between two frames; takes seconds to minutes.
+    """
+
+    clock: Clock
+    run_id: str
+    status: Callable[[], common_pb2.VehicleStatus]
+    publish_drift: Callable[[common_pb2.DriftState], None]
+    change_model: Callable[[ModelFile], ChangeResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that a configuration asks for.
+
+    Attributes:
+        drift: sees every published frame first.
+        sampler: sees it next, and may ask drift.
+        fleet: spool, uplink and control stream.
+        updates: fetches, verifies and stages models.
+    """
+
+    drift: DriftPart | None = None
+    sampler: FrameObserver | None = None
+    fleet: BackgroundPart | None = None
+    updates: UpdatesPart | None = None
+
+    @property
+    def observers(self) -> tuple[FrameObserver, ...]:
+        """Those that see frames, in order."""
+        return tuple(part for part in (self.drift, self.sampler) if part is not None)
+
+    @property
+    def background(self) -> tuple[BackgroundPart, ...]:
+        """Those with threads, in the order in which they start."""
+        found: Iterable[BackgroundPart | None] = (self.fleet, self.updates)
+        return tuple(part for part in found if part is not None)
+
+
+class FactoryModel:
+    """The model store of a vehicle without updates: the configuration's file, read anew each time.
+
+    Whoever puts another file in its place, and asks for a reload, changes the model by hand.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Over the configured file."""
+        self._path = config.factory
+
+    def active(self) -> ModelFile:
+        """The file's model."""
+        return read_model_file(self._path)
+
+    def read(self, slot: common_pb2.Slot) -> ModelFile | None:
+        """The file's model, for the factory slot and where no slot is named."""
+        is_ours = slot in (common_pb2.SLOT_UNSPECIFIED, common_pb2.SLOT_FACTORY)
+        return read_model_file(self._path) if is_ours else None
+
+    def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
+        """Nothing to note: the next start reads the same file."""
+
+    def fill_state(self, state: common_pb2.ModelState) -> None:
+        """The factory slot, with no update under way."""
+        state.active_slot = common_pb2.SLOT_FACTORY
+        state.phase = common_pb2.UPDATE_PHASE_IDLE
+        state.last_good.CopyFrom(state.active)
+
+
+class PartsFactory(Protocol):
+    """Makes what a configuration asks for; nothing starts before the daemon starts it."""
+
+    def open_models(self, config: EdgeConfig) -> ModelStore:
+        """Open where the models are. The state folder is there and locked.
+
+        Raises:
+            TrafficVisionError: it cannot be used.
+        """
+
+    def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
+        """Build the parts.
+
+        Raises:
+            TrafficVisionError: one cannot do what it is asked to.
+        """
+
+
+class StandAlone:
+    """The daemon by itself: cameras, model and local clients."""
+
+    def open_models(self, config: EdgeConfig) -> ModelStore:
+        """The factory's model."""
+        return FactoryModel(config.model)
+
+    def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
+        """None.
+
+        Raises:
+            PartsError: the configuration asks for one.
+        """
+        for section in ("drift", "sampler", "cloud", "updates"):
+            if getattr(config, section) is not None:
+                raise PartsError(
+                    f"the configuration has a section [{section}], and this daemon has no such part"
+                )
+        return Parts()

@@ -1,0 +1,139 @@
+"""A change of the running model, from its bytes to its first frame: one at a time, refused with a reason."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.errors import TrafficVisionError
+from edge.perception.detector import Detector, DetectorOptions
+from edge.perception.hot_swap import SwappableDetector, prepare
+from edge.perception.model_file import ModelFile
+
+logger = logging.getLogger(__name__)
+
+# Between two frames there is at most one inference; a loop that does not come round in that time is stuck.
+EXCHANGE_TIMEOUT_S = 30.0
+_POLL_S = 0.2
+
+
+class ChangeOutcome(enum.Enum):
+    """What came of a wish for another model."""
+
+    SWAPPED = "swapped"
+    ALREADY_ACTIVE = "already_active"
+    REFUSED = "refused"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """What came of it, and why.
+
+    Attributes:
+        outcome: what.
+        active: the model that runs after it.
+        detail: why, for people; empty where the outcome says all.
+    """
+
+    outcome: ChangeOutcome
+    active: ModelFile
+    detail: str = ""
+
+
+class Prepare(Protocol):
+    """How a model is made ready; `edge.perception.hot_swap.prepare`."""
+
+    def __call__(
+        self, model: ModelFile, options: DetectorOptions, /, *, timeout_s: float, stopping: threading.Event
+    ) -> Detector: ...
+
+
+class ModelChanger:
+    """Makes changes of the model, for whoever wants one: a local client, an update, a fall-back."""
+
+    def __init__(
+        self,
+        detector: SwappableDetector,
+        options: DetectorOptions,
+        *,
+        check_timeout_s: float,
+        prepare: Prepare = prepare,
+    ) -> None:
+        """For the detector of one frame loop.
+
+        Args:
+            detector: whose model changes.
+            options: how every model runs here.
+            check_timeout_s: of the check in a child process.
+            prepare: makes a model ready.
+        """
+        self._detector = detector
+        self._options = options
+        self._check_timeout_s = check_timeout_s
+        self._prepare = prepare
+        self._one_at_a_time = threading.Lock()
+        self._stopping = threading.Event()
+
+    @property
+    def active(self) -> ModelFile:
+        """The model that runs now."""
+        return self._detector.active.model
+
+    def change(self, model: ModelFile) -> ChangeResult:
+        """Check the model, load it, and put it between two frames. Returns when it is there, or refused.
+
+        Takes seconds, with some providers minutes; the old model runs meanwhile. Not for the thread that
+        detects.
+        """
+        if not self._one_at_a_time.acquire(blocking=False):
+            return self._result(ChangeOutcome.BUSY, "another change of model is under way")
+        try:
+            return self._change(model)
+        finally:
+            self._one_at_a_time.release()
+
+    def stop(self) -> None:
+        """Refuse what is under way and whatever comes."""
+        self._stopping.set()
+
+    def _change(self, model: ModelFile) -> ChangeResult:
+        if model.digest == self.active.digest:
+            return self._result(ChangeOutcome.ALREADY_ACTIVE)
+        try:
+            detector = self._prepare(
+                model, self._options, timeout_s=self._check_timeout_s, stopping=self._stopping
+            )
+        except TrafficVisionError as error:
+            return self._refused(model, str(error))
+        reason = self._exchange(detector)
+        return self._refused(model, reason) if reason else self._result(ChangeOutcome.SWAPPED)
+
+    def _exchange(self, detector: Detector) -> str:
+        """Put it between two frames; says why it could not be, or nothing."""
+        pending = self._detector.request(detector)
+        deadline = time.monotonic() + EXCHANGE_TIMEOUT_S
+        reason = ""
+        while not reason and not pending.wait_applied(_POLL_S):
+            if self._stopping.is_set():
+                reason = "the daemon stops"
+            elif time.monotonic() > deadline:
+                reason = f"no frame was finished in {EXCHANGE_TIMEOUT_S:g} s: inference hangs"
+        # Taken back too late, it has happened.
+        return reason if reason and self._detector.withdraw(pending) else ""
+
+    def _refused(self, model: ModelFile, reason: str) -> ChangeResult:
+        logger.warning(
+            "model %s refused, the old one goes on: %s",
+            model.digest[:12],
+            reason,
+            extra={"event": "model_refused", "model": model.digest},
+        )
+        return self._result(ChangeOutcome.REFUSED, reason)
+
+    def _result(self, outcome: ChangeOutcome, detail: str = "") -> ChangeResult:
+        return ChangeResult(outcome, self.active, detail)

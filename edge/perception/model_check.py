@@ -1,0 +1,149 @@
+"""The check of a new model, in a process of its own.
+
+A model that hangs, crashes ONNX Runtime or takes all memory takes this child along and nothing else; and a
+child at low priority leaves the frame loop both its core and the interpreter's lock, as a thread would not.
+The child gets the very bytes that will be loaded, by its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge.errors import TrafficVisionError
+from edge.perception.detector import Detector, DetectorOptions
+from edge.perception.golden import verify
+from edge.perception.model_file import ModelFile, parse_model_file
+
+NICENESS = 10
+_POLL_S = 0.2
+
+
+class ModelRefused(TrafficVisionError):  # noqa: N818 - what it says, and no fault of the program
+    """A model that must not come near the frames; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What the child found out about a model that passed.
+
+    Attributes:
+        load_s: seconds to load it and run it once.
+        golden_frames: that were verified.
+    """
+
+    load_s: float
+    golden_frames: int
+
+
+def check_in_child(
+    model: ModelFile, options: DetectorOptions, *, timeout_s: float, stopping: threading.Event
+) -> CheckReport:
+    """Load the model on the options' providers, warm it, and verify its golden frames, in a child process.
+
+    Args:
+        model: the model file.
+        options: how it will run. Golden frames are verified at the model's own thresholds.
+        timeout_s: after which the child is killed and the model refused.
+        stopping: once set, the child is killed and the model refused.
+
+    Raises:
+        ModelRefused: it does not load, does not find what it must, or the check did not end well.
+    """
+    asked = {**asdict(options), "engine_cache": options.engine_cache and str(options.engine_cache)}
+    header = json.dumps({"origin": str(model.path or model.metadata.name), "options": asked}).encode()
+    command = [sys.executable, "-m", "edge.perception.model_check"]
+    # The child imports what this process imports.
+    paths = os.pathsep.join(path for path in sys.path if path)
+    # A file in memory, not a pipe: nothing has to be written while the child is waited for.
+    with open(os.memfd_create("model"), "w+b") as given:  # noqa: PTH123 - a descriptor has no path
+        given.write(header + b"\n" + model.data)
+        given.seek(0)
+        child = subprocess.Popen(
+            command,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+    with child:
+        out, err = _communicate(child, timeout_s, stopping)
+    answer = _last_json(out)
+    if child.returncode != 0 or answer is None:
+        said = err.decode(errors="replace").strip().splitlines()
+        reason = f"its check died ({_ended(child.returncode)})" + (f": {said[-1][:300]}" if said else "")
+        raise ModelRefused(reason)
+    if answer["reason"]:
+        raise ModelRefused(answer["reason"])
+    return CheckReport(float(answer["load_s"]), int(answer["golden_frames"]))
+
+
+def _communicate(
+    child: subprocess.Popen[bytes], timeout_s: float, stopping: threading.Event
+) -> tuple[bytes, bytes]:
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                return child.communicate(timeout=_POLL_S)
+            except subprocess.TimeoutExpired:  # what it read so far, it keeps
+                pass
+            if stopping.is_set():
+                raise ModelRefused("its check was broken off: the daemon stops")
+            if time.monotonic() > deadline:
+                raise ModelRefused(f"its check took longer than {timeout_s:g} s")
+    finally:
+        if child.poll() is None:
+            child.kill()
+
+
+def _last_json(out: bytes) -> dict[str, Any] | None:
+    # Libraries may print, so the answer is the last line.
+    lines = out.decode(errors="replace").strip().splitlines()
+    try:
+        answer = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _ended(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def main() -> None:
+    """Run the child: a JSON line and the model's bytes on standard input, a JSON line on standard output."""
+    os.nice(NICENESS)
+    header = json.loads(sys.stdin.buffer.readline())
+    data = sys.stdin.buffer.read()
+    answer: dict[str, Any] = {"reason": "", "load_s": 0.0, "golden_frames": 0}
+    try:
+        answer |= _check(data, header["origin"], header["options"])
+    except TrafficVisionError as error:
+        answer["reason"] = str(error)
+    print(json.dumps(answer), flush=True)
+
+
+def _check(data: bytes, origin: str, asked: dict[str, Any]) -> dict[str, Any]:
+    cache = asked["engine_cache"]
+    options = DetectorOptions(
+        **{**asked, "providers": tuple(asked["providers"]), "engine_cache": Path(cache) if cache else None}
+    )
+    own = replace(options, score_threshold=None, iou_threshold=None, max_detections=None, multi_label=False)
+    model = parse_model_file(data, origin)
+    started = time.perf_counter()
+    detector = Detector(model, own)
+    load_s = time.perf_counter() - started
+    report = verify(model, detector)
+    return {"reason": report.reason, "load_s": load_s, "golden_frames": len(report.frames)}
+
+
+if __name__ == "__main__":
+    main()

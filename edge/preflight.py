@@ -1,0 +1,69 @@
+"""What the daemon would do with a configuration, found out without starting it."""
+
+from __future__ import annotations
+
+import threading
+
+from edge.config import CameraConfig, EdgeConfig
+from edge.frames.camera import open_camera
+from edge.frames.mailbox import Mailbox
+from edge.perception.detector import DetectorOptions
+from edge.perception.model_check import check_in_child
+from edge.perception.model_file import read_model_file
+from edge.perception.providers import resolve
+from edge.redaction import redact
+
+
+def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
+    """Open every source, check the model, and tell in names and words what the daemon would do.
+
+    Raises:
+        TrafficVisionError: the first thing that the daemon could not do.
+    """
+    lines = [("vehicle", config.vehicle), ("state folder", str(config.state_folder))]
+    lines += [(f"camera {camera.name}", _camera(camera)) for camera in config.cameras]
+    model = read_model_file(config.model.factory)
+    options = DetectorOptions(providers=config.model.providers, threads=config.model.threads)
+    report = check_in_child(
+        model, options, timeout_s=config.model.check_timeout_s, stopping=threading.Event()
+    )
+    lines += [
+        ("model", model.summary()),
+        (
+            "inference",
+            f"{', '.join(resolve(options.providers))}, {options.threads or 'all'} threads;"
+            f" loaded in {report.load_s:.2f} s, {report.golden_frames} golden frames verified",
+        ),
+        ("drift", _drift(config)),
+        (
+            "sampler",
+            "off" if config.sampler is None else f"a sample every {config.sampler.spacing_s:g} s at most",
+        ),
+        ("cloud", f"{config.cloud.address}, mutual TLS" if config.cloud else "none: the vehicle runs alone"),
+        ("updates", f"checked every {config.updates.check_interval_s:g} s" if config.updates else "off"),
+        ("serves at", config.serve.address),
+    ]
+    return lines
+
+
+def _camera(config: CameraConfig) -> str:
+    camera = open_camera(config, Mailbox())
+    try:
+        source = camera.capture.source
+        rate = "unknown rate" if source.rate_hz is None else f"{source.rate_hz:g} frames/s"
+        length = "" if source.frame_count is None else f", {source.frame_count} frames"
+    finally:
+        camera.capture.stop()
+    limit = "" if config.rate_limit_hz is None else f", at most {config.rate_limit_hz:g} frames/s"
+    pace = f"{config.pace:g} times its speed" if isinstance(config.pace, float) else config.pace
+    return f"{redact(config.url)}: {rate}{length}, {pace}{limit}, stale after {config.stale_after_ms:g} ms"
+
+
+def _drift(config: EdgeConfig) -> str:
+    if config.drift is None:
+        return "off"
+    reference = config.drift.reference or "learnt on the way"
+    return (
+        f"{config.drift.rate_hz:g} frames/s, one false alarm in {config.drift.target_hours:g} h,"
+        f" reference {reference}"
+    )

@@ -1,0 +1,53 @@
+"""A local client's wish for another model: from the vehicle's own slots alone, never from a path or bytes."""
+
+from __future__ import annotations
+
+import logging
+
+from edge.errors import TrafficVisionError
+from edge.messages import model_ref_of
+from edge.parts import ModelStore
+from edge.perception.model_change import ChangeOutcome, ModelChanger
+from edge.perception.model_file import ModelFile
+from protos.traffic_vision.v1 import perception_pb2
+
+logger = logging.getLogger(__name__)
+
+_OUTCOMES = {
+    ChangeOutcome.SWAPPED: perception_pb2.RELOAD_OUTCOME_SWAPPED,
+    ChangeOutcome.ALREADY_ACTIVE: perception_pb2.RELOAD_OUTCOME_ALREADY_ACTIVE,
+    ChangeOutcome.REFUSED: perception_pb2.RELOAD_OUTCOME_REFUSED,
+    ChangeOutcome.BUSY: perception_pb2.RELOAD_OUTCOME_BUSY,
+}
+
+
+class Reloader:
+    """Answers `ReloadModel`."""
+
+    def __init__(self, models: ModelStore, changer: ModelChanger) -> None:
+        """Over the vehicle's models, and what changes them."""
+        self._models = models
+        self._changer = changer
+
+    def reload(self, request: perception_pb2.ReloadModelRequest) -> perception_pb2.ReloadModelResponse:
+        """Read the slot, check its model, and put it between two frames."""
+        try:
+            model = self._models.read(request.slot)
+        except TrafficVisionError as error:
+            return self._answer(perception_pb2.RELOAD_OUTCOME_REFUSED, str(error))
+        if model is None:
+            return self._answer(perception_pb2.RELOAD_OUTCOME_NOTHING_THERE, "the slot is empty")
+        if request.expected_sha256 not in ("", model.digest):
+            detail = f"the slot holds model {model.digest}, not {request.expected_sha256}"
+            return self._answer(perception_pb2.RELOAD_OUTCOME_REFUSED, detail)
+        result = self._changer.change(model)
+        if result.outcome is ChangeOutcome.SWAPPED:
+            self._models.activated(request.slot, model)
+        return self._answer(_OUTCOMES[result.outcome], result.detail, result.active)
+
+    def _answer(
+        self, outcome: perception_pb2.ReloadOutcome, detail: str, active: ModelFile | None = None
+    ) -> perception_pb2.ReloadModelResponse:
+        return perception_pb2.ReloadModelResponse(
+            outcome=outcome, active=model_ref_of(active or self._changer.active), detail=detail
+        )

@@ -1,0 +1,49 @@
+"""`traffic-vision edge`: the daemon on the vehicle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+_config = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The vehicle's configuration, edge.toml.",
+)
+
+
+@click.group("edge")
+def command() -> None:
+    """The daemon on the vehicle: from cameras to detections, and what follows from them."""
+
+
+@command.command("run")
+@_config
+def run(config_path: Path) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    It logs to standard error, one line an event. Exit codes: 0 stopped when asked to; 1 it could not start,
+    with one line that says why; 70 a defect, with its traceback in the log.
+    """
+    from edge.config import load_config
+    from edge.daemon import Daemon
+    from edge.logs import set_up_logging
+
+    config = load_config(config_path)
+    set_up_logging(config.log.level, config.log.format)
+    sys.exit(Daemon(config).run())
+
+
+@command.command("check")
+@_config
+def check(config_path: Path) -> None:
+    """Say what the daemon would do: opens the sources, checks the model, starts nothing."""
+    from edge.config import load_config
+    from edge.preflight import preflight
+
+    for name, text in preflight(load_config(config_path)):
+        click.echo(f"{name + ':':<16}{text}")
