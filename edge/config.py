@@ -298,7 +298,9 @@ def _no_dates(value: object) -> object:
 
 
 def _in_one_line(error: ValidationError) -> str:
-    first, *others = error.errors(include_url=False)
+    # A key that is written wrong is two errors, and the unknown one says more than the missing one.
+    found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+    first, *others = found
     text = _explain(first)
     return f"{text} (and {len(others)} more)" if others else text
 

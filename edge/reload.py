@@ -48,6 +48,13 @@ class Reloader:
     def _answer(
         self, outcome: perception_pb2.ReloadOutcome, detail: str, active: ModelFile | None = None
     ) -> perception_pb2.ReloadModelResponse:
+        name = perception_pb2.ReloadOutcome.Name(outcome).removeprefix("RELOAD_OUTCOME_").lower()
+        logger.info(
+            "a client asked for another model: %s%s",
+            name.replace("_", " "),
+            f": {detail}" if detail else "",
+            extra={"event": "reload", "outcome": name},
+        )
         return perception_pb2.ReloadModelResponse(
             outcome=outcome, active=model_ref_of(active or self._changer.active), detail=detail
         )

@@ -58,6 +58,7 @@ class Mailbox(Generic[T]):
         """Take in nothing more; returns what nobody took. May be called twice."""
         with self._condition:
             self._closed = True
+            self._condition.notify_all()
             return self._take()
 
     def _take(self) -> T | None:

@@ -46,14 +46,20 @@ class PendingSwap:
     def __init__(self, detector: Detector) -> None:
         """Not applied yet."""
         self.detector = detector
+        self._replaced: Detector | None = None
         self._applied = threading.Event()
 
     def wait_applied(self, timeout_s: float) -> bool:
         """Wait for the exchange; False where it did not happen in time."""
         return self._applied.wait(timeout_s)
 
-    def mark_applied(self) -> None:
-        """Say that the exchange has happened."""
+    def mark_applied(self, replaced: Detector) -> None:
+        """Say that the exchange has happened.
+
+        The replaced detector ends with this object, on the thread that asked for the swap: to destroy a
+        session takes as long as an inference.
+        """
+        self._replaced = replaced
         self._applied.set()
 
 
@@ -130,10 +136,11 @@ class SwappableDetector:
             pending, self._pending = self._pending, None
         if pending is None:
             return False
-        old = self._exchanged[0] if self._exchanged else self._active.model.digest
-        self._active = pending.detector
+        replaced, self._active = self._active, pending.detector
+        # Two exchanges without a publication between them are one to whoever sees publications.
+        old = self._exchanged[0] if self._exchanged else replaced.model.digest
         self._exchanged = (old, self._last, time.perf_counter_ns() - started)
-        pending.mark_applied()
+        pending.mark_applied(replaced)
         return True
 
     def replace(self, detector: Detector) -> None:
