@@ -166,7 +166,7 @@ class Capture:
                 source = source or self._reopen()
                 with source:
                     self._drain(source)
-                trouble = "the source ended"
+                trouble = ""
             except TrafficVisionError as error:
                 trouble = redact(str(error))
             except Exception as error:  # a source's own defect costs this camera alone
@@ -180,16 +180,17 @@ class Capture:
                 return
             if time.monotonic() - opened_at >= SETTLED_S:
                 self._backoff.reset()
-            self._wait_after(trouble)
+            self._wait_after(trouble or "its source ended")
         self._phase = CapturePhase.ENDED
 
     def _end(self, trouble: str) -> None:
+        # The last trouble of a recording that came to its end stays what it was.
+        self._detail = trouble or self._detail
         self._phase = CapturePhase.ENDED
-        self._detail = "" if trouble == "the source ended" else trouble
         logger.info(
             "camera %s: the recording ended%s",
             self._config.name,
-            f": {self._detail}" if self._detail else "",
+            f": {trouble}" if trouble else "",
             extra={"event": "camera_ended", "camera": self._config.name},
         )
 

@@ -56,7 +56,7 @@ class PerceptionServer:
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise ServeError(f"cannot serve at {address}: {_why(error)}") from None
+            raise ServeError(f"cannot serve at {address}: {error}") from None
         if address.startswith("unix:"):
             Path(address.removeprefix("unix:")).chmod(_SOCKET_MODE)
             self.address = address
@@ -82,27 +82,43 @@ class PerceptionServer:
 
 
 def _require_free(address: str) -> None:
-    if not address.startswith("unix:"):
-        return
-    # gRPC would unlink the socket of a daemon that is alive.
-    path = Path(address.removeprefix("unix:"))
+    """Find out ourselves: gRPC would unlink a living daemon's socket, and says little of a port."""
+    try:
+        if address.startswith("unix:"):
+            _require_free_path(Path(address.removeprefix("unix:")))
+        else:
+            _require_free_port(address)
+    except OSError as error:
+        raise ServeError(f"cannot serve at {address}: {error.strerror or error}") from None
+
+
+def _require_free_path(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ServeError(f"cannot serve at {address}: a file of that name is there, and it is no socket")
+        raise ServeError(f"cannot serve at unix:{path}: a file of that name is there, and it is no socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
+        except ConnectionRefusedError:  # left behind by a daemon that was killed
+            return
+    raise ServeError(f"cannot serve at unix:{path}: another process listens there")
+
+
+def _require_free_port(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    family, kind, protocol, _, found = socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(found)
         except OSError as error:
-            if error.errno == errno.ECONNREFUSED:  # left behind by a daemon that was killed
-                return
-            raise ServeError(f"cannot serve at {address}: {error.strerror or error}") from None
-    raise ServeError(f"cannot serve at {address}: another process listens there")
-
-
-def _why(error: RuntimeError) -> str:
-    return f"another process listens there, or the address is not this machine's ({error})"
+            if error.errno == errno.EADDRINUSE:
+                raise ServeError(f"cannot serve at {address}: another process listens there") from None
+            raise
