@@ -1,0 +1,166 @@
+"""The optional parts as the daemon treats them, with parts made for the test."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from edge.config import EdgeConfig, load_config
+from edge.daemon import EXIT_FAILED, Daemon
+from edge.errors import TrafficVisionError
+from edge.frames.frame import Frame
+from edge.parts import FactoryModel, Links, ModelStore, Parts
+from edge.perception.detector import Detections, Detector, SessionError
+from edge.perception.hot_swap import SwapReport
+from edge.perception.model_change import ChangeOutcome
+from edge.perception.model_file import ModelFile
+from edge.serve.client import PerceptionClient
+from protos.traffic_vision.v1 import common_pb2
+from tests.daemons import LONG_S, write_config
+from tests.models_factory import loaded, rectangles_model
+from tests.replays import write_drive
+
+pytestmark = pytest.mark.services
+
+NEW = loaded(rectangles_model(version="2"))
+
+
+@dataclass
+class Recorder:
+    """Drift monitor, uplink and updates in one: notes what the daemon asks of it."""
+
+    name: str = "recorder"
+    links: Links | None = None
+    events: list[str] = field(default_factory=list)
+    frames: int = 0
+    swap: SwapReport | None = None
+    swapped: threading.Event = field(default_factory=threading.Event)
+    failed: threading.Event = field(default_factory=threading.Event)
+
+    def observe(self, frame: Frame, detections: Detections) -> None:
+        self.frames += 1
+        assert self.links is not None
+        verdict = common_pb2.DRIFT_VERDICT_LEARNING
+        self.links.publish_drift(common_pb2.DriftState(camera=frame.camera, verdict=verdict))
+
+    def model_swapped(self, report: SwapReport) -> None:
+        self.swap = report
+        self.swapped.set()
+
+    def model_failed(self, model: ModelFile, reason: str) -> None:
+        self.events.append(f"failed: {reason}")
+        self.failed.set()
+
+    def start(self) -> None:
+        self.events.append("start")
+
+    def stop(self) -> None:
+        self.events.append("stop")
+
+    def join(self, timeout_s: float) -> bool:
+        self.events.append("join")
+        return True
+
+    def fill_status(self, status: common_pb2.VehicleStatus) -> None:
+        status.spool.samples = 42
+
+
+class Factory:
+    def __init__(self, refuses: bool = False) -> None:
+        self.recorder = Recorder()
+        self.refuses = refuses
+
+    def open_models(self, config: EdgeConfig) -> ModelStore:
+        return FactoryModel(config.model)
+
+    def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
+        if self.refuses:
+            raise TrafficVisionError("the certificate is of another authority")
+        self.recorder.links = links
+        return Parts(drift=self.recorder, updates=self.recorder)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> EdgeConfig:
+    write_drive(tmp_path / "drive", 40)
+    return load_config(write_config(tmp_path, {"url": "drive", "pace": "realtime", "still_rate_hz": 50}))
+
+
+def test_parts_see_frames_fill_the_status_and_are_stopped(config: EdgeConfig) -> None:
+    threads_before = set(threading.enumerate())
+    factory = Factory()
+    recorder = factory.recorder
+    daemon = Daemon(config, factory)
+    daemon.startup()
+    with PerceptionClient(daemon.address) as client:
+        states = client.drift()
+        assert next(states).state.verdict == common_pb2.DRIFT_VERDICT_LEARNING
+        status = client.status().status
+        assert status.spool.samples == 42
+        assert [state.camera for state in status.drift] == ["camera0"]
+        assert recorder.links is not None
+        assert recorder.links.change_model(NEW).outcome is ChangeOutcome.SWAPPED
+        assert client.status().status.model.active.sha256 == NEW.digest
+        assert recorder.links.status().spool.samples == 42
+    daemon.shutdown()
+    assert recorder.events == ["start", "stop", "join"]
+    assert recorder.frames > 0
+    for thread in set(threading.enumerate()) - threads_before:
+        thread.join(LONG_S)
+        assert not thread.is_alive(), thread
+
+
+def test_drift_is_told_of_a_swap(tmp_path: Path) -> None:
+    config = load_config(write_config(tmp_path, {"url": "sim:7?seconds=0&size=64x64", "pace": "lockstep"}))
+    factory = Factory()
+    recorder = factory.recorder
+    daemon = Daemon(config, factory)
+    daemon.startup()
+    try:
+        assert recorder.links is not None
+        recorder.links.change_model(NEW)
+        assert recorder.swapped.wait(LONG_S)
+    finally:
+        daemon.shutdown()
+    assert recorder.swap is not None and recorder.swap.new_digest == NEW.digest
+
+
+def test_updates_are_told_of_a_model_that_crashes(
+    config: EdgeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(self: Detector, image: object) -> Detections:
+        raise SessionError("the device is gone")
+
+    monkeypatch.setattr(Detector, "detect", crash)
+    factory = Factory()
+    daemon = Daemon(config, factory)
+    daemon.startup()
+    try:
+        assert factory.recorder.failed.wait(LONG_S)
+    finally:
+        daemon.shutdown()
+    assert factory.recorder.events[1] == "failed: the device is gone"
+
+
+def test_a_part_that_cannot_be_built_leaves_nothing_behind(config: EdgeConfig) -> None:
+    threads_before = set(threading.enumerate())
+    with pytest.raises(TrafficVisionError, match="another authority"):
+        Daemon(config, Factory(refuses=True)).run()
+    for thread in set(threading.enumerate()) - threads_before:
+        thread.join(LONG_S)
+        assert not thread.is_alive(), thread
+    with pytest.raises(TrafficVisionError, match="another authority"):
+        Daemon(config, Factory(refuses=True)).run()  # the lock and the port are free again
+
+
+def test_a_loop_that_fails_ends_the_daemon_with_its_own_code(
+    config: EdgeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise AssertionError("a defect of the loop's own")
+
+    monkeypatch.setattr("edge.frame_loop.FrameLoop._pass_on", defect)
+    assert Daemon(config, Factory()).run() == EXIT_FAILED
