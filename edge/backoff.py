@@ -1,31 +1,45 @@
-"""Waiting longer after each failure, and never in step with others."""
+"""How long to wait before the next try: exponential, and with chance in it."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
-FIRST_S = 0.1
-LIMIT_S = 30.0
+_CHANCE = random.SystemRandom()
 
 
-class BackOff:
-    """Exponential back-off with full jitter over the upper half: a wait is 50 to 100 % of its step."""
+@dataclass(frozen=True, slots=True)
+class BackoffOptions:
+    """The shortest and the longest wait, seconds."""
+
+    initial_s: float = 0.5
+    limit_s: float = 60.0
+
+
+class Backoff:
+    """Waits that grow threefold at most from one to the next, drawn at random so that a fleet does not march.
+
+    "Decorrelated jitter": Brooker 2015, "Exponential Backoff And Jitter", AWS Architecture Blog.
+    """
 
     def __init__(
-        self, first_s: float = FIRST_S, limit_s: float = LIMIT_S, *, chance: random.Random | None = None
+        self,
+        options: BackoffOptions | None = None,
+        *,
+        uniform: Callable[[float, float], float] = _CHANCE.uniform,
     ) -> None:
-        """The first step, and the longest."""
-        self._first_s = first_s
-        self._limit_s = limit_s
-        self._step_s = first_s
-        self._chance = chance or random.Random()  # noqa: S311 - jitter, no secret
+        """Start at the shortest; `uniform(low, high)` is where chance comes from."""
+        self.options = options or BackoffOptions()
+        self._uniform = uniform
+        self._last_s = self.options.initial_s
 
     def next_s(self) -> float:
-        """How long to wait now; the step after it is twice as long."""
-        wait_s = self._step_s * self._chance.uniform(0.5, 1.0)
-        self._step_s = min(self._limit_s, self._step_s * 2)
-        return wait_s
+        """The next wait, from `initial_s` to `limit_s`."""
+        wait = self._uniform(self.options.initial_s, max(self.options.initial_s, self._last_s * 3))
+        self._last_s = min(wait, self.options.limit_s)
+        return self._last_s
 
     def reset(self) -> None:
-        """Begin anew: it worked."""
-        self._step_s = self._first_s
+        """Begin anew, after a success."""
+        self._last_s = self.options.initial_s

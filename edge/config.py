@@ -172,14 +172,16 @@ class DriftConfig(Section):
 class SamplerConfig(Section):
     """Which frames are kept for the cloud. Times are the frames' own."""
 
-    # Least time between two samples.
-    spacing_s: Positive = 1.0
     # Least time between two samples of the same reason.
-    reason_spacing_s: Positive = 2.0
-    # Hamming distance of two 64-bit picture hashes up to which they count as the same picture.
-    duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 4
-    # Quality of the stored JPEG.
-    jpeg_quality: Annotated[int, Field(ge=50, le=100)] = 92
+    drift_spacing_s: Positive = 5.0
+    uncertainty_spacing_s: Positive = 20.0
+    baseline_spacing_s: Positive = 120.0
+    # A frame is uncertain where it is among this share of the most uncertain lately.
+    uncertain_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    # A picture whose 64-bit hash differs by so few bits or fewer from a sample's is no news.
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 2
+    # Of samples, in any 24 hours.
+    bytes_per_day: Annotated[int, Field(gt=0)] = 500_000_000
 
 
 class SpoolConfig(Section):

@@ -37,7 +37,7 @@ def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
         ("drift", _drift(config)),
         (
             "sampler",
-            "off" if config.sampler is None else f"a sample every {config.sampler.spacing_s:g} s at most",
+            "off" if config.sampler is None else f"{config.sampler.bytes_per_day / 1e6:g} MB a day at most",
         ),
         ("cloud", f"{config.cloud.address}, mutual TLS" if config.cloud else "none: the vehicle runs alone"),
         ("updates", f"checked every {config.updates.check_interval_s:g} s" if config.updates else "off"),

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from edge.backoff import BackOff
+from edge.backoff import Backoff, BackoffOptions
 from edge.config import CameraConfig
 from edge.errors import TrafficVisionError
 from edge.frames.frame import BrokenFrame, Frame
@@ -28,6 +28,7 @@ from edge.redaction import redact
 
 logger = logging.getLogger(__name__)
 
+REOPEN = BackoffOptions(initial_s=0.1, limit_s=30.0)
 # A connection that held this long worked: the next loss is answered at once again.
 SETTLED_S = 5.0
 _LOCKSTEP_WAIT_S = 1.0  # per wait; it is taken up again until the daemon stops
@@ -87,7 +88,7 @@ class Capture:
         counts: FrameCounts,
         *,
         reopen: Callable[[], Source] | None = None,
-        backoff: BackOff | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         """Make ready; `start` starts.
 
@@ -113,7 +114,7 @@ class Capture:
         self._mailbox = mailbox
         self._counts = counts
         self._reopen = reopen or (lambda: open_source(config.url, still_rate_hz=config.still_rate_hz))
-        self._backoff = backoff or BackOff()
+        self._backoff = backoff or Backoff(REOPEN)
         self._limit = RateLimit(config.rate_limit_hz)
         self._captured = Recent()
         self._next_sequence = 0

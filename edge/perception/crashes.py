@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 
-from edge.backoff import BackOff
+from edge.backoff import Backoff, BackoffOptions
 
 WINDOW_S = 60.0
+RESTART = BackoffOptions(initial_s=0.1, limit_s=30.0)
 LIMIT = 3  # crashes within the window that call for another model
 
 
 class CrashRules:
     """Counts the crashes of the last minute. Times are monotonic seconds."""
 
-    def __init__(self, backoff: BackOff | None = None) -> None:
+    def __init__(self, backoff: Backoff | None = None) -> None:
         """None so far."""
-        self._backoff = backoff or BackOff()
+        self._backoff = backoff or Backoff(RESTART)
         self._crashes: deque[float] = deque(maxlen=LIMIT)
 
     def crashed(self, now_s: float) -> tuple[float, bool]:

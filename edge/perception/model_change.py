@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.errors import TrafficVisionError
+from edge.memory import give_back
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
 from edge.perception.model_file import ModelFile
@@ -95,6 +96,7 @@ class ModelChanger:
         try:
             return self._change(model)
         finally:
+            give_back()
             self._one_at_a_time.release()
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import grpc
 
-from edge.backoff import BackOff
+from edge.backoff import Backoff, BackoffOptions
 from edge.errors import TrafficVisionError
 from protos.handshake import supported
 from protos.traffic_vision.v1 import common_pb2, perception_pb2, perception_pb2_grpc
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 CALL_TIMEOUT_S = 5.0
 RELOAD_TIMEOUT_S = 900.0  # a provider may build an engine first
-RETRY_LIMIT_S = 2.0  # the daemon is on this machine
+RETRY = BackoffOptions(initial_s=0.1, limit_s=2.0)  # the daemon is on this machine
 
 # What passes by itself: a daemon that restarts, or cuts a call while it stops.
 _PASSING = frozenset(
@@ -48,7 +48,7 @@ class PerceptionClient:
         self._disconnected = disconnected
         self._closing = threading.Event()
         options = (
-            ("grpc.max_reconnect_backoff_ms", round(RETRY_LIMIT_S * 1000)),
+            ("grpc.max_reconnect_backoff_ms", round(RETRY.limit_s * 1000)),
             ("grpc.enable_http_proxy", 0),
         )
         self._channel = grpc.insecure_channel(address, options=options)
@@ -132,7 +132,7 @@ class PerceptionClient:
         self.close()
 
     def _for_ever(self, call: Callable[[], Iterator[T]]) -> Iterator[T]:
-        backoff = BackOff(limit_s=RETRY_LIMIT_S)
+        backoff = Backoff(RETRY)
         while not self._closing.is_set():
             try:
                 for message in call():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.backoff import BackOff
+from edge.backoff import Backoff, BackoffOptions
 from edge.config import CameraConfig
 from edge.frames.camera import open_camera
 from edge.frames.capture import Arrival, Capture, CaptureError, CapturePhase
@@ -63,7 +63,12 @@ class Rig:
         self.counts = FrameCounts()
         section = CameraConfig(name="front", url="fake", **config)
         self.capture = Capture(
-            section, source, self.mailbox, self.counts, reopen=reopen, backoff=BackOff(0.001, 0.001)
+            section,
+            source,
+            self.mailbox,
+            self.counts,
+            reopen=reopen,
+            backoff=Backoff(BackoffOptions(0.001, 0.001)),
         )
 
     def frames(self) -> Iterator[Frame]:

@@ -65,7 +65,7 @@ threads = 0
 reference = "day.ref"
 target_hours = 12
 [sampler]
-spacing_s = 0.5
+drift_spacing_s = 0.5
 [spool]
 limit_bytes = 1000
 [cloud]

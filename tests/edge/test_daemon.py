@@ -142,7 +142,7 @@ def test_a_broken_model_and_a_missing_provider_are_refused(tmp_path: Path) -> No
 
 def test_a_section_for_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive", 1)
-    line = refused(write_config(tmp_path, {"url": "drive"}, sampler={"spacing_s": 1}))
+    line = refused(write_config(tmp_path, {"url": "drive"}, sampler={"drift_spacing_s": 1}))
     assert "section [sampler], and this daemon has no such part" in line
 
 

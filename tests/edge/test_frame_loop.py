@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.backoff import BackOff
+from edge.backoff import Backoff, BackoffOptions
 from edge.config import CameraConfig
 from edge.frame_loop import FrameLoop, FrameObserver
 from edge.frames.camera import Camera, open_camera
@@ -64,7 +64,7 @@ class Rig:
             observers=observers,
             swapped=self.swaps.append,
             fallback=self.fallbacks.append,
-            crash_rules=CrashRules(BackOff(0.001, 0.001)),
+            crash_rules=CrashRules(Backoff(BackoffOptions(0.001, 0.001))),
         )
 
     def frame(
@@ -188,7 +188,7 @@ def test_another_model_ends_the_wait_for_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(tmp_path)
-    rig.loop._crash_rules = CrashRules(BackOff(1000, 1000))
+    rig.loop._crash_rules = CrashRules(Backoff(BackoffOptions(1000, 1000)))
     original = Detector.detect
 
     def old_crashes(self: Detector, image: np.ndarray) -> Detections:
