@@ -1,0 +1,29 @@
+"""Drift: does what is seen still look as it did while the model was right?
+
+    reference = edge.drift.fit(features, rate_hz, names)      # float[frames, features]
+    monitor = edge.drift.DriftMonitor(reference)
+    state = monitor.observe(time_ns, vector)                   # DriftState about once a second
+    states = edge.drift.scan(reference, features, rate_hz)     # the same of a whole series
+
+`edge.drift.features.extract` computes the features that the daemon watches; any others do as well.
+"""
+
+from edge.drift.fitting import fit, unlearned
+from edge.drift.monitor import DriftMonitor
+from edge.drift.reference import DriftReferenceError, Reference, combine
+from edge.drift.scanning import scan
+from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
+
+__all__ = [
+    "DriftMonitor",
+    "DriftReferenceError",
+    "DriftState",
+    "FeatureDrift",
+    "Origin",
+    "Reference",
+    "Verdict",
+    "combine",
+    "fit",
+    "scan",
+    "unlearned",
+]

@@ -1,0 +1,197 @@
+"""How unusual a Kolmogorov-Smirnov distance is on autocorrelated frames: a block bootstrap of the reference.
+
+Neighbouring frames are alike, so the textbook's p-values do not hold. Here reference and stream are both
+resampled from the reference's own frames in blocks long enough to keep what neighbours have in common
+(circular block bootstrap: Politis & Romano, 1992), and the distances that come of it are the yardstick. Their
+far tail, where a promise of one false alarm a day lives, is extrapolated: the logarithm of the rate falls
+about linearly with D^1.5. All of it follows from the data and the seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.drift.distances import distances_over_time
+
+Values = npt.NDArray[np.float64]
+
+BINS = 32
+WINDOWS_TAU = (20, 80)  # lengths of the sliding windows, in autocorrelation times
+BLOCK_TAU = 20  # half of it promises too much: 17 h for 24
+EXPONENT = 1.5  # D^2 gave 12 h for 24
+TAIL_SHARE = 0.2  # of the maxima, that the fit uses
+# Probabilities at which the p-value's table has the distance.
+P_LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+
+_SOKAL = 5.0  # the sum of autocorrelations ends where it has run this many times its own value
+_LONG_WINDOWS = 500  # maxima of the longest window that are drawn
+_RESAMPLES = 20  # of the reference
+_REFERENCE_FRAMES = 1_000_000  # drawn for them at most; a long reference is hardly uncertain
+_STEPS_A_TAU = 10.0  # finer steps than this change the maxima little
+
+
+def autocorrelation_time(drives: Sequence[Values]) -> float:
+    """Integrated autocorrelation time of the values' ranks, frames; 1 for independent frames.
+
+    tau = 1 + 2 * sum of the autocorrelations, summed as far as Sokal's window (Sokal, 1997, section 3).
+    Ranks make it the same for any monotone scale, and heavy tails harmless.
+
+    Args:
+        drives: `float64[n]` each, consecutive frames; what lies between two of them is not known.
+    """
+    together = np.concatenate(drives)
+    _, inverse, counts = np.unique(together, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts - 1) / 2.0
+    ranks = middle[inverse] - middle[inverse].mean()
+    variance = float(np.square(ranks).mean())
+    if variance == 0.0:
+        return 1.0
+    longest = max(len(drive) for drive in drives)
+    products = np.zeros(longest)
+    pairs = np.zeros(longest)
+    start = 0
+    for drive in drives:
+        piece = ranks[start : start + len(drive)]
+        start += len(drive)
+        size = 1 << (2 * len(piece) - 1).bit_length()
+        spectrum = np.fft.rfft(piece, size)
+        products[: len(piece)] += np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(piece)]
+        pairs[: len(piece)] += np.arange(len(piece), 0, -1)
+    reach = max(2, longest // 2)
+    correlation = products[1:reach] / np.maximum(pairs[1:reach], 1) / variance
+    sums = 1.0 + 2.0 * np.cumsum(correlation)
+    enough = np.flatnonzero(np.arange(1, len(sums) + 1) >= _SOKAL * sums)
+    return max(1.0, float(sums[enough[0]] if len(enough) else sums.max(initial=1.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How often a window's distance is how large with nothing changed.
+
+    Attributes:
+        frames: length of the window.
+        slope, offset: log of the chance that the largest distance within one length of the window passes D
+            is slope * D^1.5 + offset. A slope of 0: no distance is unusual enough, the window is blind.
+        quantiles: the distance that is passed at one moment with the chances P_LEVELS.
+    """
+
+    frames: int
+    slope: float
+    offset: float
+    quantiles: tuple[float, ...]
+
+    def rate(self, d: float) -> float:
+        """How often `d` is passed, per length of the window."""
+        return math.exp(min(self.slope * d**EXPONENT + self.offset, 0.0))
+
+    def limit(self, rate: float) -> float:
+        """The distance that is passed at this rate per length of the window; infinite where there is none."""
+        if self.slope >= 0.0:
+            return math.inf
+        return float(max(0.0, (math.log(rate) - self.offset) / self.slope) ** (1 / EXPONENT))
+
+    def p_value(self, d: float) -> float:
+        """Chance of a distance of `d` or more at one moment: the bootstrap's table, and beyond it the fit."""
+        last = self.quantiles[-1]
+        if d > last:
+            return P_LEVELS[-1] * math.exp(self.slope * (d**EXPONENT - last**EXPONENT))
+        powers = [0.0, *(quantile**EXPONENT for quantile in self.quantiles)]
+        logs = [0.0, *(math.log(level) for level in P_LEVELS)]
+        return math.exp(float(np.interp(d**EXPONENT, powers, logs)))
+
+
+def calibrate(
+    drives: Sequence[Values], tau: float, stride: int, windows: Sequence[int], rng: np.random.Generator
+) -> tuple[Tail, ...]:
+    """Find each window's tail by block bootstrap.
+
+    Args:
+        drives: `float64[n]` each, consecutive frames of one feature; at least two different values.
+        tau: their autocorrelation time, frames.
+        stride: a window is judged every so many frames.
+        windows: lengths, frames.
+        rng: draws the blocks.
+    """
+    # A slow feature does as well in longer steps: the windows hold as many autocorrelation times.
+    step = max(1, int(tau / _STEPS_A_TAU))
+    thinned = [drive[offset::step] for drive in drives for offset in range(min(step, len(drive)))]
+    tau, stride = tau / step, max(1, round(stride / step))
+    lengths = [max(2, round(window / step)) for window in windows]
+    together = np.concatenate(thinned)
+    edges = quantile_edges(np.sort(together))
+    bins = np.searchsorted(edges, together, side="left").astype(np.uint8)
+    blocks = _Blocks([len(drive) for drive in thinned], len(drives), tau, step)
+    total = len(together) // step
+    resamples = int(np.clip(_REFERENCE_FRAMES // total, 4, _RESAMPLES))
+    piece = math.ceil(_LONG_WINDOWS / resamples) * max(lengths)
+    found: list[list[npt.NDArray[np.float64]]] = [[] for _ in lengths]
+    for _ in range(resamples):
+        drawn = bins[blocks.draw(total, rng)]
+        reference = np.cumsum(np.bincount(drawn, minlength=len(edges) + 1))[:-1] / len(drawn)
+        stream = bins[blocks.draw(piece + max(lengths), rng)]
+        for pieces, distances in zip(
+            found, distances_over_time(stream, lengths, stride, reference, reference), strict=True
+        ):
+            pieces.append(distances)
+    return tuple(
+        _tail(window, max(1, round(length / stride)), pieces)
+        for window, length, pieces in zip(windows, lengths, found, strict=True)
+    )
+
+
+def quantile_edges(ordered: Values) -> Values:
+    """The inner edges of BINS bins of equal share; ties leave fewer. `ordered` is sorted, not empty."""
+    positions = np.arange(1, BINS) * len(ordered) // BINS
+    return np.unique(ordered[np.maximum(positions - 1, 0)])
+
+
+class _Blocks:
+    """Draws frames in blocks; a block never crosses from one drive to another, it goes round in its own."""
+
+    def __init__(self, lengths: Sequence[int], drives: int, tau: float, step: int) -> None:
+        self._lengths = np.asarray(lengths)
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths)[:-1]])
+        self._weights = self._lengths / self._lengths.sum()
+        block = max(1, round(BLOCK_TAU * tau))
+        if drives >= 4:
+            # Short drives are drawn whole: each has more in common than its neighbouring frames.
+            self._sizes = np.where(self._lengths <= 4 * block, self._lengths, block)
+        else:
+            # At least three blocks to a drive, or there would be nothing to shuffle.
+            self._sizes = np.minimum(block, np.maximum(1, self._lengths // 3))
+        self._mean_size = float(self._weights @ self._sizes)
+
+    def draw(self, frames: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Indices of `frames` frames of all drives one after another."""
+        chosen: list[npt.NDArray[np.intp]] = []
+        missing = frames
+        while missing > 0:
+            which = rng.choice(len(self._lengths), math.ceil(missing / self._mean_size) + 1, p=self._weights)
+            sizes = self._sizes[which]
+            begins = np.cumsum(sizes) - sizes
+            offsets = rng.integers(0, self._lengths[which])
+            inside = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)
+            turned = (np.repeat(offsets, sizes) + inside) % np.repeat(self._lengths[which], sizes)
+            chosen.append((np.repeat(self._starts[which], sizes) + turned)[:missing])
+            missing -= len(chosen[-1])
+        return np.concatenate(chosen)
+
+
+def _tail(window: int, judgements: int, pieces: Sequence[npt.NDArray[np.float64]]) -> Tail:
+    """Fit the tail of the maxima over `judgements` judgements, one length of the window."""
+    whole = [piece[: len(piece) // judgements * judgements] for piece in pieces]
+    maxima = np.sort(np.concatenate([piece.reshape(-1, judgements).max(axis=1) for piece in whole]))[::-1]
+    top = max(3, int(TAIL_SHARE * len(maxima)))
+    rates = (np.arange(top) + 0.5) / len(maxima)
+    powers = maxima[:top] ** EXPONENT
+    slope, offset = 0.0, 0.0
+    if len(np.unique(powers)) >= 3:
+        slope, offset = (float(value) for value in np.polyfit(powers, np.log(rates), 1))
+    everything = np.concatenate(pieces)
+    quantiles = np.quantile(everything, 1.0 - np.asarray(P_LEVELS)).astype(np.float32)  # as a file has them
+    return Tail(window, min(slope, 0.0), offset, tuple(float(value) for value in quantiles))

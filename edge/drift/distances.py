@@ -1,0 +1,55 @@
+"""The distance of windows, as histograms, from a band of distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Distances = npt.NDArray[np.float64]
+
+
+def distance(counts: npt.NDArray[np.integer], lower: Distances, upper: Distances) -> Distances:
+    """Kolmogorov-Smirnov distance of histograms from a band of distributions, 0 to 1.
+
+    The largest difference, at any edge, by which the share of frames up to the edge lies outside of what the
+    band allows there. With lower = upper it is the ordinary two-sample statistic, but for the binning.
+
+    Args:
+        counts: `[..., B]` frames in each bin; bin b holds what is above edge b - 1 and up to edge b.
+        lower: `float64[..., B - 1]` the least share up to each edge that the band allows.
+        upper: `float64[..., B - 1]` the largest.
+    """
+    sums = np.cumsum(counts, axis=-1)
+    shares = sums[..., :-1] / np.maximum(sums[..., -1:], 1)
+    return np.asarray(np.maximum(shares - upper, lower - shares).max(axis=-1, initial=0.0), np.float64)
+
+
+def distances_over_time(
+    bins: npt.NDArray[np.integer], windows: Sequence[int], stride: int, lower: Distances, upper: Distances
+) -> list[Distances]:
+    """The distance of each window that ends at a `stride`-th frame and is full: `float64[T]` a window.
+
+    Args:
+        bins: `int[N]` the bin of each frame.
+        windows: lengths in frames, each rounded to a multiple of the stride.
+        stride: frames between two judgements.
+        lower: `float64[B - 1]` as in `distance`.
+        upper: `float64[B - 1]` as in `distance`.
+    """
+    steps = len(bins) // stride
+    lengths = [max(1, round(window / stride)) for window in windows]
+    found = [np.zeros(max(0, steps - length + 1)) for length in lengths]
+    until = np.zeros(steps + 1)
+    # Edge after edge: the vectors stay in the cache, a histogram for each moment would not.
+    small = np.asarray(bins[: steps * stride], np.uint8)
+    for edge, (least, most) in enumerate(zip(lower, upper, strict=True)):
+        below = small <= edge
+        np.cumsum(below.reshape(steps, stride).sum(axis=1) if stride > 1 else below, out=until[1:])
+        for length, largest in zip(lengths, found, strict=True):
+            if len(largest):
+                shares = (until[length:] - until[:-length]) / (length * stride)
+                np.maximum(largest, shares - most, out=largest)
+                np.maximum(largest, least - shares, out=largest)
+    return found

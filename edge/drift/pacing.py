@@ -1,0 +1,42 @@
+"""The frames' time: which frames are taken at the reference's rate, and when a stretch of driving ends."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Step(enum.Enum):
+    """What a frame's time says."""
+
+    TAKE = "take"
+    # Too close to the frame before: the reference was made at a lower rate.
+    SKIP = "skip"
+    # Taken, and nothing before it counts any more.
+    GAP = "gap"
+    BACK = "back"
+
+
+class Pace:
+    """Takes frames at about the reference's rate. Only times go in: a slower source is taken whole."""
+
+    def __init__(self, rate_hz: float, gap_s: float) -> None:
+        """Begin; the first frame is taken."""
+        self._period = 1e9 / rate_hz
+        self._gap = max(gap_s * 1e9, 2 * self._period)
+        self.last: int | None = None
+        self._due = 0.0
+
+    def step(self, time_ns: int) -> Step:
+        """Take the next frame's time, ns."""
+        before, self.last = self.last, time_ns
+        if before is not None and 0 <= time_ns - before <= self._gap:
+            # A quarter of a period early is on time: cameras jitter.
+            if time_ns < self._due - self._period / 4:
+                return Step.SKIP
+            late = time_ns - self._due
+            self._due = self._due + self._period if late < self._period else time_ns + self._period
+            return Step.TAKE
+        self._due = time_ns + self._period
+        if before is None:
+            return Step.TAKE
+        return Step.BACK if time_ns < before else Step.GAP

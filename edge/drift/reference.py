@@ -1,0 +1,222 @@
+"""The reference: what a feature looked like while the model was right, per context, in one small file.
+
+A context (day, night...) has for each feature a band of distributions instead of one: the frames of a drive
+share its sun and its camera's exposure, so that the next drive differs from all known ones before anything
+has drifted. The band is the known distribution moved to either side by the `margin` that drives differ by (a
+probability box: Ferson et al., 2003). One continuous series says nothing of other drives: its margin is 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.drift.calibration import Tail
+from edge.drift.state import Origin
+from edge.errors import TrafficVisionError
+from edge.files import atomic_write
+
+# Less than this promises no rate of false alarms.
+CALIBRATED_HOURS = 4.0
+CALIBRATED_TAU = 500.0
+
+Edges = npt.NDArray[np.float64]
+
+
+class DriftReferenceError(TrafficVisionError):
+    """A reference that cannot be read, made or used; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureReference:
+    """One feature in one context.
+
+    Attributes:
+        name, origin: the feature.
+        frames: that had it, in the reference's drives.
+        drives: that had it.
+        mean, sigma: of those frames.
+        drive_sigma: standard deviation of the drives' means, as far as chance within a drive does not
+            explain it.
+        margin: by how much a drive may lie beside the reference.
+        tau: autocorrelation time within a drive, frames.
+        edges: `float64[B - 1]` the inner edges of the bins; empty where the feature is not judged.
+        lower, upper: `float64[B - 1]` the least and the largest share up to each edge that the band allows.
+        tails: one a window, the short one first; empty where the feature is not judged.
+    """
+
+    name: str
+    origin: Origin
+    frames: int
+    drives: int
+    mean: float
+    sigma: float
+    drive_sigma: float
+    margin: float
+    tau: float
+    edges: Edges
+    lower: Edges
+    upper: Edges
+    tails: tuple[Tail, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether the reference has seen it; a feature that it has not is learned by the monitor."""
+        return self.frames > 0
+
+    @property
+    def constant(self) -> bool:
+        """Whether it never changed: there is no yardstick for a change then, and it is not judged."""
+        return self.known and not self.tails
+
+    def calibrated(self, rate_hz: float) -> bool:
+        """Whether there was enough to promise a rate of false alarms."""
+        hours = self.frames / rate_hz / 3600
+        return hours >= CALIBRATED_HOURS and self.frames >= CALIBRATED_TAU * self.tau
+
+
+def unknown_feature(name: str, origin: Origin) -> FeatureReference:
+    """A feature that is still to be learned."""
+    nothing = np.zeros(0)
+    return FeatureReference(name, origin, 0, 0, 0.0, 0.0, 0.0, 0.0, 1.0, nothing, nothing, nothing, ())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContextReference:
+    """All features in one context.
+
+    Attributes:
+        name: `day`, `night`...
+        features: in the order of the reference's names.
+        misfit: a frame whose `contexts.scores` is larger does not fit the context.
+    """
+
+    name: str
+    features: tuple[FeatureReference, ...]
+    misfit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a monitor judges by. Immutable.
+
+    Attributes:
+        rate_hz: frames per second of the frames' time that it was made from and is judged at.
+        target_hours: hours of driving to one false alarm of all features together.
+        contexts: at least one, each with the same features.
+    """
+
+    rate_hz: float
+    target_hours: float
+    contexts: tuple[ContextReference, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names, in the order of a vector."""
+        return tuple(feature.name for feature in self.contexts[0].features)
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """What each feature is computed from."""
+        return tuple(feature.origin for feature in self.contexts[0].features)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file, 64 lower-case hex digits."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether each judged feature of each context has enough behind it to keep the promise."""
+        return all(
+            feature.calibrated(self.rate_hz)
+            for context in self.contexts
+            for feature in context.features
+            if feature.tails
+        )
+
+    def without(self, origins: Iterable[str]) -> Reference:
+        """This reference with the features of these origins unknown: a new model changes what they mean."""
+        void = {Origin(origin) for origin in origins}
+        contexts = tuple(
+            replace(
+                context,
+                features=tuple(
+                    unknown_feature(feature.name, feature.origin) if feature.origin in void else feature
+                    for feature in context.features
+                ),
+            )
+            for context in self.contexts
+        )
+        return replace(self, contexts=contexts)
+
+    def to_bytes(self) -> bytes:
+        """The file: JSON, arrays as base64; the same reference gives the same bytes."""
+        from edge.drift import reference_file
+
+        return reference_file.encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Reference:
+        """Read a file's bytes; nothing in them is trusted.
+
+        Raises:
+            DriftReferenceError: they are not a reference; the message names the field.
+        """
+        from edge.drift import reference_file
+
+        return reference_file.decode(data)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            DriftReferenceError: it cannot be written.
+        """
+        try:
+            atomic_write(Path(path), self.to_bytes())
+        except OSError as error:
+            raise DriftReferenceError(f"cannot write the reference {str(path)!r}: {error.strerror}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Reference:
+        """Read a file.
+
+        Raises:
+            DriftReferenceError: it is not there or is not a reference.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise DriftReferenceError(f"cannot read the reference {str(path)!r}: {error.strerror}") from None
+        try:
+            return cls.from_bytes(data)
+        except DriftReferenceError as error:
+            raise DriftReferenceError(f"{str(path)!r}: {error}") from None
+
+
+def combine(*references: Reference) -> Reference:
+    """One reference with the contexts of several.
+
+    Raises:
+        DriftReferenceError: they differ in features, rate or promise, or two contexts have one name.
+    """
+    first = references[0]
+    for other in references[1:]:
+        for what in ("names", "origins", "rate_hz", "target_hours"):
+            if getattr(other, what) != getattr(first, what):
+                raise DriftReferenceError(
+                    f"references with different {what} cannot be combined: "
+                    f"{getattr(first, what)} and {getattr(other, what)}"
+                )
+    contexts = tuple(context for reference in references for context in reference.contexts)
+    names = [context.name for context in contexts]
+    if len(set(names)) < len(names):
+        raise DriftReferenceError(f"two contexts have the same name: {', '.join(names)}")
+    return replace(first, contexts=contexts)

@@ -1,0 +1,208 @@
+"""A reference as a file: JSON with arrays in base64, read as untrusted bytes."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.drift.calibration import BINS, P_LEVELS, WINDOWS_TAU, Tail
+from edge.drift.reference import (
+    ContextReference,
+    DriftReferenceError,
+    FeatureReference,
+    Reference,
+)
+from edge.drift.state import Origin
+
+# A change that an older reader must not ignore raises it.
+VERSION = 1
+MAX_BYTES = 2**24
+
+_Format = Literal["traffic-vision drift reference"]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_AtLeast0 = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Packed = Annotated[str, Field(max_length=4 * 4 * BINS)]
+
+
+class _Part(BaseModel):
+    # Unknown fields of a known version are ignored, so that one may be added.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class _Tail(_Part):
+    frames: Annotated[int, Field(ge=1, le=2**20)]
+    slope: Annotated[float, Field(le=0, allow_inf_nan=False)]
+    offset: _Finite
+    quantiles: _Packed
+
+
+class _Feature(_Part):
+    name: _Name
+    origin: Origin
+    frames: Annotated[int, Field(ge=0, le=2**53)]
+    drives: Annotated[int, Field(ge=0, le=2**31)]
+    mean: _Finite
+    sigma: _AtLeast0
+    drive_sigma: _AtLeast0
+    margin: _AtLeast0
+    tau: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    edges: _Packed
+    lower: _Packed
+    upper: _Packed
+    tails: Annotated[list[_Tail], Field(max_length=len(WINDOWS_TAU))]
+
+
+class _Context(_Part):
+    name: _Name
+    # None: nothing misfits.
+    misfit: _AtLeast0 | None
+    features: Annotated[list[_Feature], Field(min_length=1, max_length=256)]
+
+
+class _Head(_Part):
+    format: _Format
+    version: Annotated[int, Field(ge=1)]
+
+
+class _Document(_Head):
+    rate_hz: Annotated[float, Field(gt=0, lt=1e4)]
+    target_hours: Annotated[float, Field(gt=0, lt=1e6)]
+    contexts: Annotated[list[_Context], Field(min_length=1, max_length=64)]
+
+
+def encode(reference: Reference) -> bytes:
+    """Write the file."""
+    contexts = [
+        _Context(
+            name=context.name,
+            misfit=context.misfit if math.isfinite(context.misfit) else None,
+            features=[_packed(feature) for feature in context.features],
+        )
+        for context in reference.contexts
+    ]
+    document = _Document(
+        format="traffic-vision drift reference",
+        version=VERSION,
+        rate_hz=reference.rate_hz,
+        target_hours=reference.target_hours,
+        contexts=contexts,
+    )
+    return document.model_dump_json().encode()
+
+
+def decode(data: bytes) -> Reference:
+    """Read the file, each field checked.
+
+    Raises:
+        DriftReferenceError: it is none; the message names the field.
+    """
+    if len(data) > MAX_BYTES:
+        raise DriftReferenceError(f"a drift reference of {len(data)} bytes, at most {MAX_BYTES} are read")
+    try:
+        head = _Head.model_validate_json(data)
+        if head.version > VERSION:
+            raise DriftReferenceError(
+                f"a drift reference of version {head.version}, this program reads up to {VERSION}: "
+                "update traffic-vision"
+            )
+        document = _Document.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DriftReferenceError(f"not a drift reference: {place}: {first['msg']}") from None
+    contexts = tuple(
+        ContextReference(
+            context.name,
+            tuple(_unpacked(feature, context.name) for feature in context.features),
+            math.inf if context.misfit is None else context.misfit,
+        )
+        for context in document.contexts
+    )
+    features = [[(feature.name, feature.origin) for feature in context.features] for context in contexts]
+    names = [name for name, _ in features[0]]
+    if any(other != features[0] for other in features) or len(set(names)) < len(names):
+        raise DriftReferenceError("not a drift reference: the contexts differ in their features")
+    if len({context.name for context in contexts}) < len(contexts):
+        raise DriftReferenceError("not a drift reference: two contexts have the same name")
+    return Reference(document.rate_hz, document.target_hours, contexts)
+
+
+def _packed(feature: FeatureReference) -> _Feature:
+    return _Feature(
+        name=feature.name,
+        origin=feature.origin,
+        frames=feature.frames,
+        drives=feature.drives,
+        mean=feature.mean,
+        sigma=feature.sigma,
+        drive_sigma=feature.drive_sigma,
+        margin=feature.margin,
+        tau=feature.tau,
+        edges=_pack(feature.edges),
+        lower=_pack(feature.lower),
+        upper=_pack(feature.upper),
+        tails=[
+            _Tail(
+                frames=tail.frames,
+                slope=tail.slope,
+                offset=tail.offset,
+                quantiles=_pack(np.array(tail.quantiles)),
+            )
+            for tail in feature.tails
+        ],
+    )
+
+
+def _unpacked(part: _Feature, context: str) -> FeatureReference:
+    def need(condition: bool, what: str) -> None:
+        if not condition:
+            raise DriftReferenceError(f"not a drift reference: {part.name} in context {context}: {what}")
+
+    edges, lower, upper = (_unpack(text) for text in (part.edges, part.lower, part.upper))
+    tables = [_unpack(tail.quantiles) for tail in part.tails]
+    need(len(edges) == len(lower) == len(upper) < BINS, "its arrays differ in length or are too long")
+    need(len(part.tails) == (len(WINDOWS_TAU) if len(edges) else 0), "it needs a tail for each window")
+    if part.tails:
+        need(part.frames > 0 and part.sigma > 0, "it is judged, and was never seen to change")
+        need(_rising(edges, strictly=True), "its edges do not rise")
+        need(all(_rising(shares) and _within_0_1(shares) for shares in (lower, upper)), "a share is none")
+        need(bool((lower <= upper).all()), "its band is upside down")
+        need(all(len(table) == len(P_LEVELS) and _rising(table) for table in tables), "a table is none")
+        need(all(_within_0_1(table) for table in tables), "a distance is not from 0 to 1")
+        windows = [tail.frames for tail in part.tails]
+        need(windows == sorted(windows), "its windows are not in order")
+    tails = tuple(
+        Tail(tail.frames, tail.slope, tail.offset, tuple(float(d) for d in table))
+        for tail, table in zip(part.tails, tables, strict=True)
+    )
+    return FeatureReference(
+        part.name, part.origin, part.frames, part.drives, part.mean, part.sigma, part.drive_sigma,
+        part.margin, part.tau, edges, lower, upper, tails,
+    )  # fmt: skip
+
+
+def _pack(values: npt.NDArray[np.float64]) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
+
+
+def _unpack(text: str) -> npt.NDArray[np.float64]:
+    try:
+        data = base64.b64decode(text, validate=True)
+        return np.frombuffer(data, "<f4").astype(np.float64)
+    except ValueError:
+        raise DriftReferenceError("not a drift reference: an array is not base64 of float32") from None
+
+
+def _rising(values: npt.NDArray[np.float64], *, strictly: bool = False) -> bool:
+    steps = np.diff(values)
+    return bool(np.isfinite(values).all() and (steps > 0 if strictly else steps >= 0).all())
+
+
+def _within_0_1(values: npt.NDArray[np.float64]) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())

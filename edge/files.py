@@ -1,0 +1,45 @@
+"""Files on the vehicle: whole or not there, and still there after a power cut."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+# Of a file that is being written. What a killed process left with it is safe to delete.
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, whole and on disk when this returns; before that the old file stands there.
+
+    Raises:
+        OSError: the folder is missing, the disk is full or broken. No temporary file is left, and the
+            old file stands, unless the last step alone failed: the folder's own sync.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk: a rename is durable only after it (fsync(2), notes).
+
+    Raises:
+        OSError: the folder cannot be opened or the disk is broken.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
