@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,26 @@ class Tail:
         return math.exp(float(np.interp(d**EXPONENT, powers, logs)))
 
 
+def no_steeper(tail: Tail, samples: float, rate: float) -> Tail:
+    """A tail that allows at least the distance that independent frames would reach at this rate.
+
+    What a small reference's bootstrap has not seen, it cannot draw: its tail falls too fast. Kolmogorov's
+    bound on as many independent frames as the reference and the window are worth, P(D > d) <= 2 exp(-2 n d^2)
+    (Massart, 1990), stands in for it.
+
+    Args:
+        tail: as fitted.
+        samples: the effective sample size of a two-sample test, 1 / (1/n + 1/m).
+        rate: per length of the window, at which the alarm will be raised.
+    """
+    bound = min(1.0, math.sqrt(math.log(2 / rate) / (2 * samples)))
+    start = max(0.0, tail.limit(TAIL_SHARE)) if tail.slope < 0 else 0.0
+    if tail.slope == 0.0 or tail.limit(rate) >= bound or bound <= start:
+        return tail
+    slope = math.log(rate / TAIL_SHARE) / (bound**EXPONENT - start**EXPONENT)
+    return replace(tail, slope=slope, offset=math.log(TAIL_SHARE) - slope * start**EXPONENT)
+
+
 def calibrate(
     drives: Sequence[Values], tau: float, stride: int, windows: Sequence[int], rng: np.random.Generator
 ) -> tuple[Tail, ...]:
@@ -125,15 +145,15 @@ def calibrate(
     together = np.concatenate(thinned)
     edges = quantile_edges(np.sort(together))
     bins = np.searchsorted(edges, together, side="left").astype(np.uint8)
-    blocks = _Blocks([len(drive) for drive in thinned], len(drives), tau, step)
+    blocks = _Blocks([len(drive) for drive in thinned], len(drives), tau)
     total = len(together) // step
     resamples = int(np.clip(_REFERENCE_FRAMES // total, 4, _RESAMPLES))
     piece = math.ceil(_LONG_WINDOWS / resamples) * max(lengths)
     found: list[list[npt.NDArray[np.float64]]] = [[] for _ in lengths]
     for _ in range(resamples):
-        drawn = bins[blocks.draw(total, rng)]
+        drawn = bins[blocks.reference(total, rng)]
         reference = np.cumsum(np.bincount(drawn, minlength=len(edges) + 1))[:-1] / len(drawn)
-        stream = bins[blocks.draw(piece + max(lengths), rng)]
+        stream = bins[blocks.stream(piece + max(lengths), rng)]
         for pieces, distances in zip(
             found, distances_over_time(stream, lengths, stride, reference, reference), strict=True
         ):
@@ -153,26 +173,39 @@ def quantile_edges(ordered: Values) -> Values:
 class _Blocks:
     """Draws frames in blocks; a block never crosses from one drive to another, it goes round in its own."""
 
-    def __init__(self, lengths: Sequence[int], drives: int, tau: float, step: int) -> None:
+    def __init__(self, lengths: Sequence[int], drives: int, tau: float) -> None:
         self._lengths = np.asarray(lengths)
         self._starts = np.concatenate([[0], np.cumsum(self._lengths)[:-1]])
         self._weights = self._lengths / self._lengths.sum()
         block = max(1, round(BLOCK_TAU * tau))
         if drives >= 4:
-            # Short drives are drawn whole: each has more in common than its neighbouring frames.
-            self._sizes = np.where(self._lengths <= 4 * block, self._lengths, block)
+            # Short drives are drawn whole: each has more in common than its neighbouring frames. A stream
+            # goes round in one until its longest window is full: a window lies within one drive.
+            whole = self._lengths <= 4 * block
+            longest = max(1, round(WINDOWS_TAU[-1] * tau))
+            self._of_reference = np.where(whole, self._lengths, block)
+            self._of_stream = np.where(whole, np.maximum(self._lengths, longest), block)
         else:
             # At least three blocks to a drive, or there would be nothing to shuffle.
-            self._sizes = np.minimum(block, np.maximum(1, self._lengths // 3))
-        self._mean_size = float(self._weights @ self._sizes)
+            self._of_reference = self._of_stream = np.minimum(block, np.maximum(1, self._lengths // 3))
 
-    def draw(self, frames: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-        """Indices of `frames` frames of all drives one after another."""
+    def reference(self, frames: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Indices of `frames` frames, of all drives one after another, as another reference had them."""
+        return self._draw(self._of_reference, frames, rng)
+
+    def stream(self, frames: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """Indices of `frames` frames as a vehicle would see them."""
+        return self._draw(self._of_stream, frames, rng)
+
+    def _draw(
+        self, sizes_of: npt.NDArray[np.int64], frames: int, rng: np.random.Generator
+    ) -> npt.NDArray[np.intp]:
+        mean_size = float(self._weights @ sizes_of)
         chosen: list[npt.NDArray[np.intp]] = []
         missing = frames
         while missing > 0:
-            which = rng.choice(len(self._lengths), math.ceil(missing / self._mean_size) + 1, p=self._weights)
-            sizes = self._sizes[which]
+            which = rng.choice(len(self._lengths), math.ceil(missing / mean_size) + 1, p=self._weights)
+            sizes = sizes_of[which]
             begins = np.cumsum(sizes) - sizes
             offsets = rng.integers(0, self._lengths[which])
             inside = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)

@@ -21,47 +21,45 @@ Scores = npt.NDArray[np.float64]
 _MOST = 25.0
 _LIMIT_QUANTILE = 0.999
 _ROOM = 1.5  # between the worst frames of the reference and a misfit
+_SHARE_S = 60.0  # memory of the share of misfits
 
 
-class Fit:
-    """How well vectors fit one context: the mean over its picture features of the squared distance from the
-    mean in standard deviations, each at most 25, plus the log variance (a Gaussian naive Bayes, made robust).
+class Fits:
+    """How well vectors fit contexts, by a Gaussian naive Bayes made robust.
+
+    The mean over the picture features of the squared distance from the context's mean in standard deviations,
+    each at most 25, plus the log variance. Contexts should judge the same picture features.
     """
 
-    def __init__(self, context: ContextReference) -> None:
+    def __init__(self, contexts: Sequence[ContextReference]) -> None:
         """Gather means and deviations; a context without picture features fits everything equally."""
-        chosen = [
-            (number, feature)
-            for number, feature in enumerate(context.features)
-            if feature.origin is Origin.PICTURE and feature.tails
-        ]
-        self._columns = np.array([number for number, _ in chosen], np.intp)
-        self._mean = np.array([feature.mean for _, feature in chosen])
-        # A drive unlike those known moves as a whole.
-        variances = [feature.sigma**2 + (feature.margin / 3) ** 2 for _, feature in chosen]
-        self._precision = 1.0 / np.array(variances)
-        self._log_variance = float(np.log(variances).mean()) if variances else 0.0
+        features = [context.features for context in contexts]
+        self._used = np.array(
+            [[one.origin is Origin.PICTURE and bool(one.tails) for one in row] for row in features]
+        )
+        self._mean = np.array([[one.mean for one in row] for row in features])
+        # A drive unlike those known moves as a whole; its margin is about three of its deviations.
+        variances = np.array([[one.sigma**2 + (one.margin / 3) ** 2 for one in row] for row in features])
+        self._precision = np.divide(1.0, variances, out=np.zeros_like(variances), where=self._used)
+        logs = np.log(variances, out=np.zeros_like(variances), where=self._used)
+        self._offset = logs.sum(axis=1) / np.maximum(self._used.sum(axis=1), 1)
 
-    def distance(self, vectors: npt.NDArray[np.floating]) -> Scores:
-        """Of `float[N, F]`: `float64[N]` 0 to 25; NaN where a frame has none of the features."""
-        if not len(self._columns):
-            return np.zeros(len(vectors))
-        squares = np.square(vectors[:, self._columns].astype(np.float64) - self._mean) * self._precision
-        there = np.isfinite(squares)
-        sums = np.where(there, np.minimum(squares, _MOST), 0.0).sum(axis=1)
-        counts = there.sum(axis=1)
-        return np.where(counts > 0, sums / np.maximum(counts, 1), math.nan)
+    def distances(self, vector: npt.NDArray[np.floating]) -> Scores:
+        """Of `float[..., F]`: `float64[..., C]`, 0 to 25; 0 where a frame has none of the features."""
+        squares = np.square(vector[..., None, :] - self._mean) * self._precision
+        there = self._used & np.isfinite(squares)
+        sums = np.where(there, np.minimum(squares, _MOST), 0.0).sum(axis=-1)
+        return np.asarray(sums / np.maximum(there.sum(axis=-1), 1), np.float64)
 
-    def score(self, distances: Scores | float) -> Scores | float:
-        """What is compared between contexts: the smaller, the better."""
-        return distances + self._log_variance
+    def scores(self, distances: Scores) -> Scores:
+        """What is compared between contexts, `float64[..., C]`: the smaller, the better."""
+        return np.asarray(distances + self._offset, np.float64)
 
 
 def misfit_limit(context: ContextReference, vectors: npt.NDArray[np.floating]) -> float:
-    """The distance beyond which a frame does not fit the context that was made of `vectors`."""
-    distances = Fit(context).distance(vectors)
-    distances = distances[np.isfinite(distances)]
-    return _ROOM * float(np.quantile(distances, _LIMIT_QUANTILE)) if len(distances) else math.inf
+    """The distance beyond which a frame does not fit the context that was made of `float[N, F]`."""
+    distances = Fits([context]).distances(np.asarray(vectors, np.float64))[:, 0]
+    return _ROOM * float(np.quantile(distances, _LIMIT_QUANTILE))
 
 
 class Assignment:
@@ -69,36 +67,33 @@ class Assignment:
 
     def __init__(self, contexts: Sequence[ContextReference], rate_hz: float, memory_s: float = 5.0) -> None:
         """Begin without a frame, in the first context."""
-        self._fits = [Fit(context) for context in contexts]
-        self._limits = [context.misfit for context in contexts]
-        self._keep = math.exp(-1.0 / max(1.0, memory_s * rate_hz))
-        self._keep_share = math.exp(-1.0 / max(1.0, 60.0 * rate_hz))
-        self.levels: list[float] = []
+        self._fits = Fits(contexts)
+        self._limits = np.array([context.misfit for context in contexts])
+        self._new = 1.0 - math.exp(-1.0 / max(1.0, memory_s * rate_hz))
+        self._new_in_share = 1.0 - math.exp(-1.0 / max(1.0, _SHARE_S * rate_hz))
+        self._levels: Scores | None = None
         self.current = 0
         self.unknown_share = 0.0
-        self.fits = True
+        self._misfit = 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether most of the latest seconds' frames fit a known context."""
+        return self._misfit < 0.5
 
     def follow(self, vector: npt.NDArray[np.floating]) -> int:
         """Take the next frame's `float[F]`; returns the number of the context it is judged in."""
-        distances = [float(fit.distance(vector[None])[0]) for fit in self._fits]
-        if any(math.isnan(distance) for distance in distances):
-            return self.current
-        scores = [float(fit.score(distance)) for fit, distance in zip(self._fits, distances, strict=True)]
-        if not self.levels:
-            self.levels = scores
-            self.current = int(np.argmin(scores))
-        else:
-            self.levels = [
-                level + (1 - self._keep) * (score - level)
-                for level, score in zip(self.levels, scores, strict=True)
-            ]
-            best = int(np.argmin(self.levels))
-            if self.levels[best] < self.levels[self.current]:
-                self.current = best
-        self.fits = any(distance <= limit for distance, limit in zip(distances, self._limits, strict=True))
-        self.unknown_share += (1 - self._keep_share) * ((not self.fits) - self.unknown_share)
+        distances = self._fits.distances(vector)
+        scores = self._fits.scores(distances)
+        self._levels = scores if self._levels is None else self._levels + self._new * (scores - self._levels)
+        best = int(self._levels.argmin())
+        if self._levels[best] < self._levels[self.current]:
+            self.current = best
+        misfit = float((distances > self._limits).all())
+        self._misfit += self._new * (misfit - self._misfit)
+        self.unknown_share += self._new_in_share * (misfit - self.unknown_share)
         return self.current
 
     def restart(self) -> None:
         """Forget what was followed: the next frame decides anew."""
-        self.levels = []
+        self._levels = None

@@ -16,10 +16,12 @@ from edge.drift.calibration import (
     Values,
     autocorrelation_time,
     calibrate,
+    no_steeper,
     quantile_edges,
 )
 from edge.drift.reference import (
     CALIBRATED_HOURS,
+    CALIBRATED_TAU,
     ContextReference,
     DriftReferenceError,
     FeatureReference,
@@ -128,12 +130,23 @@ def fit_feature(
     spread, known_drives = drive_sigma, len(kept)
     if prior is not None and prior.known and prior.drives > len(kept):
         spread, known_drives = max(drive_sigma, prior.drive_sigma), prior.drives
+    hours = total / rate_hz / 3600
     drive_s = total / len(kept) / rate_hz
-    margin = spread * _reach(known_drives, drive_s, features, target_hours, total / rate_hz / 3600)
+    margin = spread * _reach(known_drives, drive_s, features, target_hours, hours)
     stride = max(1, round(rate_hz * JUDGED_EVERY_S))
     windows = [min(max(stride, math.ceil(count * tau)), MAX_WINDOW) for count in WINDOWS_TAU]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     tails = calibrate(alike, tau, stride, windows, rng)
+    if hours < CALIBRATED_HOURS or total < CALIBRATED_TAU * tau:
+        tests = features * len(WINDOWS_TAU)
+        tails = tuple(
+            no_steeper(
+                tail,
+                1 / (tau / tail.frames + tau / total),
+                min(0.1, tail.frames / rate_hz / (target_hours * 3600 * tests)),
+            )
+            for tail in tails
+        )
     ordered = np.sort(np.concatenate(alike))
     edges = quantile_edges(np.sort(np.concatenate([ordered - margin, ordered + margin])))
     edges = np.unique(edges.astype(np.float32)).astype(np.float64)  # as a file keeps them
@@ -180,7 +193,8 @@ def _reach(drives: int, drive_s: float, features: int, target_hours: float, hour
     outside = drive_s / (target_hours * 3600 * features)
     if hours < CALIBRATED_HOURS:
         outside = max(outside, _LEAST_OUTSIDE)
-    return student_quantile(1 - min(outside, 0.5) / 2, drives - 1) * math.sqrt(1 + 1 / drives)
+    # Two or three drives would make the interval as wide as the world.
+    return student_quantile(1 - min(outside, 0.5) / 2, max(drives - 1, 3)) * math.sqrt(1 + 1 / drives)
 
 
 def student_quantile(probability: float, freedom: int) -> float:

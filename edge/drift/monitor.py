@@ -18,40 +18,18 @@ import numpy.typing as npt
 from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Assignment
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES, fit_feature
+from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
-from edge.drift.reference import ContextReference, DriftReferenceError, FeatureReference, Reference
-from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
-from edge.drift.windows import Judgement, SlidingWindows
+from edge.drift.reference import DriftReferenceError, FeatureReference, Reference
+from edge.drift.state import DriftState, Origin, Verdict
+from edge.drift.verdicts import judge_all, judge_features, notes
+from edge.drift.windows import DAY_S
 
 _LOG = logging.getLogger(__name__)
-_DAY_S = 86400.0
 
-# An alarm ends where such a distance would be this much more frequent than the promise: no flicker.
-_RELEASE = 20.0
-
-
-class _Context:
-    """What was seen in one context."""
-
-    def __init__(self, reference: ContextReference, rate_hz: float) -> None:
-        self.windows = SlidingWindows(reference.features, rate_hz)
-        self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
-        # What a feature is learned from: as long as its reference is unknown.
-        self.learning: dict[int, list[float]] = {
-            number: [] for number, feature in enumerate(reference.features) if not feature.known
-        }
-
-    def clear(self) -> None:
-        self.windows.clear()
-        self.latched[:] = False
-
-    def carry(self, before: _Context, features: Iterable[int]) -> None:
-        """Take over what another saw of these features."""
-        for feature in features:
-            self.windows.fill(feature, before.windows.content(feature))
-            self.latched[:, feature] = before.latched[:, feature]
-            if feature in self.learning:
-                self.learning[feature] = before.learning[feature]
+# An alarm ends where such a distance would be this much more frequent than the promise (about one in three
+# minutes, not in a day), so that one change is one alarm.
+_RELEASE = 500.0
 
 
 class DriftMonitor:
@@ -82,12 +60,13 @@ class DriftMonitor:
         self._stride = max(1, round(reference.rate_hz * JUDGED_EVERY_S))
         self._since_judged = 0
         self._before: dict[tuple[str, str], FeatureReference] = {}
-        self._verdict, self._since_ns = Verdict.LEARNING, 0
-        self._interruption = ""
+        self._verdict: Verdict | None = None
+        self._since_ns = 0
+        self._interruption: tuple[str, ...] = ()
         self.state: DriftState | None = None
         self._reference = reference
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
-        self._contexts = [_Context(context, reference.rate_hz) for context in reference.contexts]
+        self._contexts = [ContextMemory(context, reference.rate_hz) for context in reference.contexts]
 
     @property
     def reference(self) -> Reference:
@@ -151,6 +130,48 @@ class DriftMonitor:
         self.given = reference
         self._replace(reference, ())
 
+    def to_bytes(self) -> bytes:
+        """All that a restarted daemon needs to go on where this monitor is."""
+        from edge.drift import monitor_file
+
+        return monitor_file.encode(self.snapshot())
+
+    def restore(self, data: bytes) -> None:
+        """Go on where another monitor of the same reference was; nothing in the bytes is trusted.
+
+        Raises:
+            DriftReferenceError: they are no such thing, or of another reference; nothing has changed then.
+        """
+        from edge.drift import monitor_file
+
+        self._go_on(monitor_file.decode(data))
+
+    def snapshot(self) -> Snapshot:
+        """What was seen and learned."""
+        return Snapshot(
+            given_digest=self.given.digest,
+            reference=self._reference,
+            contexts=tuple(context.snapshot() for context in self._contexts),
+            current=self._assignment.current,
+            verdict=self._verdict,
+            since_ns=self._since_ns,
+            last_ns=self._pace.last,
+        )
+
+    def _go_on(self, snapshot: Snapshot) -> None:
+        if snapshot.given_digest != self.given.digest:
+            raise DriftReferenceError("the saved drift monitor is of another reference; it begins anew")
+        reference = snapshot.reference
+        contexts = [
+            ContextMemory.of(seen, context, reference.rate_hz)
+            for seen, context in zip(snapshot.contexts, reference.contexts, strict=True)
+        ]
+        self._reference, self._contexts = reference, contexts
+        self._assignment = Assignment(reference.contexts, reference.rate_hz)
+        self._assignment.current = snapshot.current
+        self._verdict, self._since_ns = snapshot.verdict, snapshot.since_ns
+        self._pace.last = snapshot.last_ns
+
     def _replace(self, reference: Reference, kept: Iterable[int]) -> None:
         """Change the reference; the features `kept` keep what was seen of them."""
         for context in self._reference.contexts:
@@ -158,7 +179,7 @@ class DriftMonitor:
                 if feature.known:
                     self._before[context.name, feature.name] = feature
         kept = list(kept)
-        contexts = [_Context(context, reference.rate_hz) for context in reference.contexts]
+        contexts = [ContextMemory(context, reference.rate_hz) for context in reference.contexts]
         if kept:
             for new, old in zip(contexts, self._contexts, strict=True):
                 new.carry(old, kept)
@@ -168,7 +189,7 @@ class DriftMonitor:
 
     def _interrupt(self, why: str) -> None:
         _LOG.info("drift monitor: %s, the windows begin anew", why)
-        self._interruption = f"{why}: the windows began anew"
+        self._interruption = (f"{why}: the windows began anew",)
         self._assignment.restart()
         self._since_judged = 0
         for context in self._contexts:
@@ -190,8 +211,9 @@ class DriftMonitor:
         target_hours, _, _, seed = self._options
         reference, context = self._reference, self._reference.contexts[current]
         old = context.features[number]
+        seen = np.array(self._contexts[current].learning[number])
         fitted = fit_feature(
-            [np.array(self._contexts[current].learning[number])],
+            np.split(seen, np.flatnonzero(np.isnan(seen))),
             reference.rate_hz,
             old.name,
             old.origin,
@@ -206,7 +228,7 @@ class DriftMonitor:
         contexts = list(reference.contexts)
         contexts[current] = replace(context, features=tuple(features))
         self._reference = replace(reference, contexts=tuple(contexts))
-        fresh = _Context(contexts[current], reference.rate_hz)
+        fresh = ContextMemory(contexts[current], reference.rate_hz)
         fresh.carry(self._contexts[current], (n for n in range(len(features)) if n != number))
         self._contexts[current] = fresh
 
@@ -223,82 +245,27 @@ class DriftMonitor:
         judgement = context.windows.judge()
         tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
         target_hours = self._options[0] or reference.target_hours
-        limit = _DAY_S / (target_hours * 3600) / tests
+        limit = DAY_S / (target_hours * 3600) / tests
         held = context.latched & (judgement.per_day <= limit * _RELEASE)
         context.latched = judgement.full & ((judgement.per_day <= limit) | held)
-        features = self._features(current, judgement)
-        verdict = self._verdict_of(current, features)
-        if verdict is not self._verdict or self.state is None:
+        features = judge_features(
+            reference.contexts[current],
+            judgement,
+            context.latched,
+            context.windows.lengths,
+            reference.rate_hz,
+        )
+        verdict = judge_all(features, learning=any(context.learning.values()))
+        if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
         rates = judgement.per_day[judgement.full]
         return DriftState(
             verdict=verdict,
-            false_alarms_per_day=min(_DAY_S, tests * float(rates.min(initial=_DAY_S))),
+            false_alarms_per_day=min(DAY_S, tests * float(rates.min(initial=DAY_S))),
             context=reference.contexts[current].name if self._assignment.fits else "",
             unknown_context_share=self._assignment.unknown_share,
             features=features,
             time_ns=time_ns,
             since_ns=self._since_ns,
-            notes=self._notes(current),
+            notes=(*self._interruption, *notes(reference.contexts[current])),
         )
-
-    def _features(self, current: int, judgement: Judgement) -> tuple[FeatureDrift, ...]:
-        context, windows = self._reference.contexts[current], self._contexts[current].windows
-        latched: npt.NDArray[np.bool_] = np.any(self._contexts[current].latched, axis=0)
-        strongest = np.where(judgement.full, judgement.per_day, np.inf).argmin(axis=0)
-        found = []
-        for number, feature in enumerate(context.features):
-            window = int(strongest[number])
-            if not judgement.full[window, number]:
-                verdict = Verdict.PAUSED if feature.constant else Verdict.LEARNING
-                found.append(
-                    FeatureDrift(
-                        feature.name, feature.origin, context.name, 0.0, 0.0, 1.0, _DAY_S, 0.0, verdict
-                    )
-                )
-                continue
-            d = float(judgement.d[window, number])
-            if latched[number]:
-                verdict = Verdict.ALARM
-            else:
-                calibrated = feature.calibrated(self._reference.rate_hz)
-                verdict = Verdict.STABLE if calibrated else Verdict.UNCALIBRATED
-            found.append(
-                FeatureDrift(
-                    name=feature.name,
-                    origin=feature.origin,
-                    context=context.name,
-                    window_s=float(windows.lengths[window, number]) / self._reference.rate_hz,
-                    d=d,
-                    p=feature.tails[window].p_value(d),
-                    false_alarms_per_day=float(judgement.per_day[window, number]),
-                    shift_sigma=float(judgement.shift_sigma[window, number]),
-                    verdict=verdict,
-                )
-            )
-        found.sort(
-            key=lambda one: (one.verdict is not Verdict.ALARM, one.window_s == 0.0, one.false_alarms_per_day)
-        )
-        return tuple(found)
-
-    def _verdict_of(self, current: int, features: Iterable[FeatureDrift]) -> Verdict:
-        verdicts = {feature.verdict for feature in features}
-        if Verdict.ALARM in verdicts:
-            return Verdict.ALARM
-        if any(self._contexts[current].learning.values()):
-            return Verdict.LEARNING
-        for verdict in (Verdict.UNCALIBRATED, Verdict.STABLE, Verdict.LEARNING):
-            if verdict in verdicts:
-                return verdict
-        return Verdict.PAUSED
-
-    def _notes(self, current: int) -> tuple[str, ...]:
-        context = self._reference.contexts[current]
-        notes = [self._interruption] if self._interruption else []
-        constant = [feature.name for feature in context.features if feature.constant]
-        if constant:
-            notes.append(f"never changed in the reference, not judged: {', '.join(constant)}")
-        unknown = [feature.name for feature in context.features if not feature.known]
-        if unknown:
-            notes.append(f"not in the reference, being learned: {', '.join(unknown)}")
-        return tuple(notes)

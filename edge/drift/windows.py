@@ -14,7 +14,7 @@ from edge.drift.reference import FeatureReference
 
 Vector = npt.NDArray[np.float32]
 
-_DAY_S = 86400.0
+DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class SlidingWindows:
         # One ring after the other, each as long as its feature's longest window.
         self._depths = self.lengths.max(axis=0)
         self._bases = np.concatenate([[0], np.cumsum(self._depths)[:-1]])
+        # Where each histogram begins.
+        self._rows = np.arange(windows * count).reshape(windows, count) * BINS
         self._values = np.zeros(int(self._depths.sum()), np.float32)
         self._bins = np.zeros(len(self._values), np.uint8)
         self.clear()
@@ -79,18 +81,17 @@ class SlidingWindows:
 
     def push(self, vector: Vector) -> None:
         """Take one frame's `float32[F]`."""
-        there = np.flatnonzero(np.isfinite(vector) & self.judged)
+        usable = np.isfinite(vector) & self.judged
+        there = slice(None) if usable.all() else np.flatnonzero(usable)
         values = vector[there]
         bins = (self._edges[there] < values[:, None]).sum(axis=1)
         seen, bases, depths = self._seen[there], self._bases[there], self._depths[there]
-        for window, lengths in enumerate(self.lengths[:, there]):
-            full = seen >= lengths
-            leaving = there[full]
-            slots = bases[full] + (seen[full] - lengths[full]) % depths[full]
-            self._counts[window, leaving, self._bins[slots]] -= 1
-            self._sums[window, leaving] -= self._values[slots]
-            self._counts[window, there, bins] += 1
-            self._sums[window, there] += values
+        rows, lengths, counts = self._rows[:, there], self.lengths[:, there], self._counts.reshape(-1)
+        full = seen >= lengths
+        slots = bases + (seen - lengths) % depths
+        counts[(rows + self._bins[slots])[full]] -= 1
+        counts[rows + bins] += 1
+        self._sums[:, there] += values - np.where(full, self._values[slots], np.float32(0)).astype(np.float64)
         slots = bases + seen % depths
         self._bins[slots] = bins
         self._values[slots] = values
@@ -102,7 +103,7 @@ class SlidingWindows:
         d = distance(self._counts, self._lower, self._upper)
         per_window = np.exp(np.minimum(self._slope * d**EXPONENT + self._offset, 0.0))
         shift = (self._sums / self.lengths - self._mean) / self._sigma
-        return Judgement(full, d, per_window * _DAY_S / self._seconds, shift)
+        return Judgement(full, d, per_window * DAY_S / self._seconds, shift)
 
     def content(self, feature: int) -> Vector:
         """The values in a feature's longest window, the oldest first."""

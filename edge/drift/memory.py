@@ -1,0 +1,100 @@
+"""What a monitor has seen, context by context, and all of it at rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.reference import ContextReference, Reference
+from edge.drift.state import Verdict
+from edge.drift.windows import SlidingWindows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContextSnapshot:
+    """What was seen in one context.
+
+    Attributes:
+        values: `float32[n]` a feature, the oldest first: what its longest window holds.
+        latched: `bool[W, F]` the windows in alarm.
+        learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
+    """
+
+    values: tuple[npt.NDArray[np.float32], ...]
+    latched: npt.NDArray[np.bool_]
+    learning: dict[int, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """A monitor at rest.
+
+    Attributes:
+        given_digest: of the reference that the monitor was given.
+        reference: what it judges by, what it learned included.
+        contexts: one for each of the reference's.
+        current: number of the context of the last frame.
+        verdict: the last one, None before the first.
+        since_ns: since when it stands.
+        last_ns: the last frame's time, None before the first.
+    """
+
+    given_digest: str
+    reference: Reference
+    contexts: tuple[ContextSnapshot, ...]
+    current: int
+    verdict: Verdict | None
+    since_ns: int
+    last_ns: int | None
+
+
+class ContextMemory:
+    """What was seen in one context: the windows, which of them are in alarm, and what is being learned."""
+
+    def __init__(self, reference: ContextReference, rate_hz: float) -> None:
+        """Begin with nothing seen."""
+        self.windows = SlidingWindows(reference.features, rate_hz)
+        self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
+        # What a feature is learned from: as long as its reference is unknown.
+        # NaN: here was a gap in time.
+        self.learning: dict[int, list[float]] = {
+            number: [] for number, feature in enumerate(reference.features) if not feature.known
+        }
+
+    def clear(self) -> None:
+        """Forget the windows; what is being learned stays, with a mark that time was lost."""
+        self.windows.clear()
+        self.latched[:] = False
+        for seen in self.learning.values():
+            if seen and not math.isnan(seen[-1]):
+                seen.append(math.nan)
+
+    def carry(self, before: ContextMemory, features: Iterable[int]) -> None:
+        """Take over what another saw of these features."""
+        for feature in features:
+            self.windows.fill(feature, before.windows.content(feature))
+            self.latched[:, feature] = before.latched[:, feature]
+            if feature in self.learning:
+                self.learning[feature] = before.learning[feature]
+
+    def snapshot(self) -> ContextSnapshot:
+        """What is here, apart from what goes on."""
+        values = tuple(self.windows.content(number) for number in range(self.latched.shape[1]))
+        learning = {number: np.array(seen, np.float32) for number, seen in self.learning.items()}
+        return ContextSnapshot(values, self.latched.copy(), learning)
+
+    @classmethod
+    def of(cls, snapshot: ContextSnapshot, reference: ContextReference, rate_hz: float) -> ContextMemory:
+        """Go on from a snapshot of a context with this reference."""
+        memory = cls(reference, rate_hz)
+        for number, values in enumerate(snapshot.values):
+            memory.windows.fill(number, values)
+        memory.latched = snapshot.latched.copy()
+        for number, seen in snapshot.learning.items():
+            memory.learning[number] = seen.tolist()
+        return memory

@@ -1,0 +1,127 @@
+"""A monitor at rest as a file: JSON with arrays in base64, read as untrusted bytes."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.memory import ContextSnapshot, Snapshot
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference
+from edge.drift.state import Verdict
+
+VERSION = 1
+MAX_BYTES = 2**26
+
+_Time = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class _Context(_Part):
+    values: list[str]
+    latched: list[list[bool]]
+    learning: dict[str, str]
+
+
+class _Document(_Part):
+    format: Literal["traffic-vision drift monitor"]
+    version: Annotated[int, Field(ge=1, le=VERSION)]
+    given: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    # The reference's own file.
+    reference: str
+    contexts: list[_Context]
+    current: Annotated[int, Field(ge=0)]
+    verdict: Verdict | None
+    since_ns: _Time
+    last_ns: _Time | None
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """Write the file."""
+    contexts = [
+        _Context(
+            values=[_pack(values) for values in context.values],
+            latched=context.latched.tolist(),
+            learning={str(number): _pack(values) for number, values in context.learning.items()},
+        )
+        for context in snapshot.contexts
+    ]
+    document = _Document(
+        format="traffic-vision drift monitor",
+        version=VERSION,
+        given=snapshot.given_digest,
+        reference=snapshot.reference.to_bytes().decode(),
+        contexts=contexts,
+        current=snapshot.current,
+        verdict=snapshot.verdict,
+        since_ns=snapshot.since_ns,
+        last_ns=snapshot.last_ns,
+    )
+    return document.model_dump_json().encode()
+
+
+def decode(data: bytes) -> Snapshot:
+    """Read the file, each field checked.
+
+    Raises:
+        DriftReferenceError: it is none; the message names what is wrong.
+    """
+    if len(data) > MAX_BYTES:
+        raise DriftReferenceError(f"a saved drift monitor of {len(data)} bytes, at most {MAX_BYTES} are read")
+    try:
+        document = _Document.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DriftReferenceError(f"not a saved drift monitor: {place}: {first['msg']}") from None
+    reference = Reference.from_bytes(document.reference.encode())
+    if len(document.contexts) != len(reference.contexts) or document.current >= len(reference.contexts):
+        raise DriftReferenceError("not a saved drift monitor: its contexts are not those of its reference")
+    contexts = tuple(
+        _unpacked(part, context) for part, context in zip(document.contexts, reference.contexts, strict=True)
+    )
+    return Snapshot(
+        given_digest=document.given,
+        reference=reference,
+        contexts=contexts,
+        current=document.current,
+        verdict=document.verdict,
+        since_ns=document.since_ns,
+        last_ns=document.last_ns,
+    )
+
+
+def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
+    values = tuple(_unpack(text) for text in part.values)
+    if not all(np.isfinite(series).all() for series in values):
+        raise DriftReferenceError("not a saved drift monitor: an array is not of finite numbers")
+    unknown = {str(number) for number, feature in enumerate(context.features) if not feature.known}
+    shape_fits = len(part.latched) == len(WINDOWS_TAU) and all(
+        len(row) == len(context.features) for row in part.latched
+    )
+    if len(values) != len(context.features) or not shape_fits or set(part.learning) != unknown:
+        raise DriftReferenceError(
+            f"not a saved drift monitor: context {context.name} does not fit its reference"
+        )
+    learning = {int(number): _unpack(text) for number, text in part.learning.items()}
+    if any(np.isinf(series).any() for series in learning.values()):
+        raise DriftReferenceError("not a saved drift monitor: an array is not of finite numbers")
+    return ContextSnapshot(values, np.array(part.latched, np.bool_), learning)
+
+
+def _pack(values: npt.NDArray[np.float32]) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
+
+
+def _unpack(text: str) -> npt.NDArray[np.float32]:
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+    except ValueError:
+        raise DriftReferenceError("not a saved drift monitor: an array is not base64 of float32") from None
