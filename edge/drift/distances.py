@@ -41,15 +41,15 @@ def distances_over_time(
     steps = len(bins) // stride
     lengths = [max(1, round(window / stride)) for window in windows]
     found = [np.zeros(max(0, steps - length + 1)) for length in lengths]
-    until = np.zeros(steps + 1)
+    until = np.zeros(steps * stride + 1, np.int32)
+    at_steps = until[::stride]
     # Edge after edge: the vectors stay in the cache, a histogram for each moment would not.
     small = np.asarray(bins[: steps * stride], np.uint8)
     for edge, (least, most) in enumerate(zip(lower, upper, strict=True)):
-        below = small <= edge
-        np.cumsum(below.reshape(steps, stride).sum(axis=1) if stride > 1 else below, out=until[1:])
+        np.cumsum(small <= edge, out=until[1:])
         for length, largest in zip(lengths, found, strict=True):
             if len(largest):
-                shares = (until[length:] - until[:-length]) / (length * stride)
+                shares = (at_steps[length:] - at_steps[:-length]) / (length * stride)
                 np.maximum(largest, shares - most, out=largest)
                 np.maximum(largest, least - shares, out=largest)
     return found

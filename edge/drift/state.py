@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 class Origin(str, enum.Enum):
@@ -82,3 +83,13 @@ class DriftState:
     def alarm(self) -> bool:
         """Whether the world has left the reference."""
         return self.verdict is Verdict.ALARM
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values, times in seconds."""
+        document = asdict(self)
+        document["time_s"] = document.pop("time_ns") / 1e9
+        document["since_s"] = document.pop("since_ns") / 1e9
+        document["verdict"] = self.verdict.value
+        for feature in document["features"]:
+            feature["origin"], feature["verdict"] = feature["origin"].value, feature["verdict"].value
+        return document

@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "Measure, beside the floor and the peers.",
     "data": "Bring in, look at, split and simulate labelled drives.",
     "edge": "Run the daemon on the vehicle.",
+    "drift": "Make a drift reference, and judge a drive by one.",
     "model": "Make, inspect, verify and evaluate model files.",
     "replay": "Run a recorded or simulated drive through the detector.",
     "watch": "See a running daemon's detections, drift and status.",

@@ -1,0 +1,117 @@
+"""`traffic-vision drift`: references, and drives judged by them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+_MODEL = click.option("--model", type=_PATH, required=True, help="The model file.")
+_PROVIDER = click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    default=("cpu",),
+    show_default=True,
+    help="Execution provider; repeat for an order of preference.",
+)
+_THREADS = click.option(
+    "--threads", type=int, default=2, show_default=True, help="Of one inference on a CPU."
+)
+
+
+@click.group("drift")
+def command() -> None:
+    """Make a drift reference, and judge a drive by one."""
+
+
+@command.command("fit")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@_MODEL
+@click.option("-o", "--output", type=_PATH, required=True, help="The reference's file, .json.")
+@click.option("--context", default="day", show_default=True, help="What these drives have in common.")
+@click.option("--beside", type=_PATH, help="A reference whose other contexts go into the file too.")
+@click.option("--target-hours", type=float, default=24.0, show_default=True, help="To one false alarm.")
+@_PROVIDER
+@_THREADS
+def fit(
+    sources: tuple[str, ...],
+    model: Path,
+    output: Path,
+    context: str,
+    beside: Path | None,
+    target_hours: float,
+    providers: tuple[str, ...],
+    threads: int,
+) -> None:
+    """Make the reference of one context from drives: each SOURCE is a drive of its own.
+
+    A SOURCE is a video file, a folder of pictures, or a simulated drive such as "sim:500?seconds=100&rate=2".
+    """
+    from edge.drift import Reference, combine
+    from tools.drift_replay import fit_sources, load_detector, reference_text
+    from tools.replay.interrupt import Interrupt
+    from tools.replay.outputs import check_writable
+    from tools.replay.progress import ProgressLine
+
+    check_writable(output)
+    others = Reference.load(beside) if beside else None
+    detector = load_detector(model, providers, threads)
+    with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
+        reference = fit_sources(
+            sources,
+            detector,
+            context=context,
+            target_hours=target_hours,
+            stop_requested=lambda: interrupt.requested,
+            progress=progress.show,
+        )
+    if others:
+        reference = combine(others, reference)
+    reference.save(output)
+    click.echo(reference_text(reference), err=True)
+
+
+@command.command("scan")
+@click.argument("source")
+@click.option("--reference", type=_PATH, required=True, help="What to judge by.")
+@_MODEL
+@click.option("--jsonl", help="Write each state as a JSON line to this file; - is standard output.")
+@_PROVIDER
+@_THREADS
+def scan(
+    source: str, reference: Path, model: Path, jsonl: str | None, providers: tuple[str, ...], threads: int
+) -> None:
+    """Judge a drive: each change of the verdict, and what carries it."""
+    from contextlib import ExitStack
+
+    from edge.drift import Reference
+    from tools.drift_replay import change_text, load_detector, scan_source
+    from tools.replay.interrupt import Interrupt
+    from tools.replay.outputs import LinesFile
+    from tools.replay.progress import ProgressLine
+
+    with ExitStack() as stack:
+        known = Reference.load(reference)
+        detector = load_detector(model, providers, threads)
+        lines = stack.enter_context(LinesFile(jsonl)) if jsonl else None
+        interrupt = stack.enter_context(Interrupt())
+        progress = stack.enter_context(ProgressLine(sys.stderr))
+        before = None
+        for state in scan_source(
+            source,
+            detector,
+            known,
+            stop_requested=lambda: interrupt.requested,
+            progress=progress.show,
+        ):
+            if lines:
+                lines.write(json.dumps(state.to_json()))
+            if before is not state.verdict:
+                click.echo(change_text(state), err=True)
+            before = state.verdict
+    if interrupt.requested:
+        sys.exit(130)
