@@ -28,7 +28,7 @@ class DayBudget:
         return self.limit is None or self.spent(now_ns) + amount <= self.limit
 
     def spend(self, now_ns: int, amount: int) -> None:
-        """Count bytes, allowed or not; a negative amount takes back what was reserved too much."""
+        """Count bytes, allowed or not."""
         counting = self._counting(now_ns)
         if counting and counting[-1][0] == now_ns // HOUR_NS:
             amount += counting.pop()[1]
