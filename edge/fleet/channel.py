@@ -1,0 +1,125 @@
+"""The vehicle's one connection to its cloud: gRPC with mutual TLS, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
+from edge.backoff import BackoffOptions
+from edge.errors import TrafficVisionError
+
+_log = logging.getLogger(__name__)
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+_KEEPALIVE_TIMEOUT_S = 10.0
+_DETAIL_LIMIT = 300  # characters of an error that are shown
+
+
+class ChannelError(TrafficVisionError):
+    """A connection that cannot be set up from what was given; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """Where the cloud is, and who we are.
+
+    Attributes:
+        address: HOST:PORT.
+        ca: PEM file of the authority that the cloud's certificate must come from.
+        certificate, key: PEM files of the vehicle's own certificate (its chain may follow) and private key.
+        server_name: the name that the cloud's certificate must have; None: the address's host.
+        keepalive_s: a connection that is silent for so long is asked whether it lives. The server must allow
+            it (`grpc.http2.min_ping_interval_without_data_ms` at most so long), or it hangs up.
+        backoff: between tries to connect.
+    """
+
+    address: str
+    ca: Path
+    certificate: Path
+    key: Path
+    server_name: str | None = None
+    keepalive_s: float = 60.0
+    backoff: BackoffOptions = field(default_factory=BackoffOptions)
+
+
+def open_channel(options: ChannelOptions) -> grpc.Channel:
+    """A channel that connects when it is first used, and again by itself. Whoever opens it closes it.
+
+    Raises:
+        ChannelError: the address is none, a file is missing or not what it should be, or the key is not
+            the certificate's.
+    """
+    found = _ADDRESS.fullmatch(options.address)
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise ChannelError(f"the cloud's address must be HOST:PORT, not {options.address!r}")
+    ca, certificate, key = (_read(path) for path in (options.ca, options.certificate, options.key))
+    _check(options, ca, certificate, key)
+    settings: list[tuple[str, int | str]] = [
+        ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(_KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", round(options.backoff.initial_s * 1000)),
+        ("grpc.max_reconnect_backoff_ms", round(options.backoff.limit_s * 1000)),
+    ]
+    if options.server_name is not None:
+        settings.append(("grpc.ssl_target_name_override", options.server_name))
+    return grpc.secure_channel(options.address, grpc.ssl_channel_credentials(ca, key, certificate), settings)
+
+
+def explain(error: grpc.RpcError) -> str:
+    """One line for people: what went wrong between here and the cloud, and what to look at."""
+    if not isinstance(error, grpc.Call):
+        return str(error)[:_DETAIL_LIMIT]
+    details = " ".join((error.details() or "").split())
+    if "certificate has expired" in details or "certificate is not yet valid" in details:
+        return "the cloud's certificate is out of date, or this vehicle's clock is wrong"
+    # The second: an authority that was made anew under its old name.
+    if "CERTIFICATE_VERIFY_FAILED" in details or "certificate signature failure" in details:
+        return "the cloud's certificate is not from the authority that this vehicle trusts (ca)"
+    if "Hostname Verification Check failed" in details:
+        return "the cloud's certificate is for another name: check the address, or set server_name"
+    if "Connection refused" in details:
+        return "nothing answers at the cloud's address"
+    if "failed to connect" in details and ("Socket closed" in details or "Connection reset" in details):
+        return "the cloud hung up at once: it does not accept this vehicle's certificate, or it is stopping"
+    return f"{error.code().name}: {details}"[:_DETAIL_LIMIT]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ChannelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _check(options: ChannelOptions, ca: bytes, certificate: bytes, key: bytes) -> None:
+    """gRPC would take any bytes, and fail at each connection with a message that names no file."""
+    authority, own = _certificate(options.ca, ca), _certificate(options.certificate, certificate)
+    try:
+        private = serialization.load_pem_private_key(key, None)
+    except (ValueError, TypeError) as error:
+        # The error's own text may quote the file.
+        raise ChannelError(f"{str(options.key)!r} holds no private key in PEM without a password") from error
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if private.public_key().public_bytes(*form) != own.public_key().public_bytes(*form):
+        raise ChannelError(f"the key {str(options.key)!r} is not that of {str(options.certificate)!r}")
+    try:
+        own.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        # Not an error: the cloud may trust several authorities, and an intermediate one may stand between.
+        text = "the certificate %s does not come from the authority in %s: the cloud may refuse it"
+        _log.warning(text, options.certificate, options.ca)
+
+
+def _certificate(path: Path, data: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(data)
+    except ValueError as error:
+        raise ChannelError(f"{str(path)!r} holds no certificate in PEM") from error
