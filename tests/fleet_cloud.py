@@ -158,17 +158,18 @@ def serving(
     cloud: fleet_grpc.FleetServiceServicer, authority: Authority, own: Issued | None = None
 ) -> Iterator[str]:
     """Serve on loopback; vehicles must have a certificate of the same authority. Gives HOST:PORT."""
-    server, port = _start(cloud, own or authority.server(), authority.certificate, 0)
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(grace=None).wait(timeout=30)
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        server, port = _start(threads, cloud, own or authority.server(), authority.certificate, 0)
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            assert server.stop(grace=None).wait(timeout=30)
 
 
 def _start(
-    cloud: fleet_grpc.FleetServiceServicer, own: Issued, ca: bytes, port: int
+    threads: ThreadPoolExecutor, cloud: fleet_grpc.FleetServiceServicer, own: Issued, ca: bytes, port: int
 ) -> tuple[grpc.Server, int]:
-    server = grpc.server(ThreadPoolExecutor(max_workers=16))
+    server = grpc.server(threads)
     fleet_grpc.add_FleetServiceServicer_to_server(cloud, server)
     credentials = grpc.ssl_server_credentials([(own.key, own.certificate)], ca, require_client_auth=True)
     port = server.add_secure_port(f"127.0.0.1:{port}", credentials)
@@ -198,7 +199,8 @@ def main() -> None:
     """Serve from FOLDER (`server.crt`, `server.key`, `ca.crt`, and `store/`) on PORT until killed."""
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     own = Issued((folder / "server.crt").read_bytes(), (folder / "server.key").read_bytes())
-    server, port = _start(_Killable(folder / "store"), own, (folder / "ca.crt").read_bytes(), port)
+    threads, ca = ThreadPoolExecutor(max_workers=16), (folder / "ca.crt").read_bytes()
+    server, port = _start(threads, _Killable(folder / "store"), own, ca, port)
     print("port", port, flush=True)
     server.wait_for_termination()
 

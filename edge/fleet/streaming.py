@@ -167,7 +167,9 @@ class StreamThread(Generic[RequestT, ResponseT]):
             at_least_s = self._party.closed(error)
         if error is not None and not self._stopping.is_set():
             self._failed(error)
-        return at_least_s if worked and error is None else max(at_least_s, self._backoff.next_s())
+        # After a good end too: a cloud that welcomes and hangs up must not be asked in a tight loop.
+        own_s = self._backoff.options.initial_s if worked and error is None else self._backoff.next_s()
+        return max(at_least_s, own_s)
 
     def _works(self) -> None:
         self._backoff.reset()

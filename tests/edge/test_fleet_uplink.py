@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -261,6 +262,7 @@ def test_a_certificate_of_another_authority_gets_one_clear_error_and_disturbs_no
 
 
 def test_it_stops_whatever_it_is_doing(tmp_path: Path, authority: Authority) -> None:
+    before = set(threading.enumerate())
     cloud = Cloud(lambda item_id, attempt: Answer(silent=True))
     spool = Spool(tmp_path / "spool")
     slow = UplinkOptions(backoff=BackoffOptions(60.0, 60.0))
@@ -285,3 +287,4 @@ def test_it_stops_whatever_it_is_doing(tmp_path: Path, authority: Authority) -> 
         assert backing_off.stop()
         assert backing_off.status().stream.trouble == "nothing answers at the cloud's address"
     assert spool.status().items == 1
+    eventually(lambda: set(threading.enumerate()) <= before, "no thread is left")
