@@ -128,6 +128,12 @@ class PerceptionService(perception_pb2_grpc.PerceptionServiceServicer):
             _refuse(context, f"expected_sha256 is {expected[:70]!r}, expected 64 lower-case hex digits")
         return self._reload_model(request)
 
+    def ReportVehicle(  # noqa: N802
+        self, request: perception_pb2.ReportVehicleRequest, context: grpc.ServicerContext
+    ) -> perception_pb2.ReportVehicleResponse:
+        """Not taken yet: nothing in this daemon goes by the vehicle's state."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "this daemon goes by no vehicle state yet")
+
     def _require_protocol(
         self,
         request: perception_pb2.StreamDetectionsRequest | perception_pb2.StreamDriftRequest,
