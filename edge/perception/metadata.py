@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import TrafficVisionError
+from edge.perception.jpeg import jpeg_size
 
 SCHEMA = 1
 LAYOUTS = ("raw", "nms_free")
@@ -31,7 +32,6 @@ MAX_GOLDEN_PIXELS = 16_777_216
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 _T = TypeVar("_T")
 
@@ -173,7 +173,7 @@ def decode_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         MetadataError: no JPEG, cut off, or larger than a camera's picture.
     """
-    size = _jpeg_size(data)
+    size = jpeg_size(data)
     if size is None or not data.rstrip(b"\0").endswith(b"\xff\xd9"):
         raise MetadataError("not a whole JPEG picture")
     height, width = size
@@ -186,24 +186,6 @@ def decode_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
     if image is None or image.ndim != 3 or image.shape[2] != 3:
         raise MetadataError("a JPEG that cannot be decoded")
     return image.astype(np.uint8, copy=False)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of the first frame header (ITU-T T.81, B.2.2), None where there is none."""
-    if data[:3] != b"\xff\xd8\xff":
-        return None
-    position = 2
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker in _START_OF_FRAME:
-            return int.from_bytes(data[position + 5 : position + 7], "big"), int.from_bytes(
-                data[position + 7 : position + 9], "big"
-            )
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
 
 
 _Check = Callable[[Any], _T]

@@ -1,0 +1,225 @@
+"""The cloud's configuration: one TOML file, read strictly.
+
+A key that nobody knows, a value of the wrong type and a file that is not there are refused at start, in one
+line. Paths in the file are relative to the folder that the file is in. Units stand in the names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
+
+from edge.errors import TrafficVisionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAX_CONFIG_BYTES = 1_000_000
+DEFAULT_LISTEN = "127.0.0.1:50071"
+
+_HOST_PORT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
+_SQLITE = "sqlite:///"
+
+
+class ConfigError(TrafficVisionError):
+    """The configuration cannot be used; the message names file, key, value and what is expected."""
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / path).absolute()
+
+
+def _host_port(address: str) -> str:
+    found = _HOST_PORT.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError('expected "HOST:PORT" (port 0: any free one)')
+    return address
+
+
+def _host(name: str) -> str:
+    if not _HOST.fullmatch(name):
+        raise ValueError("expected a host's name or IP address, without a port")
+    return name
+
+
+def _database_url(url: str, info: ValidationInfo) -> str:
+    """A relative path of SQLite's becomes absolute; what else an URL must be, SQLAlchemy says."""
+    if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
+        return f"{_SQLITE}{_absolute(Path(url.removeprefix(_SQLITE)), info)}"
+    return url
+
+
+HostPort: TypeAlias = Annotated[str, AfterValidator(_host_port)]
+Host: TypeAlias = Annotated[str, AfterValidator(_host)]
+AbsolutePath: TypeAlias = Annotated[Path, AfterValidator(_absolute)]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """What every section is: strict, closed and unchangeable."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class ServeConfig(Section):
+    """The fleet service, gRPC with mutual TLS."""
+
+    # Where the server listens.
+    listen: HostPort = DEFAULT_LISTEN
+    # Where vehicles find it, as their configuration will say; unset: at `listen`.
+    address: HostPort | None = None
+    # Hosts that the server's certificate is for, beside localhost. After a change: `cloud init` again.
+    names: tuple[Host, ...] = ()
+    # Vehicles connected at a time; one more is asked to come back later.
+    max_vehicles: Count = 1000
+    # A vehicle that is silent for three of them counts as gone.
+    heartbeat_interval_s: Positive = 10.0
+    # How soon a release that another process published is nudged to the vehicles.
+    release_poll_s: Positive = 1.0
+
+
+class StoreConfig(Section):
+    """Where everything is kept."""
+
+    # SQLAlchemy's URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
+    database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)] = "sqlite:///cloud.sqlite"
+    objects: AbsolutePath = Path("objects")
+
+
+class FoldersConfig(Section):
+    """Further folders, made by `cloud init`."""
+
+    # The authority, and the server's certificate and key.
+    pki: AbsolutePath = Path("pki")
+    # The keys that sign releases.
+    keys: AbsolutePath = Path("keys")
+    # The signed metadata and the models, as vehicles fetch them.
+    repository: AbsolutePath = Path("repository")
+    # The training data, under DVC.
+    data: AbsolutePath = Path("data")
+    # What each vehicle was given.
+    vehicles: AbsolutePath = Path("vehicles")
+    # MLflow's database.
+    mlruns: AbsolutePath = Path("mlruns.sqlite")
+
+
+class LimitsConfig(Section):
+    """What one message, one connection and one moment may cost."""
+
+    # A sample, serialized; a larger one is refused.
+    sample_bytes: Annotated[int, Field(ge=10_000, le=64_000_000)] = 4_000_000
+    # Samples or series of one connection that wait for their answer.
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = 64
+    # Samples and series of all vehicles that wait for the disk, together.
+    waiting_bytes: Count = 64_000_000
+    # With less free than this on the disk of the objects, vehicles are told to wait.
+    free_disk_bytes: Annotated[int, Field(ge=0)] = 1_000_000_000
+
+
+class QuotasConfig(Section):
+    """What one vehicle may send in a day (UTC); beyond it, it is told to wait."""
+
+    samples_per_day: Count = 50_000
+    sample_bytes_per_day: Count = 10_000_000_000
+    feature_series_per_day: Count = 20_000
+
+
+class LogConfig(Section):
+    """What is logged, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class CloudConfig(Section):
+    """The whole file."""
+
+    serve: ServeConfig
+    store: StoreConfig
+    folders: FoldersConfig
+    limits: LimitsConfig
+    quotas: QuotasConfig
+    log: LogConfig
+
+
+def load_config(path: Path) -> CloudConfig:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: the file cannot be read, is no TOML, or holds what cannot be used.
+    """
+    # By way of JSON, whose strict rules are TOML's: an array may be a tuple, a string a path, nothing else.
+    # A section that is not there is an empty one: its paths, too, are relative to the file.
+    document = {**{name: {} for name in CloudConfig.model_fields}, **_read_toml(path)}
+    try:
+        text = json.dumps(document, default=_no_dates)
+        return CloudConfig.model_validate_json(text, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_in_one_line(error)}") from None
+    except _DateError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"configuration {str(path)!r} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: {len(data)} bytes, a configuration has at most {MAX_CONFIG_BYTES}")
+    try:
+        document: dict[str, Any] = tomllib.loads(data.decode())
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8, as TOML must be") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not a configuration: nested too deeply") from None
+    return document
+
+
+class _DateError(ValueError):
+    pass
+
+
+def _no_dates(value: object) -> object:
+    raise _DateError(f"{value} is a date or time, and no key takes one; for text put it in quotes")
+
+
+def _in_one_line(error: ValidationError) -> str:
+    first, *others = error.errors(include_url=False)
+    text = _explain(first)
+    return f"{text} (and {len(others)} more)" if others else text
+
+
+def _explain(error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_suggest(error['loc'])}"
+    expected = error["msg"].removeprefix("Value error, ")
+    expected = expected.replace("Input should be", "expected").replace("String should", "expected to")
+    shown = "***" if key == "store.database" else repr(error["input"])  # an URL may hold a password
+    return f"{key} = {shown if len(shown) <= 120 else shown[:120] + '...'}: {expected}"
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    fields = CloudConfig.model_fields
+    for part in location[:-1]:
+        section = fields[str(part)].annotation
+        assert isinstance(section, type) and issubclass(section, Section)
+        fields = section.model_fields
+    near = difflib.get_close_matches(str(location[-1]), fields, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(fields)}"
