@@ -13,7 +13,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import ErrorDetails
 
 from edge.errors import TrafficVisionError
@@ -40,6 +48,11 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
     return (folder / path).absolute()
 
 
+def _as_text(path: object) -> object:
+    """A default is a path already, and a reader of JSON expects a text."""
+    return str(path) if isinstance(path, Path) else path
+
+
 def _host_port(address: str) -> str:
     found = _HOST_PORT.fullmatch(address)
     if found is None or int(found[2]) > 65535:
@@ -62,7 +75,7 @@ def _database_url(url: str, info: ValidationInfo) -> str:
 
 HostPort: TypeAlias = Annotated[str, AfterValidator(_host_port)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
-AbsolutePath: TypeAlias = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath: TypeAlias = Annotated[Path, BeforeValidator(_as_text), AfterValidator(_absolute)]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 

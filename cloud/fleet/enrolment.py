@@ -11,7 +11,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,7 +18,9 @@ from cryptography.hazmat.primitives import hashes
 from cloud.config import DEFAULT_LISTEN, CloudConfig, load_config
 from cloud.datasets.files import link_or_copy, write_file
 from cloud.fleet.pki import Authority, check_vehicle_name
+from cloud.fleet.repository import open_repository
 from cloud.store import Store, open_database
+from cloud.store.columns import utc_now
 from cloud.store.database import audit
 from cloud.store.models import Certificate, Vehicle
 from edge.errors import TrafficVisionError
@@ -77,16 +78,6 @@ class EnrolmentError(TrafficVisionError):
     """A cloud's folder or a vehicle cannot be set up as asked."""
 
 
-class Repository(Protocol):
-    """What setting up needs of the signed repository."""
-
-    def prepare(self) -> None:
-        """Make the roles' keys and the first metadata, where there are none."""
-
-    def root(self) -> bytes:
-        """Give the root metadata that a vehicle is installed with."""
-
-
 @dataclass(frozen=True, slots=True)
 class CloudChoices:
     """What a new `cloud.toml` says. One that is there is never changed.
@@ -115,13 +106,12 @@ class VehicleChoices:
     model: Path | None = None
 
 
-def init_cloud(folder: Path, choices: CloudChoices, repository: Repository | None = None) -> CloudConfig:
+def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
     """Make a cloud's folder: configuration, certificates, database, keys.
 
     Args:
         folder: new, empty, or made by this before.
         choices: for a new configuration.
-        repository: of signed metadata, made along with the rest.
 
     Raises:
         TrafficVisionError: the folder or its configuration cannot be used, or holds other choices.
@@ -133,22 +123,20 @@ def init_cloud(folder: Path, choices: CloudChoices, repository: Repository | Non
     for path in (folders.pki, folders.keys, folders.vehicles):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     Authority.make(folders.pki).server_pair(folders.pki, config.serve.names)
+    repository = open_repository(config)
     if repository is not None:
         repository.prepare()
     open_database(config.store.database).close()
     return config
 
 
-def enrol(
-    config: CloudConfig, vehicle: str, choices: VehicleChoices, repository: Repository | None = None
-) -> Path:
+def enrol(config: CloudConfig, vehicle: str, choices: VehicleChoices) -> Path:
     """Give a vehicle its identity and configuration; the folder that is returned goes onto it.
 
     Args:
         config: the cloud's.
         vehicle: its name.
         choices: for a new configuration.
-        repository: of signed metadata, whose root the vehicle takes along.
 
     Raises:
         TrafficVisionError: the name cannot be a vehicle's, the vehicle was revoked, the model file is
@@ -171,6 +159,7 @@ def enrol(
     finally:
         store.close()
     write_file(folder / "ca.crt", authority.certificate)
+    repository = open_repository(config)
     if repository is not None:
         write_file(folder / "root.json", repository.root())
     if choices.model is not None:
@@ -179,6 +168,25 @@ def enrol(
     if not (folder / "edge.toml").exists():
         write_file(folder / "edge.toml", _edge_toml(vehicle, address, choices.cameras))
     return folder
+
+
+def revoke(config: CloudConfig, vehicle: str, reason: str) -> None:
+    """Take a vehicle's identity away for good; a server that runs closes its streams at their next message.
+
+    Raises:
+        EnrolmentError: there is no such vehicle.
+    """
+    store = open_database(config.store.database)
+    try:
+        with store.writing() as session:
+            known = session.get(Vehicle, vehicle)
+            if known is None:
+                raise EnrolmentError(f"there is no vehicle {vehicle!r}")
+            if known.revoked is None:
+                known.revoked = utc_now()
+                audit(session, operator(), "revoked", vehicle, reason=reason)
+    finally:
+        store.close()
 
 
 def operator() -> str:

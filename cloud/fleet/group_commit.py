@@ -1,7 +1,7 @@
 """Group commit: what arrives while the disk is busy goes to the disk together.
 
-One thread hands whole batches to `commit`, which makes them durable at the price of one wait for the disk, and
-each item then gets its answer. See DeWitt et al., "Implementation techniques for main memory database
+One thread hands whole batches to `commit`, which makes them durable at the price of one wait for the disk;
+then each item gets its answer. See DeWitt et al., "Implementation techniques for main memory database
 systems", SIGMOD 1984, section 5.
 """
 
@@ -87,7 +87,7 @@ class GroupCommit(Generic[Item, Answer]):
                 items = [waiting.item for waiting in batch]
                 try:
                     answers = await loop.run_in_executor(self._thread, self._commit, items)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the top of the committing thread
                     _LOG.exception("a batch of %d could not be committed", len(items))
                     self._fail(batch, error)
                 else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -48,6 +49,9 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there."""
+
+    def free_bytes(self) -> int | None:
+        """Tell how much more it can take, None where there is no such limit."""
 
 
 class FolderObjects:
@@ -96,6 +100,10 @@ class FolderObjects:
         """See `ObjectStore.delete`."""
         with suppress(FileNotFoundError):
             self._path(key).unlink()
+
+    def free_bytes(self) -> int | None:
+        """See `ObjectStore.free_bytes`."""
+        return shutil.disk_usage(self._folder).free
 
     def path(self, key: str) -> Path:
         """Give the object's file, to be read only: this store's own; a bucket has none."""

@@ -15,6 +15,7 @@ from edge.errors import TrafficVisionError
 # The module is imported only when its command runs, so that --help stays fast.
 COMMANDS = {
     "bench": "Measure, beside the floor and the peers.",
+    "cloud": "Set up and run the cloud: identities, ingest, status.",
     "data": "Bring in, look at, split and simulate labelled drives.",
     "edge": "Run the daemon on the vehicle.",
     "drift": "Make a drift reference, and judge a drive by one.",
@@ -24,7 +25,19 @@ COMMANDS = {
 }
 
 # What the cloud extra brings; a vehicle does without.
-_CLOUD_EXTRA = {"PIL", "dvc", "jinja2", "pycocotools", "torch", "torchvision", "tqdm", "ultralytics", "yaml"}
+_CLOUD_EXTRA = {
+    "PIL",
+    "alembic",
+    "dvc",
+    "jinja2",
+    "pycocotools",
+    "sqlalchemy",
+    "torch",
+    "torchvision",
+    "tqdm",
+    "ultralytics",
+    "yaml",
+}
 
 
 class _LazyGroup(click.Group):

@@ -1,0 +1,257 @@
+"""The control streams: one for each connected vehicle, opened by its Hello."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version as package_version
+from time import monotonic, time_ns
+
+from cloud.config import LimitsConfig, ServeConfig
+from cloud.fleet.admission import Caller, Standing
+from cloud.fleet.group_commit import ClosedError, GroupCommit
+from cloud.fleet.vehicle_records import Disconnected, IdentityInUse, Message, Record, problem_of
+from protos import handshake
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+
+HELLO_TIMEOUT_S = 10.0
+SILENT_HEARTBEATS = 3
+OUTGOING_LIMIT = 64
+RETRY_AFTER_MS = 5_000
+MAX_INSTANCE_ID = 64
+
+_LOG = logging.getLogger(__name__)
+
+
+class _ProblemError(Exception):
+    """The stream ends with this problem."""
+
+    def __init__(self, code: fleet.ProblemCode, detail: str, retry_after_ms: int = 0) -> None:
+        super().__init__(detail)
+        self.response = fleet.ControlResponse(
+            problem=fleet.Problem(
+                code=code,
+                detail=detail,
+                retry_after_ms=retry_after_ms,
+                protocol=handshake.supported(),
+            )
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """An open stream. What is in `outgoing` is sent; None ends the stream."""
+
+    vehicle: str
+    instance_id: str
+    outgoing: asyncio.Queue[fleet.ControlResponse | None] = field(
+        default_factory=lambda: asyncio.Queue(OUTGOING_LIMIT)
+    )
+    last_heard: float = field(default_factory=monotonic)
+
+    def offer(self, response: fleet.ControlResponse | None) -> None:
+        """Send soon, or not at all to a vehicle that takes nothing: it is told again at its next Hello."""
+        with suppress(asyncio.QueueFull):
+            self.outgoing.put_nowait(response)
+
+    def end(self, response: fleet.ControlResponse | None = None) -> None:
+        """End the stream, with this as the last message."""
+        while not self.outgoing.empty():
+            self.outgoing.get_nowait()
+        if response is not None:
+            self.offer(response)
+        self.offer(None)
+
+
+class ControlService:
+    """Speaks with the vehicles. Everything here runs on the event loop.
+
+    Attributes:
+        release_counter: the newest that vehicles were nudged about.
+    """
+
+    def __init__(self, records: GroupCommit[Record, bool], serve: ServeConfig, limits: LimitsConfig) -> None:
+        """Take where records go, and what vehicles are told."""
+        self._records = records
+        self._serve = serve
+        self._limits = limits
+        self._sessions: dict[str, _Session] = {}
+        self.release_counter = 0
+        self._stopping = False
+
+    async def converse(
+        self, caller: Caller, requests: AsyncIterator[fleet.ControlRequest]
+    ) -> AsyncIterator[fleet.ControlResponse]:
+        """Answer one stream, from Hello to its end."""
+        try:
+            hello = await self._hello(caller, requests)
+            session = await self._connect(caller, hello)
+        except _ProblemError as problem:
+            _LOG.warning("%s at %s: refused: %s", caller.vehicle or "a caller", caller.peer, problem)
+            yield problem.response
+            return
+        listening = asyncio.create_task(self._listen(session, requests))
+        try:
+            yield self._welcome()
+            if self.release_counter > hello.status.model.release_counter:
+                yield _nudge(self.release_counter)
+            while (response := await session.outgoing.get()) is not None:
+                yield response
+        finally:
+            listening.cancel()
+            await self._disconnect(session)
+
+    def nudge(self, release_counter: int) -> None:
+        """Tell every connected vehicle, and those that come later, that there may be something new."""
+        self.release_counter = release_counter
+        for session in self._sessions.values():
+            session.offer(_nudge(release_counter))
+
+    def stop(self) -> None:
+        """End every stream, and take no more."""
+        self._stopping = True
+        for session in self._sessions.values():
+            session.end(_shutting_down().response)
+
+    async def _hello(self, caller: Caller, requests: AsyncIterator[fleet.ControlRequest]) -> fleet.Hello:
+        if caller.standing is Standing.REVOKED:
+            raise _ProblemError(fleet.PROBLEM_CODE_REVOKED, f"{caller.vehicle} was revoked")
+        if caller.standing is Standing.UNKNOWN:
+            raise _ProblemError(fleet.PROBLEM_CODE_UNKNOWN_VEHICLE, "not enrolled here")
+        try:
+            first = await asyncio.wait_for(anext(requests), HELLO_TIMEOUT_S)
+        except (StopAsyncIteration, asyncio.TimeoutError):
+            raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "no Hello came") from None
+        if first.WhichOneof("message") != "hello":
+            raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "the first message was no Hello")
+        hello = first.hello
+        if handshake.agree(handshake.supported(), hello.protocol) is None:
+            raise _ProblemError(
+                fleet.PROBLEM_CODE_PROTOCOL,
+                f"protocol {hello.protocol.oldest} to {hello.protocol.newest} is not spoken here",
+            )
+        if not 0 < len(hello.instance_id) <= MAX_INSTANCE_ID or not hello.instance_id.isprintable():
+            raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "hello.instance_id: empty or too long")
+        return hello
+
+    async def _connect(self, caller: Caller, hello: fleet.Hello) -> _Session:
+        if self._stopping:
+            raise _shutting_down()
+        earlier = self._sessions.get(caller.vehicle)
+        if earlier is not None:
+            await self._displace(earlier, caller, hello)
+        elif len(self._sessions) >= self._serve.max_vehicles:
+            raise _ProblemError(
+                fleet.PROBLEM_CODE_OVERLOADED, "as many vehicles as are served at a time", RETRY_AFTER_MS
+            )
+        session = _Session(caller.vehicle, hello.instance_id)
+        self._sessions[caller.vehicle] = session
+        try:
+            if not await self._record(session.vehicle, hello):
+                raise _ProblemError(fleet.PROBLEM_CODE_REVOKED, f"{caller.vehicle} was revoked")
+        except ClosedError:
+            self._leave(session)
+            raise _shutting_down() from None
+        except BaseException:
+            self._leave(session)
+            raise
+        _LOG.info("%s: connected from %s, daemon %s", caller.vehicle, caller.peer, hello.daemon_version)
+        return session
+
+    async def _displace(self, earlier: _Session, caller: Caller, hello: fleet.Hello) -> None:
+        """End an earlier stream of the same daemon, or of one that fell silent; refuse beside a live one."""
+        silent_s = monotonic() - earlier.last_heard
+        if earlier.instance_id == hello.instance_id or silent_s > 2 * self._serve.heartbeat_interval_s:
+            earlier.end()
+            return
+        _LOG.error(
+            "%s: the identity is used twice: %s is connected, %s came from %s",
+            caller.vehicle,
+            earlier.instance_id,
+            hello.instance_id,
+            caller.peer,
+        )
+        twice = IdentityInUse(earlier.instance_id, hello.instance_id, caller.peer)
+        await self._record(caller.vehicle, twice)
+        raise _ProblemError(
+            fleet.PROBLEM_CODE_IDENTITY_IN_USE,
+            "another instance is connected under this identity",
+            int(2000 * self._serve.heartbeat_interval_s),
+        )
+
+    async def _listen(self, session: _Session, requests: AsyncIterator[fleet.ControlRequest]) -> None:
+        """Take what a vehicle says until it ends, falls silent or breaks the contract."""
+        silent_s = SILENT_HEARTBEATS * self._serve.heartbeat_interval_s
+        try:
+            while True:
+                request = await asyncio.wait_for(anext(requests), silent_s)
+                session.last_heard = monotonic()
+                await self._take(session, request)
+        except StopAsyncIteration:
+            await session.outgoing.put(None)  # after the receipts that are still on their way
+        except asyncio.TimeoutError:
+            _LOG.warning("%s: silent for %.0f s", session.vehicle, silent_s)
+            session.end()
+        except _ProblemError as problem:
+            _LOG.warning("%s: %s", session.vehicle, problem)
+            session.end(problem.response)
+        except ClosedError:
+            session.end(_shutting_down().response)
+        except Exception:  # noqa: BLE001 - the top of this stream's task
+            _LOG.exception("%s: the control stream failed", session.vehicle)
+            session.end()
+
+    async def _take(self, session: _Session, request: fleet.ControlRequest) -> None:
+        kind = request.WhichOneof("message")
+        if kind is None:
+            return  # a newer vehicle's
+        if kind == "hello":
+            raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "a second Hello")
+        message: Message = getattr(request, kind)
+        if isinstance(message, fleet.DriftEvent) and (problem := problem_of(message)):
+            raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, problem)
+        if not await self._record(session.vehicle, message):
+            raise _ProblemError(fleet.PROBLEM_CODE_REVOKED, f"{session.vehicle} was revoked")
+        if isinstance(message, fleet.DriftEvent):
+            receipt = fleet.DriftEventReceipt(drift_event_id=message.id)
+            await session.outgoing.put(fleet.ControlResponse(drift_event_receipt=receipt))
+
+    async def _record(self, vehicle: str, message: Message) -> bool:
+        size = 0 if isinstance(message, (Disconnected, IdentityInUse)) else message.ByteSize()
+        return await (await self._records.submit(Record(vehicle, message), size))
+
+    async def _disconnect(self, session: _Session) -> None:
+        if self._leave(session):
+            _LOG.info("%s: disconnected", session.vehicle)
+            with suppress(ClosedError):
+                await self._record(session.vehicle, Disconnected(session.instance_id))
+
+    def _leave(self, session: _Session) -> bool:
+        """Take a session out, unless a newer one of the same vehicle has its place."""
+        if self._sessions.get(session.vehicle) is not session:
+            return False
+        del self._sessions[session.vehicle]
+        return True
+
+    def _welcome(self) -> fleet.ControlResponse:
+        welcome = fleet.Welcome(
+            protocol_version=handshake.NEWEST_PROTOCOL,
+            protocol=handshake.supported(),
+            server_version=package_version("traffic-vision"),
+            server_wall_ns=time_ns(),
+            heartbeat_interval_ms=int(1000 * self._serve.heartbeat_interval_s),
+            sample_limit_bytes=self._limits.sample_bytes,
+            samples_in_flight_limit=self._limits.in_flight,
+        )
+        return fleet.ControlResponse(welcome=welcome)
+
+
+def _nudge(release_counter: int) -> fleet.ControlResponse:
+    return fleet.ControlResponse(update_nudge=fleet.UpdateNudge(release_counter=release_counter))
+
+
+def _shutting_down() -> _ProblemError:
+    return _ProblemError(fleet.PROBLEM_CODE_SHUTTING_DOWN, "the server stops", RETRY_AFTER_MS)

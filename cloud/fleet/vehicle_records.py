@@ -1,0 +1,216 @@
+"""What vehicles say over their control streams, into the database; batch by batch, as uploads are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cloud.fleet.upload_rules import ID
+from cloud.fleet.words import word
+from cloud.store import Store
+from cloud.store.columns import utc_now
+from cloud.store.database import audit
+from cloud.store.models import DriftEvent, ModelReport, Vehicle
+from protos.traffic_vision.v1 import common_pb2 as common
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+
+MAX_DRIFT_FEATURES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A vehicle's control stream has ended."""
+
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityInUse:
+    """A second daemon tried to connect under a vehicle's identity."""
+
+    connected: str
+    refused: str
+    peer: str
+
+
+Message: TypeAlias = (
+    fleet.Hello
+    | fleet.Heartbeat
+    | fleet.DriftEvent
+    | common.ModelState
+    | fleet.CommandResult
+    | Disconnected
+    | IdentityInUse
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message to be written down, and the vehicle that it came from."""
+
+    vehicle: str
+    message: Message
+
+
+class VehicleRecords:
+    """Writes records. One thread calls it."""
+
+    def __init__(self, store: Store) -> None:
+        """Take the database."""
+        self._store = store
+
+    def commit(self, records: Sequence[Record]) -> list[bool]:
+        """Write a batch in one transaction; False for a vehicle that is not enrolled, or no longer."""
+        now = utc_now()
+        with self._store.writing() as session:
+            names = {record.vehicle for record in records}
+            query = select(Vehicle).where(Vehicle.name.in_(names), Vehicle.revoked.is_(None))
+            vehicles = {vehicle.name: vehicle for vehicle in session.scalars(query)}
+            for record in records:
+                vehicle = vehicles.get(record.vehicle)
+                if vehicle is not None:
+                    _apply(session, vehicle, record.message, now)
+        return [record.vehicle in vehicles for record in records]
+
+    def everyone_is_disconnected(self) -> None:
+        """Note at start that no stream is open: a server that was killed could not."""
+        with self._store.writing() as session:
+            for vehicle in session.scalars(select(Vehicle).where(Vehicle.connected_since.is_not(None))):
+                vehicle.connected_since = None
+
+
+def problem_of(event: fleet.DriftEvent) -> str | None:
+    """Say what in a drift event breaks the contract, None where nothing does."""
+    if not ID.fullmatch(event.id):
+        return "drift_event.id: not 1 to 64 of A-Z a-z 0-9 _ -"
+    state = event.state
+    if not event.HasField("state") or not state.verdict:
+        return "drift_event.state: no verdict"
+    if len(state.features) > MAX_DRIFT_FEATURES:
+        return f"drift_event.state.features: more than {MAX_DRIFT_FEATURES}"
+    return None
+
+
+def _apply(session: Session, vehicle: Vehicle, message: Message, now: datetime) -> None:
+    if isinstance(message, Disconnected):
+        if vehicle.instance_id == message.instance_id:
+            vehicle.connected_since = None
+    elif isinstance(message, IdentityInUse):
+        audit(
+            session,
+            "server",
+            "identity in use",
+            vehicle.name,
+            connected=message.connected,
+            refused=message.refused,
+            peer=message.peer,
+        )
+    else:
+        vehicle.last_seen = now
+        _WRITERS[type(message)](session, vehicle, message, now)
+
+
+def _hello(_: Session, vehicle: Vehicle, hello: fleet.Hello, now: datetime) -> None:
+    vehicle.connected_since = now
+    vehicle.instance_id = _short(hello.instance_id, 64)
+    vehicle.daemon_version = _short(hello.daemon_version, 64)
+    vehicle.hardware_ids = [_short(identity, 100) for identity in hello.hardware_ids[:64]]
+    vehicle.status = hello.status.SerializeToString()
+
+
+def _heartbeat(_: Session, vehicle: Vehicle, heartbeat: fleet.Heartbeat, __: datetime) -> None:
+    vehicle.status = heartbeat.status.SerializeToString()
+
+
+def _drift_event(session: Session, vehicle: Vehicle, event: fleet.DriftEvent, now: datetime) -> None:
+    session.flush()  # the same event may be in this batch already
+    known = select(DriftEvent.id).where(
+        DriftEvent.vehicle == vehicle.name, DriftEvent.external_id == event.id
+    )
+    if session.scalar(known) is not None:
+        return
+    state = event.state
+    session.add(
+        DriftEvent(
+            vehicle=vehicle.name,
+            external_id=event.id,
+            received=now,
+            camera=_short(state.camera, 64),
+            drive_ns=state.observed.monotonic_ns,
+            verdict=word(common.DriftVerdict, "DRIFT_VERDICT_", state.verdict),
+            previous=word(common.DriftVerdict, "DRIFT_VERDICT_", event.previous),
+            kind=word(common.DriftKind, "DRIFT_KIND_", state.kind),
+            context=_short(state.context, 200),
+            explanation=_short(state.explanation, 2_000),
+            model_sha256=_short(state.model.sha256, 64),
+            features=[_feature(feature) for feature in state.features],
+            message=event.SerializeToString(),
+        )
+    )
+
+
+def _model_state(session: Session, vehicle: Vehicle, state: common.ModelState, now: datetime) -> None:
+    session.add(
+        ModelReport(
+            vehicle=vehicle.name,
+            received=now,
+            phase=word(common.UpdatePhase, "UPDATE_PHASE_", state.phase),
+            active_sha256=_short(state.active.sha256, 64),
+            active_version=_short(state.active.version, 100),
+            candidate_sha256=_short(state.candidate.sha256, 64),
+            release_counter=min(state.release_counter, 2**63 - 1),
+            detail=_short(state.detail, 2_000),
+            state=state.SerializeToString(),
+        )
+    )
+
+
+def _command_result(session: Session, vehicle: Vehicle, result: fleet.CommandResult, _: datetime) -> None:
+    audit(
+        session,
+        "vehicle",
+        "command result",
+        vehicle.name,
+        command=_short(result.command_id, 64),
+        outcome=word(fleet.CommandOutcome, "COMMAND_OUTCOME_", result.outcome),
+        explanation=_short(result.detail, 2_000),
+    )
+
+
+_WRITERS: dict[type, Callable[[Session, Vehicle, Any, datetime], None]] = {
+    fleet.Hello: _hello,
+    fleet.Heartbeat: _heartbeat,
+    fleet.DriftEvent: _drift_event,
+    common.ModelState: _model_state,
+    fleet.CommandResult: _command_result,
+}
+
+
+def _feature(feature: common.FeatureDrift) -> dict[str, Any]:
+    """A feature as JSON, which has neither NaN nor infinity."""
+    numbers = {
+        "window_s": feature.window_s,
+        "ks_d": feature.ks_d,
+        "p_value": feature.p_value,
+        "expected_false_alarms_per_day": feature.expected_false_alarms_per_day,
+    }
+    if feature.HasField("shift_sigma"):
+        numbers["shift_sigma"] = feature.shift_sigma
+    return {
+        "name": _short(feature.name, 100),
+        "origin": word(common.FeatureOrigin, "FEATURE_ORIGIN_", feature.origin),
+        "context": _short(feature.context, 200),
+        **{name: number if math.isfinite(number) else None for name, number in numbers.items()},
+        "verdict": word(common.DriftVerdict, "DRIFT_VERDICT_", feature.verdict),
+    }
+
+
+def _short(text: str, longest: int) -> str:
+    """What a column takes: printable, and no longer than it is wide."""
+    return "".join(char for char in text[:longest] if char.isprintable())
