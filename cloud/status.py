@@ -241,7 +241,7 @@ def _releases(session: Session) -> list[ReleaseLine]:
 
 def _counts(session: Session, table: type[Sample] | type[FeatureSeries]) -> dict[str, int]:
     query = select(table.vehicle, func.count()).group_by(table.vehicle)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def _newest_of_each(table: Any) -> Any:
