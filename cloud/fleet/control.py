@@ -22,6 +22,7 @@ SILENT_HEARTBEATS = 3
 OUTGOING_LIMIT = 64
 RETRY_AFTER_MS = 5_000
 MAX_INSTANCE_ID = 64
+MAX_MESSAGE_BYTES = 256_000
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class ControlService:
             first = await asyncio.wait_for(anext(requests), HELLO_TIMEOUT_S)
         except (StopAsyncIteration, asyncio.TimeoutError):
             raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "no Hello came") from None
+        _check_size(first)
         if first.WhichOneof("message") != "hello":
             raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "the first message was no Hello")
         hello = first.hello
@@ -205,6 +207,7 @@ class ControlService:
             session.end()
 
     async def _take(self, session: _Session, request: fleet.ControlRequest) -> None:
+        _check_size(request)
         kind = request.WhichOneof("message")
         if kind is None:
             return  # a newer vehicle's
@@ -247,6 +250,14 @@ class ControlService:
             samples_in_flight_limit=self._limits.in_flight,
         )
         return fleet.ControlResponse(welcome=welcome)
+
+
+def _check_size(request: fleet.ControlRequest) -> None:
+    size_bytes = request.ByteSize()
+    if size_bytes > MAX_MESSAGE_BYTES:
+        raise _ProblemError(
+            fleet.PROBLEM_CODE_MALFORMED, f"{size_bytes} bytes, at most {MAX_MESSAGE_BYTES} are taken"
+        )
 
 
 def _nudge(release_counter: int) -> fleet.ControlResponse:

@@ -55,7 +55,8 @@ class Store:
     def writing(self) -> Iterator[Session]:
         """Open a session that is one transaction: on disk when the block ends well, undone when it raises.
 
-        On SQLite it takes the only writer's place at once, so that what it reads holds until it commits.
+        On SQLite it takes the only writer's place at once, so that what it reads holds until it commits; on
+        PostgreSQL, which has many writers, rows that are read to be changed need `with_for_update()`.
         Keep it short: nothing slow, and no network inside.
         """
         engine = self.engine.execution_options(writes=True)

@@ -173,6 +173,8 @@ def test_what_breaks_the_contract_ends_the_stream_with_the_reason(stub: fleet_gr
     assert problem(stub, a_hello(""), a_hello()).code == fleet.PROBLEM_CODE_MALFORMED
     assert problem(stub, a_hello(), a_hello()).code == fleet.PROBLEM_CODE_MALFORMED
     assert "id" in problem(stub, a_hello(), a_drift_event("../x")).detail
+    large = a_hello(status=common.VehicleStatus(daemon_version="x" * 300_000))
+    assert "bytes" in problem(stub, large).detail
     assert problem(stub, a_hello(), fleet.ControlRequest(drift_event=fleet.DriftEvent(id="e"))).code == (
         fleet.PROBLEM_CODE_MALFORMED
     )
