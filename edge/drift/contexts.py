@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,23 @@ def misfit_limit(context: ContextReference, vectors: npt.NDArray[np.floating]) -
     return _ROOM * float(np.quantile(distances, _LIMIT_QUANTILE))
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """An assignment at rest.
+
+    Attributes:
+        current: number of the context of the last frames.
+        levels: the contexts' scores over the last seconds; empty before the first frame.
+        misfit: share of the last seconds' frames that fit no context.
+        unknown_share: the same of the last minute.
+    """
+
+    current: int = 0
+    levels: tuple[float, ...] = ()
+    misfit: float = 0.0
+    unknown_share: float = 0.0
+
+
 class Assignment:
     """Follows the context through a drive; a few seconds must agree before it changes."""
 
@@ -93,6 +111,17 @@ class Assignment:
         self._misfit += self._new * (misfit - self._misfit)
         self.unknown_share += self._new_in_share * (misfit - self.unknown_share)
         return self.current
+
+    def snapshot(self) -> Following:
+        """Where it is."""
+        levels = () if self._levels is None else tuple(float(level) for level in self._levels)
+        return Following(self.current, levels, self._misfit, self.unknown_share)
+
+    def go_on(self, following: Following) -> None:
+        """Continue from a snapshot of an assignment of the same contexts."""
+        self.current = following.current
+        self._levels = np.array(following.levels) if following.levels else None
+        self._misfit, self.unknown_share = following.misfit, following.unknown_share
 
     def restart(self) -> None:
         """Forget what was followed: the next frame decides anew."""

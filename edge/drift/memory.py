@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.contexts import Following
 from edge.drift.reference import ContextReference, Reference
 from edge.drift.state import Verdict
 from edge.drift.windows import SlidingWindows
@@ -38,7 +39,8 @@ class Snapshot:
         given_digest: of the reference that the monitor was given.
         reference: what it judges by, what it learned included.
         contexts: one for each of the reference's.
-        current: number of the context of the last frame.
+        past: what was judged by before; a new model's features take over from it how far drives differ.
+        following: the context of the last frames.
         verdict: the last one, None before the first.
         since_ns: since when it stands.
         last_ns: the last frame's time, None before the first.
@@ -47,7 +49,8 @@ class Snapshot:
     given_digest: str
     reference: Reference
     contexts: tuple[ContextSnapshot, ...]
-    current: int
+    past: Reference | None
+    following: Following
     verdict: Verdict | None
     since_ns: int
     last_ns: int | None

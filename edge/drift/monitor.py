@@ -20,16 +20,16 @@ from edge.drift.contexts import Assignment
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES, fit_feature
 from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
-from edge.drift.reference import DriftReferenceError, FeatureReference, Reference
+from edge.drift.reference import DriftReferenceError, FeatureReference, Reference, remember
 from edge.drift.state import DriftState, Origin, Verdict
 from edge.drift.verdicts import judge_all, judge_features, notes
 from edge.drift.windows import DAY_S
 
 _LOG = logging.getLogger(__name__)
 
-# An alarm ends where such a distance would be this much more frequent than the promise (about one in three
-# minutes, not in a day), so that one change is one alarm.
-_RELEASE = 500.0
+# An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
+# goes on, so that one change is one alarm.
+_ORDINARY = 0.2
 
 
 class DriftMonitor:
@@ -59,7 +59,7 @@ class DriftMonitor:
         self._pace = Pace(reference.rate_hz, gap_s)
         self._stride = max(1, round(reference.rate_hz * JUDGED_EVERY_S))
         self._since_judged = 0
-        self._before: dict[tuple[str, str], FeatureReference] = {}
+        self._past: Reference | None = None
         self._verdict: Verdict | None = None
         self._since_ns = 0
         self._interruption: tuple[str, ...] = ()
@@ -152,7 +152,8 @@ class DriftMonitor:
             given_digest=self.given.digest,
             reference=self._reference,
             contexts=tuple(context.snapshot() for context in self._contexts),
-            current=self._assignment.current,
+            past=self._past,
+            following=self._assignment.snapshot(),
             verdict=self._verdict,
             since_ns=self._since_ns,
             last_ns=self._pace.last,
@@ -168,16 +169,14 @@ class DriftMonitor:
         ]
         self._reference, self._contexts = reference, contexts
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
-        self._assignment.current = snapshot.current
+        self._assignment.go_on(snapshot.following)
+        self._past = snapshot.past
         self._verdict, self._since_ns = snapshot.verdict, snapshot.since_ns
         self._pace.last = snapshot.last_ns
 
     def _replace(self, reference: Reference, kept: Iterable[int]) -> None:
         """Change the reference; the features `kept` keep what was seen of them."""
-        for context in self._reference.contexts:
-            for feature in context.features:
-                if feature.known:
-                    self._before[context.name, feature.name] = feature
+        self._past = remember(self._reference, self._past)
         kept = list(kept)
         contexts = [ContextMemory(context, reference.rate_hz) for context in reference.contexts]
         if kept:
@@ -233,12 +232,16 @@ class DriftMonitor:
         self._contexts[current] = fresh
 
     def _prior(self, context: str, name: str) -> FeatureReference | None:
-        same = self._before.get((context, name))
-        if same is not None:
-            return same
-        # A context that is new to this feature: drives differ in it about as in those known.
-        others = [feature for (_, other), feature in self._before.items() if other == name]
-        return max(others, key=lambda feature: feature.drives, default=None)
+        if self._past is None:
+            return None
+        known = {
+            past.name: feature
+            for past in self._past.contexts
+            for feature in past.features
+            if feature.name == name and feature.known
+        }
+        # In a context that is new to this feature, drives differ about as in those known.
+        return known.get(context) or max(known.values(), key=lambda feature: feature.drives, default=None)
 
     def _judge(self, time_ns: int, current: int) -> DriftState:
         reference, context = self._reference, self._contexts[current]
@@ -246,7 +249,7 @@ class DriftMonitor:
         tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
         target_hours = self._options[0] or reference.target_hours
         limit = DAY_S / (target_hours * 3600) / tests
-        held = context.latched & (judgement.per_day <= limit * _RELEASE)
+        held = context.latched & (judgement.per_window < _ORDINARY)
         context.latched = judgement.full & ((judgement.per_day <= limit) | held)
         features = judge_features(
             reference.contexts[current],

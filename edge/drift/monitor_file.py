@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.contexts import Following
 from edge.drift.memory import ContextSnapshot, Snapshot
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.state import Verdict
@@ -17,6 +18,7 @@ from edge.drift.state import Verdict
 VERSION = 1
 MAX_BYTES = 2**26
 
+_Share = Annotated[float, Field(ge=0, le=1)]
 _Time = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
@@ -30,6 +32,13 @@ class _Context(_Part):
     learning: dict[str, str]
 
 
+class _Following(_Part):
+    current: Annotated[int, Field(ge=0)]
+    levels: list[Annotated[float, Field(allow_inf_nan=False)]]
+    misfit: _Share
+    unknown_share: _Share
+
+
 class _Document(_Part):
     format: Literal["traffic-vision drift monitor"]
     version: Annotated[int, Field(ge=1, le=VERSION)]
@@ -37,7 +46,8 @@ class _Document(_Part):
     # The reference's own file.
     reference: str
     contexts: list[_Context]
-    current: Annotated[int, Field(ge=0)]
+    past: str | None
+    following: _Following
     verdict: Verdict | None
     since_ns: _Time
     last_ns: _Time | None
@@ -59,7 +69,13 @@ def encode(snapshot: Snapshot) -> bytes:
         given=snapshot.given_digest,
         reference=snapshot.reference.to_bytes().decode(),
         contexts=contexts,
-        current=snapshot.current,
+        past=None if snapshot.past is None else snapshot.past.to_bytes().decode(),
+        following=_Following(
+            current=snapshot.following.current,
+            levels=list(snapshot.following.levels),
+            misfit=snapshot.following.misfit,
+            unknown_share=snapshot.following.unknown_share,
+        ),
         verdict=snapshot.verdict,
         since_ns=snapshot.since_ns,
         last_ns=snapshot.last_ns,
@@ -82,7 +98,14 @@ def decode(data: bytes) -> Snapshot:
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DriftReferenceError(f"not a saved drift monitor: {place}: {first['msg']}") from None
     reference = Reference.from_bytes(document.reference.encode())
-    if len(document.contexts) != len(reference.contexts) or document.current >= len(reference.contexts):
+    past = None if document.past is None else Reference.from_bytes(document.past.encode())
+    following, count = document.following, len(reference.contexts)
+    if (
+        len(document.contexts) != count
+        or following.current >= count
+        or len(following.levels) not in (0, count)
+        or (past is not None and past.names != reference.names)
+    ):
         raise DriftReferenceError("not a saved drift monitor: its contexts are not those of its reference")
     contexts = tuple(
         _unpacked(part, context) for part, context in zip(document.contexts, reference.contexts, strict=True)
@@ -91,7 +114,10 @@ def decode(data: bytes) -> Snapshot:
         given_digest=document.given,
         reference=reference,
         contexts=contexts,
-        current=document.current,
+        past=past,
+        following=Following(
+            following.current, tuple(following.levels), following.misfit, following.unknown_share
+        ),
         verdict=document.verdict,
         since_ns=document.since_ns,
         last_ns=document.last_ns,

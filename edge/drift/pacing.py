@@ -30,8 +30,8 @@ class Pace:
         """Take the next frame's time, ns."""
         before, self.last = self.last, time_ns
         if before is not None and 0 <= time_ns - before <= self._gap:
-            # A quarter of a period early is on time: cameras jitter.
-            if time_ns < self._due - self._period / 4:
+            # A tenth of a period early is on time: cameras jitter.
+            if time_ns < self._due - self._period / 10:
                 return Step.SKIP
             late = time_ns - self._due
             self._due = self._due + self._period if late < self._period else time_ns + self._period

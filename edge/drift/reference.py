@@ -220,3 +220,18 @@ def combine(*references: Reference) -> Reference:
     if len(set(names)) < len(names):
         raise DriftReferenceError(f"two contexts have the same name: {', '.join(names)}")
     return replace(first, contexts=contexts)
+
+
+def remember(present: Reference, past: Reference | None) -> Reference:
+    """The reference with what it does not know taken from an older one of the same features."""
+    if past is None:
+        return present
+    older = {context.name: context for context in past.contexts}
+    contexts = []
+    for context in present.contexts:
+        other = older.pop(context.name, context)
+        features = tuple(
+            new if new.known else old for new, old in zip(context.features, other.features, strict=True)
+        )
+        contexts.append(replace(context, features=features))
+    return replace(present, contexts=(*contexts, *older.values()))

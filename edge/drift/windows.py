@@ -24,12 +24,14 @@ class Judgement:
     Attributes:
         full: whether the window has all its frames; the rest means nothing where it has not.
         d: distance from the reference's band.
-        per_day: how often such a distance is reached with nothing changed, per day of driving.
+        per_window: how often such a distance is reached with nothing changed, per length of the window.
+        per_day: the same per day of driving.
         shift_sigma: the window's mean less the reference's, in its standard deviations.
     """
 
     full: npt.NDArray[np.bool_]
     d: npt.NDArray[np.float64]
+    per_window: npt.NDArray[np.float64]
     per_day: npt.NDArray[np.float64]
     shift_sigma: npt.NDArray[np.float64]
 
@@ -103,7 +105,7 @@ class SlidingWindows:
         d = distance(self._counts, self._lower, self._upper)
         per_window = np.exp(np.minimum(self._slope * d**EXPONENT + self._offset, 0.0))
         shift = (self._sums / self.lengths - self._mean) / self._sigma
-        return Judgement(full, d, per_window * DAY_S / self._seconds, shift)
+        return Judgement(full, d, per_window, per_window * DAY_S / self._seconds, shift)
 
     def content(self, feature: int) -> Vector:
         """The values in a feature's longest window, the oldest first."""

@@ -19,7 +19,7 @@ def ar1(rng: np.random.Generator, rho: float, frames: int, features: int = 1) ->
 
 
 def alarm_onsets(
-    reference: Reference, series: npt.NDArray[np.float64], release: float = 500.0
+    reference: Reference, series: npt.NDArray[np.float64], ordinary: float = 0.2
 ) -> npt.NDArray[np.int64]:
     """The judgements at which an alarm begins: the monitor's rule on whole series, for weeks of frames."""
     features = reference.contexts[0].features
@@ -36,7 +36,7 @@ def alarm_onsets(
             per_day = DAY_S * reference.rate_hz / tail.frames
             latest = steps - len(distances)
             unusual[latest:] |= distances >= tail.limit(limit / per_day)
-            held[latest:] |= distances >= tail.limit(min(1.0, limit * release / per_day))
+            held[latest:] |= distances > tail.limit(ordinary)
     onsets = []
     alarm = False
     for step in np.flatnonzero(unusual | ~held):

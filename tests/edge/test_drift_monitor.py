@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.drift import (
+    DriftMonitor,
+    DriftReferenceError,
+    DriftState,
+    Origin,
+    Reference,
+    Verdict,
+    combine,
+    fit,
+    scan,
+    unlearned,
+)
+from tests.edge.drift_streams import ar1
+
+NAMES = ["light", "colour", "cars"]
+ORIGINS = ["picture", "picture", "detections"]
+RATE_HZ = 2.0
+SECOND = 1_000_000_000
+
+
+def drive(seed: int, seconds: float = 120, level: float = 0.0) -> np.ndarray:
+    """A drive: a level of its own, small against what day and night differ by."""
+    rng = np.random.default_rng(seed)
+    return ar1(rng, 0.6, round(seconds * RATE_HZ), 3) + rng.normal(level, 0.3, 3)
+
+
+def reference_of(context: str = "day", level: float = 0.0, seed: int = 0) -> Reference:
+    drives = [drive(1000 * seed + number, level=level) for number in range(8)]
+    return fit(drives, RATE_HZ, NAMES, origins=ORIGINS, context=context)
+
+
+DAY = reference_of()
+NIGHT = reference_of("night", -12.0, seed=1)
+
+
+def watch(
+    monitor: DriftMonitor, series: np.ndarray, start_s: float = 0.0, rate_hz: float = RATE_HZ
+) -> list[DriftState]:
+    states = (
+        monitor.observe(round((start_s + number / rate_hz) * SECOND), row)
+        for number, row in enumerate(series)
+    )
+    return [state for state in states if state is not None]
+
+
+def first_alarm_s(states: list[DriftState]) -> float | None:
+    return next((state.time_ns / SECOND for state in states if state.alarm), None)
+
+
+def feature(state: DriftState, name: str) -> object:
+    return next(one for one in state.features if one.name == name)
+
+
+def test_the_first_windows_are_learning_then_a_small_reference_says_what_it_is() -> None:
+    states = watch(DriftMonitor(DAY), drive(50))
+    verdicts = [state.verdict for state in states]
+    assert verdicts[0] is Verdict.LEARNING
+    assert verdicts[-1] is Verdict.UNCALIBRATED
+    assert set(verdicts) == {Verdict.LEARNING, Verdict.UNCALIBRATED}
+    assert len(states) == 120
+    assert states[-1].context == "day"
+    assert states[-1].since_ns == states[verdicts.index(Verdict.UNCALIBRATED)].time_ns
+
+
+def test_a_calibrated_reference_says_stable() -> None:
+    rng = np.random.default_rng(0)
+    reference = fit(ar1(rng, 0.6, 5 * 7200, 3), RATE_HZ, NAMES)
+    states = watch(DriftMonitor(reference), ar1(rng, 0.6, 600, 3))
+    assert states[-1].verdict is Verdict.STABLE
+    assert states[-1].false_alarms_per_day > 1
+
+
+def test_day_drives_that_were_not_in_the_reference_do_not_alarm() -> None:
+    assert [first_alarm_s(scan(DAY, drive(seed), RATE_HZ)) for seed in range(60, 80)] == [None] * 20
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_a_change_alarms_and_the_feature_that_changed_stands_first(column: int) -> None:
+    for seed in range(5):
+        series = drive(seed + 200, seconds=240)
+        series[240:, column] += 6
+        states = scan(DAY, series, RATE_HZ)
+        alarm = first_alarm_s(states)
+        assert alarm is not None
+        assert 120 < alarm < 180
+        state = next(state for state in states if state.alarm)
+        assert state.features[0].name == NAMES[column]
+        assert state.features[0].verdict is Verdict.ALARM
+        assert state.features[0].shift_sigma > 1
+        assert state.features[0].p < 0.01
+        assert state.false_alarms_per_day <= 1.0
+
+
+def test_one_change_is_one_alarm() -> None:
+    series = drive(300, seconds=600)
+    series[240:, 0] += 6
+    verdicts = [state.verdict for state in scan(DAY, series, RATE_HZ)]
+    begins = [before is not Verdict.ALARM and after is Verdict.ALARM for before, after in pairwise(verdicts)]
+    assert sum(begins) == 1
+    assert verdicts[-1] is Verdict.ALARM
+
+
+def test_a_night_alarms_by_day_and_not_where_it_is_known() -> None:
+    series = np.concatenate([drive(400), drive(401, level=-12.0)])
+    assert first_alarm_s(scan(DAY, series, RATE_HZ)) is not None
+    states = scan(combine(DAY, NIGHT), series, RATE_HZ)
+    assert first_alarm_s(states) is None
+    assert [states[100].context, states[-1].context] == ["day", "night"]
+
+
+def test_what_fits_no_context_is_counted_and_judged_all_the_same() -> None:
+    states = scan(combine(DAY, NIGHT), np.concatenate([drive(402), drive(403, 240, level=30.0)]), RATE_HZ)
+    assert states[100].unknown_context_share < 0.1
+    assert states[-1].unknown_context_share > 0.9
+    assert states[-1].context == ""
+    assert states[-1].alarm
+
+
+def test_within_a_known_context_a_change_of_the_detections_alarms() -> None:
+    series = drive(404, 240, level=-12.0)
+    series[240:, 2] += 6
+    states = scan(combine(DAY, NIGHT), series, RATE_HZ)
+    assert states[-1].alarm
+    assert states[-1].features[0].name == "cars"
+    assert states[-1].features[0].context == "night"
+
+
+def test_a_gap_and_a_clock_that_goes_back_begin_anew_and_say_so() -> None:
+    for jump_s, word in ((3600.0, "gap"), (-500.0, "back")):
+        monitor = DriftMonitor(DAY)
+        watch(monitor, drive(500), start_s=1000)
+        states = watch(monitor, drive(501), start_s=1120 + jump_s)
+        assert states[0].verdict is Verdict.LEARNING
+        assert any(word in note for note in states[0].notes)
+        assert first_alarm_s(states) is None
+
+
+def test_a_short_gap_changes_nothing() -> None:
+    monitor = DriftMonitor(DAY)
+    watch(monitor, drive(502))
+    assert watch(monitor, drive(502), start_s=150)[0].verdict is Verdict.UNCALIBRATED
+
+
+@pytest.mark.parametrize("rate_hz", [4.0, 10.0, 29.97])
+def test_a_faster_source_is_thinned_to_the_references_rate(rate_hz: float) -> None:
+    factor = rate_hz / RATE_HZ
+    series = drive(503, seconds=130)
+    fast = series[np.minimum((np.arange(round(120 * rate_hz)) / factor).astype(int), len(series) - 1)]
+    states = watch(DriftMonitor(DAY), fast, rate_hz=rate_hz)
+    assert 110 <= len(states) <= 121
+    assert first_alarm_s(states) is None
+
+
+def test_a_slower_source_is_judged_at_each_frame_and_its_windows_count_frames() -> None:
+    reference = fit([drive(seed) for seed in range(8)], 0.5, NAMES)
+    states = watch(DriftMonitor(reference), drive(504), rate_hz=0.5)
+    assert len(states) == 240
+
+
+def test_frames_without_detections_leave_the_other_features_judged() -> None:
+    series = drive(505)
+    series[:, 2] = np.nan
+    last = scan(DAY, series, RATE_HZ)[-1]
+    assert feature(last, "cars").verdict is Verdict.LEARNING
+    assert feature(last, "light").verdict is Verdict.UNCALIBRATED
+
+
+def test_a_constant_feature_is_not_judged_and_that_is_said() -> None:
+    drives = [drive(seed) for seed in range(6)]
+    for series in drives:
+        series[:, 1] = 7
+    reference = fit(drives, RATE_HZ, NAMES)
+    last = scan(reference, drive(506), RATE_HZ)[-1]
+    assert feature(last, "colour").verdict is Verdict.PAUSED
+    assert any("colour" in note for note in last.notes)
+    nothing = fit(np.ones((100, 1)), RATE_HZ, ["a"])
+    assert scan(nothing, np.ones((100, 1)), RATE_HZ)[-1].verdict is Verdict.PAUSED
+
+
+def test_a_vector_of_another_length_is_refused() -> None:
+    with pytest.raises(DriftReferenceError, match="3 features"):
+        DriftMonitor(DAY).observe(0, np.zeros(4))
+
+
+def test_after_a_new_model_its_features_are_learned_and_the_picture_is_judged_on() -> None:
+    monitor = DriftMonitor(DAY, learn_s=60)
+    watch(monitor, drive(600))
+    monitor.model_changed()
+    series = drive(601, seconds=300) + np.array([0, 0, 20])  # the new model finds more
+    states = watch(monitor, series, start_s=120)
+    assert states[0].verdict is Verdict.LEARNING
+    assert feature(states[0], "cars").verdict is Verdict.LEARNING
+    assert feature(states[0], "light").verdict is Verdict.UNCALIBRATED
+    assert states[-1].verdict is Verdict.UNCALIBRATED
+    assert feature(states[-1], "cars").verdict is Verdict.UNCALIBRATED
+    assert first_alarm_s(states) is None
+    learned = monitor.reference.contexts[0].features[2]
+    assert learned.mean == pytest.approx(20, abs=1)
+    # One drive does not show how drives differ: that is taken over.
+    assert learned.margin > 0
+    further = drive(602, seconds=240) + np.array([0, 0, 32])
+    assert first_alarm_s(watch(monitor, further, start_s=420)) is not None
+
+
+def test_an_adopted_reference_makes_the_night_quiet_and_a_further_change_still_alarms() -> None:
+    monitor = DriftMonitor(DAY, learn_s=60)
+    states = watch(monitor, np.concatenate([drive(610), drive(611, level=-12.0)]))
+    assert states[-1].alarm
+    monitor.adopt(combine(DAY, NIGHT).without([Origin.DETECTIONS]))
+    states = watch(monitor, drive(611, seconds=200, level=-12.0), start_s=240)
+    assert first_alarm_s(states) is None
+    assert states[-1].context == "night"
+    series = drive(612, level=-12.0)
+    series[:, 1] += 8
+    assert first_alarm_s(watch(monitor, series, start_s=440)) is not None
+
+
+def test_a_reference_of_other_features_is_not_adopted() -> None:
+    other = fit(np.random.default_rng(0).normal(size=(100, 1)), RATE_HZ, ["a"])
+    with pytest.raises(DriftReferenceError, match="names"):
+        DriftMonitor(DAY).adopt(other)
+
+
+def test_with_nothing_known_everything_is_learned_on_the_way() -> None:
+    monitor = DriftMonitor(unlearned(RATE_HZ, NAMES, origins=ORIGINS), learn_s=120)
+    series = drive(620, seconds=400)
+    assert watch(monitor, series)[-1].verdict is Verdict.UNCALIBRATED
+    series[:, 0] += 8
+    assert first_alarm_s(watch(monitor, series, start_s=400)) is not None
+
+
+def test_a_restarted_monitor_goes_on_where_it_was() -> None:
+    series = np.concatenate([drive(700), drive(701, level=-12.0)])
+    whole, first, second = (DriftMonitor(combine(DAY, NIGHT), learn_s=60) for _ in range(3))
+    for monitor in (whole, first):
+        monitor.model_changed()
+    expected = watch(whole, series)
+    watch(first, series[:200])
+    second.restore(first.to_bytes())
+    rest = watch(second, series[200:], start_s=100)
+    assert second.reference.digest == whole.reference.digest
+    assert [state.verdict for state in rest[20:]] == [state.verdict for state in expected[120:]]
+    for left, right in zip(rest[-1].features, expected[-1].features, strict=True):
+        assert (left.name, left.verdict, left.d) == (right.name, right.verdict, pytest.approx(right.d))
+
+
+def test_a_saved_monitor_of_another_reference_is_refused() -> None:
+    with pytest.raises(DriftReferenceError, match="another reference"):
+        DriftMonitor(NIGHT).restore(DriftMonitor(DAY).to_bytes())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_saved_monitor_is_refused_or_works(data: st.DataObject) -> None:
+    damaged = bytearray(SAVED)
+    position = data.draw(st.integers(0, len(damaged) - 1))
+    if data.draw(st.booleans()):
+        damaged[position] = data.draw(st.integers(0, 255))
+    else:
+        del damaged[position : position + data.draw(st.integers(1, 9000))]
+    monitor = DriftMonitor(DAY)
+    try:
+        monitor.restore(bytes(damaged))
+    except DriftReferenceError:
+        return
+    watch(monitor, drive(1, seconds=5), start_s=60)
+
+
+def _saved() -> bytes:
+    monitor = DriftMonitor(DAY, learn_s=600)
+    monitor.model_changed()
+    watch(monitor, drive(2, seconds=60))
+    return monitor.to_bytes()
+
+
+SAVED = _saved()

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.drift import DriftReferenceError, Reference, combine, fit, unlearned
+from tests.edge.drift_streams import ar1
+
+NAMES = ["light", "noise", "cars"]
+ORIGINS = ["picture", "picture", "detections"]
+
+
+def made(seed: int = 0, context: str = "day", level: float = 0.0, drives: int = 6) -> Reference:
+    rng = np.random.default_rng(seed)
+    series = [ar1(rng, 0.7, 200, 3) + rng.normal(level, 1.0, 3) for _ in range(drives)]
+    return fit(series, 2.0, NAMES, origins=ORIGINS, context=context)
+
+
+REFERENCE = combine(made(), made(1, "night", -20.0))
+DATA = REFERENCE.to_bytes()
+
+
+def refused(data: bytes) -> str:
+    with pytest.raises(DriftReferenceError) as caught:
+        Reference.from_bytes(data)
+    return str(caught.value)
+
+
+def changed(change: dict[str, object], *path: str | int) -> bytes:
+    document = json.loads(DATA)
+    part = document
+    for key in path:
+        part = part[key]
+    part.update(change)
+    return json.dumps(document).encode()
+
+
+def test_a_reference_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "reference.json"
+    REFERENCE.save(path)
+    loaded = Reference.load(path)
+    assert loaded.digest == REFERENCE.digest
+    assert loaded.to_bytes() == DATA
+    assert loaded.names == tuple(NAMES)
+    for one, other in zip(loaded.contexts, REFERENCE.contexts, strict=True):
+        assert (one.name, one.misfit) == (other.name, other.misfit)
+        for left, right in zip(one.features, other.features, strict=True):
+            np.testing.assert_array_equal(left.edges, right.edges)
+            np.testing.assert_array_equal(left.lower, right.lower)
+            np.testing.assert_array_equal(left.upper, right.upper)
+            assert left.tails == right.tails
+
+
+def test_the_same_drives_and_seed_give_the_same_bytes() -> None:
+    assert made().to_bytes() == made().to_bytes()
+
+
+def test_it_is_small() -> None:
+    assert len(DATA) < 1200 * len(NAMES) * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "word"),
+    [
+        ({"format": "something else"}, (), "format"),
+        ({"version": 2}, (), "update traffic-vision"),
+        ({"rate_hz": 0}, (), "rate_hz"),
+        ({"contexts": []}, (), "contexts"),
+        ({"name": "night"}, ("contexts", 0), "same name"),
+        ({"name": "other"}, ("contexts", 0, "features", 0), "differ in their features"),
+        ({"origin": "weather"}, ("contexts", 0, "features", 0), "origin"),
+        ({"edges": "AAAA"}, ("contexts", 0, "features", 0), "base64"),
+        ({"edges": ""}, ("contexts", 0, "features", 0), "length"),
+        ({"tails": []}, ("contexts", 0, "features", 0), "tail"),
+        ({"sigma": 0}, ("contexts", 0, "features", 0), "never seen to change"),
+        ({"slope": 1}, ("contexts", 0, "features", 0, "tails", 0), "slope"),
+        ({"frames": 10**9}, ("contexts", 0, "features", 0, "tails", 0), "frames"),
+        ({"quantiles": ""}, ("contexts", 0, "features", 0, "tails", 0), "table"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_by_what_is_wrong(
+    change: dict[str, object], path: tuple[str | int, ...], word: str
+) -> None:
+    assert word in refused(changed(change, *path))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_bytes_are_refused_or_read_as_a_sound_reference(data: st.DataObject) -> None:
+    damaged = bytearray(DATA)
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(damaged) - 1))
+        if data.draw(st.booleans()):
+            damaged[position] = data.draw(st.integers(0, 255))
+        else:
+            del damaged[position : position + data.draw(st.integers(1, 4000))]
+            if not damaged:
+                damaged = bytearray(b"\0")
+    try:
+        reference = Reference.from_bytes(bytes(damaged))
+    except DriftReferenceError:
+        return
+    assert Reference.from_bytes(reference.to_bytes()).digest == reference.digest
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(data: bytes) -> None:
+    assert "not a drift reference" in refused(data)
+
+
+def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DriftReferenceError, match=r"cannot read .*missing\.json.*No such file"):
+        Reference.load(tmp_path / "missing.json")
+    with pytest.raises(DriftReferenceError, match="cannot write"):
+        REFERENCE.save(tmp_path / "no" / "folder.json")
+
+
+@pytest.mark.parametrize(
+    ("drives", "names", "rate_hz", "word"),
+    [
+        (np.zeros((0, 2)), ["a", "b"], 2.0, "no frames"),
+        (np.zeros((9, 3)), ["a", "b"], 2.0, "shape"),
+        (np.zeros(9), ["a"], 2.0, "shape"),
+        (np.zeros((9, 2)), ["a", "a"], 2.0, "different names"),
+        (np.zeros((9, 1)), ["a"], 0.0, "0 Hz"),
+        ([], ["a"], 1.0, "no frames"),
+    ],
+)
+def test_what_no_reference_can_be_made_of_is_refused(
+    drives: np.ndarray, names: list[str], rate_hz: float, word: str
+) -> None:
+    with pytest.raises(DriftReferenceError, match=word):
+        fit(drives, rate_hz, names)
+
+
+def test_only_references_of_the_same_features_can_be_combined() -> None:
+    other = fit(np.random.default_rng(0).normal(size=(200, 3)), 2.0, ["x", "y", "z"], context="fog")
+    with pytest.raises(DriftReferenceError, match="names"):
+        combine(REFERENCE, other)
+    with pytest.raises(DriftReferenceError, match="same name"):
+        combine(made(), made(1))
+
+
+def test_a_constant_feature_and_one_that_was_never_there_are_told_apart() -> None:
+    series = np.random.default_rng(0).normal(size=(300, 3))
+    series[:, 1] = 5.0
+    series[:, 2] = np.nan
+    good, constant, unknown = fit(series, 2.0, NAMES).contexts[0].features
+    assert (good.known, good.constant) == (True, False)
+    assert (constant.known, constant.constant) == (True, True)
+    assert (unknown.known, unknown.constant) == (False, False)
+
+
+def test_nan_takes_its_frame_away_and_nothing_else() -> None:
+    series = np.random.default_rng(0).normal(size=(600, 1))
+    holes = np.repeat(series, 2, axis=0)
+    holes[1::2] = np.nan
+    whole, holed = (fit(drive, 2.0, ["a"]).contexts[0].features[0] for drive in (series, holes))
+    assert (whole.frames, whole.mean, whole.tau) == (holed.frames, holed.mean, holed.tau)
+
+
+def test_calibrated_takes_hours_and_autocorrelation_times() -> None:
+    rng = np.random.default_rng(0)
+    assert fit(rng.normal(size=(5 * 7200, 1)), 2.0, ["a"]).calibrated
+    assert not fit(rng.normal(size=(3 * 7200, 1)), 2.0, ["a"]).calibrated
+    # Long enough, and too slow a feature for its length.
+    assert not fit(ar1(rng, 0.995, 5 * 7200), 2.0, ["a"]).calibrated
+
+
+def test_the_band_is_as_wide_as_drives_differ() -> None:
+    rng = np.random.default_rng(0)
+    alike = fit([rng.normal(size=(200, 1)) for _ in range(8)], 2.0, ["a"]).contexts[0].features[0]
+    apart = fit([rng.normal(size=(200, 1)) + 4 * d for d in range(8)], 2.0, ["a"]).contexts[0].features[0]
+    one = fit(rng.normal(size=(1600, 1)), 2.0, ["a"]).contexts[0].features[0]
+    assert apart.drive_sigma == pytest.approx(4 * np.std(range(8), ddof=1), rel=0.1)
+    assert apart.margin > 4 * apart.drive_sigma
+    assert alike.margin < 1.0
+    assert one.margin == 0.0
+    np.testing.assert_array_equal(one.lower, one.upper)
+    # What is left within the drives is what tau is about.
+    assert apart.tau < 2
+
+
+def test_a_short_reference_takes_over_how_far_drives_differ() -> None:
+    rng = np.random.default_rng(0)
+    prior = made().contexts[0]
+    single = rng.normal(size=(200, 3))
+    alone = fit(single, 2.0, NAMES, origins=ORIGINS)
+    informed = fit(single, 2.0, NAMES, origins=ORIGINS, prior=prior)
+    for feature, before in zip(informed.contexts[0].features, prior.features, strict=True):
+        assert feature.margin >= 4 * before.drive_sigma > 0
+    assert all(feature.margin == 0 for feature in alone.contexts[0].features)
+
+
+def test_an_unlearned_reference_knows_names_and_nothing_else() -> None:
+    blank = unlearned(2.0, NAMES, origins=ORIGINS)
+    assert Reference.from_bytes(blank.to_bytes()).digest == blank.digest
+    assert not any(feature.known for feature in blank.contexts[0].features)
+    assert blank.names == REFERENCE.names
+
+
+def test_without_an_origin_only_its_features_are_forgotten() -> None:
+    after = REFERENCE.without(["detections"])
+    for context in after.contexts:
+        assert [feature.known for feature in context.features] == [True, True, False]
+    assert after.origins == REFERENCE.origins

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge.drift import Reference
+from edge.drift.features import NAMES
+from edge.errors import TrafficVisionError
+from tests.recordings import damage_packets, write_video
+from tests.replays import lines, write_model
+from tools.cli import root
+from tools.drift_replay import feature_rows, load_detector
+
+DRIVES = range(10)
+
+
+def sim(seed: int, light: str = "noon", seconds: int = 15, rate: int = 2, **more: int) -> str:
+    extra = "".join(f"&{key}={value}" for key, value in more.items())
+    return f"sim:{seed}?light={light}&seconds={seconds}&rate={rate}&size=160x90{extra}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    path = tmp_path_factory.mktemp("reference") / "day.json"
+    done("fit", *(sim(seed) for seed in DRIVES), "--model", model, "-o", path)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    # More threads than cores make a small model slow.
+    return CliRunner().invoke(root, ["drift", *map(str, arguments), "--threads", "1"])
+
+
+def done(*arguments: object) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(*arguments: object) -> str:
+    result = run(*arguments)
+    assert isinstance(result.exception, TrafficVisionError), result.output
+    return str(result.exception)
+
+
+def test_a_reference_is_made_of_drives(reference: Path) -> None:
+    made = Reference.load(reference)
+    assert made.names == NAMES
+    brightness = made.contexts[0].features[0]
+    assert (made.contexts[0].name, brightness.drives, brightness.frames) == ("day", 10, 300)
+
+
+def test_the_same_drives_give_the_same_reference(tmp_path: Path, model: Path) -> None:
+    paths = [tmp_path / name for name in ("one.json", "two.json")]
+    for path in paths:
+        result = done("fit", sim(0), sim(1), "--model", model, "-o", path)
+        assert "uncalibrated" in result.stderr
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_faster_drive_gives_as_many_frames(model: Path) -> None:
+    rows = list(feature_rows(sim(0, seconds=4, rate=10), load_detector(model, ["cpu"], 1)))
+    assert [row.time_ns for row in rows] == [number * 500_000_000 for number in range(8)]
+
+
+def test_a_drive_into_the_night_is_an_alarm_and_one_by_day_is_not(
+    tmp_path: Path, model: Path, reference: Path
+) -> None:
+    out = tmp_path / "states.jsonl"
+    dusk = sim(40, "noon-night", seconds=90, dusk=30, fade=5)
+    result = done("scan", dusk, "--reference", reference, "--model", model, "--jsonl", out)
+    states = lines(out.read_text())
+    assert len(states) == 90
+    alarms = [state for state in states if state["verdict"] == "alarm"]
+    assert 30 < alarms[0]["time_s"] < 90
+    assert alarms[0]["features"][0]["verdict"] == "alarm"
+    assert "alarm" in result.stderr
+    result = done("scan", sim(41, seconds=60), "--reference", reference, "--model", model, "--jsonl", "-")
+    assert {state["verdict"] for state in lines(result.stdout)} == {"learning", "uncalibrated"}
+
+
+def test_contexts_are_put_beside_each_other(tmp_path: Path, model: Path, reference: Path) -> None:
+    both = tmp_path / "both.json"
+    drives = [sim(seed, "night") for seed in range(3)]
+    done(
+        "fit", *drives, "--model", model, "-o", both, "--context", "night", "--beside", reference
+    )  # fmt: skip
+    assert [context.name for context in Reference.load(both).contexts] == ["day", "night"]
+    assert "same name" in refused(
+        "fit", drives[0], "--model", model, "-o", both, "--context", "night", "--beside", both
+    )
+
+
+def test_broken_frames_cost_themselves_alone(tmp_path: Path, model: Path) -> None:
+    video = write_video(tmp_path / "drive.mp4", frames=20, rate_hz=2.0)
+    damage_packets(video, 7)
+    rows = list(feature_rows(str(video), load_detector(model, ["cpu"], 1)))
+    assert len(rows) == 19
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("fit", "nowhere", "--model", "{model}", "-o", "{out}"), "not found"),
+        (("fit", sim(0), "--model", "nowhere.onnx", "-o", "{out}"), "nowhere.onnx"),
+        (("fit", sim(0), "--model", "{model}", "-o", "/no/such/folder/x.json"), "folder does not exist"),
+        (("scan", sim(0), "--model", "{model}", "--reference", "nowhere.json"), "nowhere.json"),
+        (("scan", sim(0), "--model", "{model}", "--reference", "{model}"), "not a drift reference"),
+    ],
+)
+def test_what_cannot_be_used_is_one_clear_error(
+    tmp_path: Path, model: Path, arguments: tuple[str, ...], word: str
+) -> None:
+    out = tmp_path / "out.json"
+    assert word in refused(*(text.format(model=model, out=out) for text in arguments))
+    assert not out.exists()
