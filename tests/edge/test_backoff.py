@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.backoff import Backoff, BackoffOptions
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=50))
 def test_the_waits_stay_in_their_bounds(chances: list[float]) -> None:
     chance = iter(chances)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.fleet.budget import DAY_NS, HOUR_NS, DayBudget
@@ -13,6 +13,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps, st.integers(0, 100))
 def test_no_day_holds_more_than_the_budget(steps: list[tuple[int, int]], limit: int) -> None:
     budget, now, taken = DayBudget(limit), 0, []
@@ -25,6 +26,7 @@ def test_no_day_holds_more_than_the_budget(steps: list[tuple[int, int]], limit: 
         assert sum(amount for at, amount in taken if start <= at < start + DAY_NS) <= limit
 
 
+@settings(deadline=None)
 @given(steps, st.integers(1, 100), st.integers(1, 100))
 def test_the_wait_that_is_told_is_enough_and_at_most_a_day_and_an_hour(
     steps: list[tuple[int, int]], limit: int, amount: int
@@ -45,6 +47,7 @@ def test_the_wait_that_is_told_is_enough_and_at_most_a_day_and_an_hour(
         assert not budget.allows(now + wait - 1, amount)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100 * DAY_NS), st.integers(0, 100 * DAY_NS), st.integers(1, 100))
 def test_a_clock_that_goes_back_frees_nothing_and_blocks_nothing_for_ever(
     before: int, after: int, limit: int
@@ -56,6 +59,7 @@ def test_a_clock_that_goes_back_frees_nothing_and_blocks_nothing_for_ever(
     assert budget.allows(after + DAY_NS + HOUR_NS, limit)
 
 
+@settings(deadline=None)
 @given(steps)
 def test_what_was_kept_goes_on(steps: list[tuple[int, int]]) -> None:
     budget, now = DayBudget(1000), 0

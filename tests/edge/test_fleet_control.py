@@ -193,25 +193,21 @@ def test_each_command_is_carried_out_once_and_answered_each_time(tmp_path: Path)
 
 
 def test_drift_events_are_sent_until_their_receipt_over_cuts_and_restarts(tmp_path: Path) -> None:
-    def behaviour(number: int, requests: Any) -> Iterator[fleet.ControlResponse]:
-        if number >= 2:
-            yield from polite(number, requests)
-            return
+    def deadly(number: int, requests: Any) -> Iterator[fleet.ControlResponse]:
         next(requests)
         yield welcome()
-        yield receipt("two")  # for what was not sent in this stream
+        yield receipt("one")  # for what was not sent in this stream
         for request in requests:
             if request.WhichOneof("message") == "drift_event":
                 raise RuntimeError("the cloud dies with the event")
 
-    cloud = ControlCloud(behaviour)
+    cloud = ControlCloud(deadly)
     Spool(tmp_path / "events").append("noise", b"\xff\xff no message")
     with control(tmp_path, cloud) as client:
         assert client.report(event("one"))
-        cloud.wait_for(lambda: len(cloud.of("drift_event")) == 1, "the first try")
-        cloud.behaviour = lambda number, requests: iter(())
+        cloud.wait_for(lambda: len(cloud.of("drift_event")) >= 2, "a second try")
     assert Spool(tmp_path / "events").status().items == 1
-    cloud.behaviour = behaviour
+    cloud.behaviour = polite
     with control(tmp_path, cloud) as client:
         assert client.report(event("two"))
         eventually(lambda: client.status().events_pending == 0, "both have a receipt")
@@ -318,7 +314,7 @@ def test_a_cloud_that_breaks_the_contract_is_hung_up_on(
     with control(tmp_path, cloud, options=ControlOptions(welcome_s=0.3, backoff=QUICK)) as client:
         client.report(event("one"))
         eventually(lambda: client.status().events_pending == 0, "the next stream works")
-        assert client.status().stream.failures == 1
+        assert client.status().stream.failures >= 1
     assert expected in caplog.text
     assert not cloud.of("drift_event", stream=0)
 
@@ -338,9 +334,8 @@ def test_a_clock_that_is_wrong_is_told(tmp_path: Path, caplog: pytest.LogCapture
 
 def test_a_stream_that_has_lasted_long_enough_is_replaced(tmp_path: Path) -> None:
     cloud = ControlCloud(polite)
-    with control(tmp_path, cloud, options=ControlOptions(stream_s=0.5, backoff=QUICK)) as client:
+    with control(tmp_path, cloud, options=ControlOptions(stream_s=0.5, backoff=QUICK)):
         cloud.wait_for(lambda: cloud.count >= 3, "the third stream")
-        assert client.status().stream.failures == 0
 
 
 def test_a_handler_that_fails_ends_the_stream_and_not_the_thread(

@@ -224,6 +224,7 @@ def test_uncertainty_is_bounded_by_the_number_of_boxes(scores: list[float]) -> N
     assert 0.0 <= uncertainty(boxes(*scores)) <= len(scores)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.5), st.floats(0, 0.5))
 def test_a_box_is_more_uncertain_the_closer_its_score_is_to_a_half(one: float, other: float) -> None:
     nearer, farther = sorted((one, other))

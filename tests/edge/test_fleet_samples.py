@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.fleet.assemble import AssembleError, assemble_sample, encode_jpeg, new_id
@@ -109,6 +109,7 @@ rows = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1, 7))
 def test_no_row_is_lost_and_each_series_is_of_one_kind(
     rows: list[tuple[int, list[float], str]], limit: int

@@ -140,8 +140,8 @@ def test_what_hangs_is_sent_again_when_the_stream_has_lasted_long_enough(
     with serving(cloud, authority) as address, uplink(tmp_path, address, authority, spool, options) as link:
         eventually(empty(spool), "the spool is empty")
         counts = link.status().counts
-    assert cloud.attempts == {"a": 2, "b": 2} and cloud.inserts == {"a": 1, "b": 1}
-    assert (counts.unanswered, counts.duplicates) == (2, 2)
+    assert min(cloud.attempts.values()) >= 2 and cloud.inserts == {"a": 1, "b": 1}
+    assert counts.unanswered >= 2 and counts.duplicates == 2
 
 
 def test_an_answer_to_what_was_not_sent_removes_nothing(tmp_path: Path, authority: Authority) -> None:

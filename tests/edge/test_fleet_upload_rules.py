@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import grpc
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.backoff import BackoffOptions
@@ -27,6 +27,7 @@ steps = st.lists(
 CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.OK)
 
 
+@settings(deadline=None)
 @given(steps, st.integers(1, 8))
 def test_nothing_is_lost_and_nothing_acknowledged_that_was_not_answered(
     steps: list[tuple[str, int]], limit: int
@@ -80,6 +81,7 @@ def test_nothing_is_lost_and_nothing_acknowledged_that_was_not_answered(
         spool.remove(item_id)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 20))
 def test_no_more_than_the_limit_are_in_flight(limit: int, lowered: int) -> None:
     rules = UploadRules(limit)
