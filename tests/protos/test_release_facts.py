@@ -1,0 +1,94 @@
+"""The facts of a release: what is written is read back, and anything else is refused with its field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos.release_facts import MODELS_PATH, FactsError, ReleaseFacts, from_custom
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", fullmatch=True)
+digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+facts = st.builds(
+    ReleaseFacts,
+    release_counter=st.integers(1, 2**53 - 1),
+    model_name=names,
+    model_version=names,
+    model_sha256=digests,
+    hardware_ids=st.lists(names, min_size=1, max_size=8).map(tuple),
+    minimum_daemon_version=st.from_regex(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}", fullmatch=True),
+    parent_sha256=st.none() | digests,
+    dataset_sha256=st.none() | digests,
+    drift_reference_sha256=st.none() | digests,
+)
+FACTS = ReleaseFacts(7, "streets", "2", "a" * 64, ("x86_64-cpu",))
+
+
+@given(facts)
+def test_what_is_written_is_read_back_through_json(written: ReleaseFacts) -> None:
+    assert from_custom(json.loads(json.dumps(written.to_custom()))) == written
+
+
+@given(facts)
+def test_the_path_lies_directly_in_the_delegated_folder_and_fits_a_file_name(written: ReleaseFacts) -> None:
+    assert written.target_path.startswith(MODELS_PATH)
+    assert written.target_path.count("/") == 1
+    assert len(f"{written.model_sha256}.{written.target_path}") < 255
+
+
+def test_later_facts_are_ignored_and_a_later_schema_is_refused() -> None:
+    custom = FACTS.to_custom()
+    custom["traffic_vision"]["shadow_minutes"] = 5
+    custom["somebody_else"] = {}
+    assert from_custom(custom) == FACTS
+    custom["traffic_vision"]["schema"] = 2
+    with pytest.raises(FactsError, match="schema 2"):
+        from_custom(custom)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("release_counter", 0),
+        ("release_counter", True),
+        ("release_counter", "7"),
+        ("release_counter", 2**53),
+        ("model_name", "../../etc/passwd"),
+        ("model_name", ""),
+        ("model_version", "a/b"),
+        ("model_sha256", "A" * 64),
+        ("model_sha256", None),
+        ("hardware_ids", []),
+        ("hardware_ids", ["x"] * 65),
+        ("hardware_ids", [7]),
+        ("hardware_ids", "x86_64-cpu"),
+        ("minimum_daemon_version", "1.0-rc1"),
+        ("minimum_daemon_version", 1),
+        ("parent_sha256", "short"),
+        ("dataset_sha256", 3),
+        ("drift_reference_sha256", ""),
+        ("schema", None),
+    ],
+)
+def test_what_cannot_be_is_refused_by_field(field: str, value: object) -> None:
+    custom = FACTS.to_custom()
+    custom["traffic_vision"][field] = value
+    with pytest.raises(FactsError, match=field):
+        from_custom(custom)
+
+
+@pytest.mark.parametrize("custom", [None, {}, [], "x", {"traffic_vision": []}])
+def test_a_target_without_facts_is_no_release(custom: Any) -> None:
+    with pytest.raises(FactsError, match="no facts"):
+        from_custom(custom)
+
+
+def test_a_missing_fact_is_named() -> None:
+    custom = FACTS.to_custom()
+    del custom["traffic_vision"]["model_sha256"]
+    with pytest.raises(FactsError, match="model_sha256 is missing"):
+        from_custom(custom)
