@@ -1,0 +1,201 @@
+"""One look at what the cloud offers: metadata, rules, download, staging. No thread of its own.
+
+Whoever owns the thread calls `check` at an interval and at a nudge. Whatever happens, the active model is not
+touched: a staged release becomes active only by `Slots.activate`, when the frame loop takes it over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from edge.updates import trust
+from edge.updates.download import TransferLimits, fetch_target
+from edge.updates.errors import Refusal, RefusedError, SlotError, TransferError
+from edge.updates.report import resting_phase
+from edge.updates.slots import SlotContent, Slots
+from protos.release_facts import ReleaseFacts
+from protos.traffic_vision.v1.common_pb2 import UpdatePhase
+from protos.traffic_vision.v1.fleet_pb2 import FetchTargetRequest
+from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
+
+if TYPE_CHECKING:
+    from edge.updates.metadata import Catalogue
+
+# A damaged transfer, somebody in between, a wrong clock: another look may find it gone. What is signed and
+# does not suit stays so until something else is signed.
+_MAY_PASS = {Refusal.CONTENT, Refusal.EXPIRED, Refusal.METADATA}
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a check is.
+
+    Attributes:
+        phase: CHECKING, DOWNLOADING or VERIFYING.
+        release: that it is about, once known.
+        received_bytes: of its file.
+        total_bytes: of its file; 0 while unknown.
+    """
+
+    phase: UpdatePhase
+    release: ReleaseFacts | None = None
+    received_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult:
+    """How a check ended.
+
+    Attributes:
+        phase: STAGED: there is a candidate to activate; REFUSED: what is offered may not be used; else where
+            the slots stand, and nothing changed.
+        detail: for people.
+        release: the newest one for this vehicle, where one was found.
+        staged: the candidate, with STAGED.
+        refusal: the rule that was broken, with REFUSED.
+        retry: the cause may pass by itself: check again after a while.
+        metadata_expires: when the first role's metadata ends; None where none was verified this time.
+    """
+
+    phase: UpdatePhase
+    detail: str = ""
+    release: ReleaseFacts | None = None
+    staged: SlotContent | None = None
+    refusal: Refusal | None = None
+    retry: bool = False
+    metadata_expires: datetime | None = None
+
+
+def utc_now() -> datetime:
+    """The system's clock."""
+    return datetime.now(timezone.utc)
+
+
+class UpdateClient:
+    """Looks for releases over the fleet's service and stages the newest one. Use it from one thread.
+
+    Args:
+        stub: of the fleet's service, on a channel of the caller's.
+        slots: where releases go; they know the vehicle and its shipped root.
+        limits: how long the server may take.
+        on_progress: called from within `check`; cheap, and never raises.
+        clock: the present time, UTC; python-tuf itself always asks the system's.
+    """
+
+    def __init__(
+        self,
+        stub: FleetServiceStub,
+        slots: Slots,
+        *,
+        limits: TransferLimits | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._stub = stub
+        self._slots = slots
+        self._limits = limits or TransferLimits()
+        self._on_progress = on_progress
+        self._clock = clock
+
+    def check(self) -> UpdateResult:
+        """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
+        if self._slots.state.on_probation:
+            return UpdateResult(
+                UpdatePhase.UPDATE_PHASE_PROBATION, "a probation is under way; its outcome comes first"
+            )
+        release: ReleaseFacts | None = None
+        expires: datetime | None = None
+        try:
+            catalogue = self._refresh()
+            expires = min(catalogue.expiries.values())
+            release = trust.newest_for(catalogue.lengths, self._slots.vehicle)
+            result = self._take(release, catalogue)
+        except RefusedError as error:
+            retry = error.refusal in _MAY_PASS
+            phase = UpdatePhase.UPDATE_PHASE_REFUSED
+            result = UpdateResult(phase, str(error), refusal=error.refusal, retry=retry)
+        except (TransferError, SlotError) as error:
+            result = UpdateResult(resting_phase(self._slots.state), str(error), retry=True)
+        except OSError as error:
+            detail = f"the update could not be kept on disk: {error}"
+            result = UpdateResult(resting_phase(self._slots.state), detail, retry=True)
+        level = logging.WARNING if result.refusal or result.retry else logging.INFO
+        _LOG.log(level, "update check: %s: %s", UpdatePhase.Name(result.phase), result.detail)
+        return replace(result, release=release, metadata_expires=expires)
+
+    def _refresh(self) -> Catalogue:
+        from edge.updates.fetcher import GrpcFetcher  # these two import python-tuf
+        from edge.updates.metadata import refresh
+
+        self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
+        fetcher = GrpcFetcher(self._stub, self._limits)
+        catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher)
+        clock, floor = self._clock(), self._clock_floor()
+        if catalogue.signed_at is not None:
+            floor = trust.raised_clock_floor(floor, catalogue.signed_at, clock)
+        # With the raised floor, so that it never passes the end of what the offline keys signed.
+        trust.check_expiry(catalogue.expiries, clock, floor)
+        self._slots.raise_floors(clock_s=int(floor.timestamp()))
+        return catalogue
+
+    def _take(self, release: ReleaseFacts | None, catalogue: Catalogue) -> UpdateResult:
+        slots = self._slots
+        resting = resting_phase(slots.state)
+        if not catalogue.lengths:
+            return UpdateResult(resting, "there is no release yet")
+        if release is None:
+            trust.check_suits(max(catalogue.lengths, key=lambda facts: facts.release_counter), slots.vehicle)
+            raise AssertionError("a release that suits was not chosen")
+        active, candidate = slots.active(), slots.candidate()
+        named = f"release {release.release_counter} ({release.model_name} {release.model_version})"
+        if release.model_sha256 == active.digest:
+            slots.raise_floors(release=release.release_counter)
+            return UpdateResult(resting, f"{named} runs already")
+        if candidate is not None and release == candidate.release:
+            return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=candidate)
+        held = [
+            content.release.release_counter for content in (active, candidate) if content and content.release
+        ]
+        trust.check_admissible(
+            release,
+            catalogue.lengths[release],
+            slots.vehicle,
+            active_counter=max(held, default=0),
+            release_floor=slots.state.release_floor,
+            bad_sha256=slots.state.bad_sha256,
+        )
+        staged = self._stage(release, catalogue.lengths[release])
+        return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=staged)
+
+    def _stage(self, release: ReleaseFacts, length: int) -> SlotContent:
+        from edge.updates.metadata import evidence_for  # imports python-tuf
+
+        slots = self._slots
+        part = slots.staging / f"{release.model_sha256}.part"
+        for other in slots.staging.glob("*"):  # of a release that is no longer wanted
+            if other != part:
+                other.unlink()
+        request = FetchTargetRequest(path=release.target_path, sha256=release.model_sha256)
+
+        def on_progress(received: int) -> None:
+            self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_DOWNLOADING, release, received, length))
+
+        fetch_target(self._stub, request, length, part, self._limits, on_progress)
+        self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_VERIFYING, release, length, length))
+        evidence = evidence_for(slots.metadata, slots.shipped_root, release.target_path)
+        try:
+            return slots.stage(part, evidence)
+        except RefusedError:
+            part.unlink(missing_ok=True)  # the next try begins anew
+            raise
+
+    def _clock_floor(self) -> datetime:
+        remembered = datetime.fromtimestamp(self._slots.state.clock_floor_s, timezone.utc)
+        return max(remembered, self._slots.vehicle.clock_floor)

@@ -1,0 +1,128 @@
+"""The signed metadata that vouches for one release, kept beside its file and checked without a network.
+
+From the root that ships with the vehicle: root after root, the targets role, the delegated role, the target.
+Expiry is ignored on purpose: a vehicle that was away for a year still drives on what was valid when it was
+installed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, Signed, Targets
+
+from edge.updates.errors import Refusal, RefusedError
+from protos.release_facts import MODELS_ROLE, FactsError, ReleaseFacts, from_custom
+
+MAX_EVIDENCE_BYTES = 1 << 24
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Signed metadata, each document as it came.
+
+    Attributes:
+        roots: root metadata from the shipped one's successor up, in order; may be empty.
+        targets: the top-level targets metadata.
+        models: the delegated role's metadata.
+        path: of the target in it.
+    """
+
+    roots: tuple[bytes, ...]
+    targets: bytes
+    models: bytes
+    path: str
+
+    def to_bytes(self) -> bytes:
+        """Write as one JSON document; `from_bytes` reads back the same."""
+        document = {
+            "schema": SCHEMA,
+            "roots": [root.decode() for root in self.roots],
+            "targets": self.targets.decode(),
+            "models": self.models.decode(),
+            "path": self.path,
+        }
+        return json.dumps(document).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Evidence:
+        """Read what `to_bytes` wrote. What it holds is not verified yet.
+
+        Raises:
+            RefusedError: it is no such document.
+        """
+        try:
+            document: Any = json.loads(data)
+            if document["schema"] != SCHEMA:
+                raise ValueError(f"schema {document['schema']!r}")
+            roots = tuple(root.encode() for root in document["roots"])
+            targets, models = document["targets"].encode(), document["models"].encode()
+            path = document["path"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise RefusedError(
+                Refusal.METADATA, f"the release's signed metadata is damaged: {error}"
+            ) from None
+        return cls(roots, targets, models, path)
+
+
+def verify(shipped_root: bytes, evidence: Evidence, model: bytes) -> ReleaseFacts:
+    """Check that `model` is what the owner signed, and return what is signed about it.
+
+    Raises:
+        RefusedError: METADATA where the chain of signatures breaks, CONTENT where the bytes are others.
+    """
+    try:
+        target = _target(shipped_root, evidence)
+        facts = from_custom(target.custom)
+    except (RepositoryError, ValueError, TypeError, KeyError, FactsError) as error:
+        raise RefusedError(
+            Refusal.METADATA, f"{evidence.path}: its signed metadata does not check: {error}"
+        ) from None
+    try:
+        target.verify_length_and_hashes(model)
+    except RepositoryError as error:
+        raise RefusedError(
+            Refusal.CONTENT, f"{evidence.path}: not the bytes that were signed: {error}"
+        ) from None
+    if target.hashes.get("sha256") != facts.model_sha256 or target.path != facts.target_path:
+        raise RefusedError(Refusal.METADATA, f"{evidence.path}: its facts speak of another file")
+    return facts
+
+
+def _target(shipped_root: bytes, evidence: Evidence) -> Any:
+    root = _load(Root, shipped_root)
+    _verify_by(root.signed, Root.type, root)
+    for data in evidence.roots:
+        newer = _load(Root, data)
+        if newer.signed.version <= root.signed.version:  # the installation brought a newer one
+            continue
+        if newer.signed.version != root.signed.version + 1:
+            raise RepositoryError(f"root {root.signed.version + 1} is missing")
+        _verify_by(root.signed, Root.type, newer)
+        _verify_by(newer.signed, Root.type, newer)
+        root = newer
+    targets, models = _load(Targets, evidence.targets), _load(Targets, evidence.models)
+    _verify_by(root.signed, Targets.type, targets)
+    _verify_by(targets.signed, MODELS_ROLE, models)
+    delegations = targets.signed.delegations
+    roles = {} if delegations is None or delegations.roles is None else delegations.roles
+    if MODELS_ROLE not in roles or not roles[MODELS_ROLE].is_delegated_path(evidence.path):
+        raise RepositoryError(f"role {MODELS_ROLE} may not sign it")
+    if evidence.path not in models.signed.targets:
+        raise RepositoryError(f"role {MODELS_ROLE} does not list it")
+    return models.signed.targets[evidence.path]
+
+
+def _load(kind: type[Signed], data: bytes) -> Metadata[Any]:
+    metadata: Metadata[Any] = Metadata.from_bytes(data)
+    if not isinstance(metadata.signed, kind):
+        raise RepositoryError(f"expected {kind.type} metadata, found {metadata.signed.type}")
+    return metadata
+
+
+def _verify_by(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
+    delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)

@@ -1,0 +1,56 @@
+"""The slots' state in the contract's words, for the fleet, the perception service and people."""
+
+from __future__ import annotations
+
+from edge.updates.slot_state import SlotName, SlotState
+from edge.updates.slots import Slots
+from protos.release_facts import ReleaseFacts
+from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1.common_pb2 import ModelRef, ModelState, UpdatePhase
+
+_SLOTS: dict[SlotName, common_pb2.Slot] = {
+    "a": common_pb2.SLOT_A,
+    "b": common_pb2.SLOT_B,
+    "factory": common_pb2.SLOT_FACTORY,
+}
+
+
+def resting_phase(state: SlotState) -> UpdatePhase:
+    """Return where the slots stand while no check is under way."""
+    if state.on_probation:
+        return UpdatePhase.UPDATE_PHASE_PROBATION
+    if state.candidate is not None:
+        return UpdatePhase.UPDATE_PHASE_STAGED
+    if state.reverted is not None:
+        return UpdatePhase.UPDATE_PHASE_REVERTED
+    return UpdatePhase.UPDATE_PHASE_IDLE if state.active == "factory" else UpdatePhase.UPDATE_PHASE_CONFIRMED
+
+
+def model_ref(release: ReleaseFacts) -> ModelRef:
+    """Name a release's model."""
+    return ModelRef(sha256=release.model_sha256, name=release.model_name, version=release.model_version)
+
+
+def model_state(slots: Slots, running: ModelRef, factory: ModelRef) -> ModelState:
+    """Say how the slots stand; a check's own phase, bytes and detail are the caller's to put over it.
+
+    Args:
+        slots: the slots.
+        running: the model that the frame loop runs at this moment.
+        factory: the factory's model.
+    """
+    state = slots.state
+    message = ModelState(
+        active=running,
+        active_slot=_SLOTS[state.active],
+        phase=resting_phase(state),
+        release_counter=max(state.release_floor, slots.vehicle.release_floor),
+        bad_sha256=[entry.sha256 for entry in state.bad],
+        detail="" if state.reverted is None else state.reverted.reason,
+    )
+    last_good = state.release(state.last_good)
+    message.last_good.CopyFrom(factory if last_good is None else model_ref(last_good))
+    candidate = None if state.candidate is None else state.release(state.candidate)
+    if candidate is not None:
+        message.candidate.CopyFrom(model_ref(candidate))
+    return message

@@ -1,0 +1,308 @@
+"""Which slot holds what, and which may be used: a small state machine. No I/O; every change gives a new
+state.
+
+                 stage                activate                    confirm
+    last good  --------->  candidate  --------->  on probation  ----------->  last good
+                                                       |
+                                                       |  revert (by hand, failed probation, too many starts)
+                                                       v
+                                           last good again, digest known as bad
+
+Slots a and b take turns; the factory's model is never written to and always there. The active model is
+confirmed (then it is the last good one) or on probation (then the last good one waits in another slot).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from edge.updates.errors import SlotError
+from protos.release_facts import MAX_COUNTER, FactsError, ReleaseFacts, from_custom
+
+SCHEMA = 1
+MAX_CLOCK_S = 253_402_300_799  # the last second of the year 9999, where datetime ends
+MAX_BAD = 64  # digests; the oldest goes first
+
+SlotName = Literal["a", "b", "factory"]
+WRITABLE: tuple[SlotName, ...] = ("a", "b")
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A model that failed on this vehicle.
+
+    Attributes:
+        sha256: of its file.
+        reason: for people.
+    """
+
+    sha256: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """All that is remembered about the slots.
+
+    Attributes:
+        active: whose model runs, or shall run at the next start.
+        last_good: whose model was the last to be confirmed.
+        candidate: whose model is staged and was not active yet.
+        probation_starts: starts of the daemon with the active model since it became active; None when
+        confirmed. a: the release in slot a, None when it holds nothing that may be used.
+        b: the same of slot b.
+        bad: what failed here, the latest last.
+        release_floor: the highest release counter that was confirmed.
+        clock_floor_s: seconds of Unix time that are past for certain; 0: as the installation says.
+        reverted: what the last probation that failed was about, until the next release is active.
+    """
+
+    active: SlotName = "factory"
+    last_good: SlotName = "factory"
+    candidate: SlotName | None = None
+    probation_starts: int | None = None
+    a: ReleaseFacts | None = None
+    b: ReleaseFacts | None = None
+    bad: tuple[Bad, ...] = ()
+    release_floor: int = 0
+    clock_floor_s: int = 0
+    reverted: Bad | None = None
+
+    def release(self, slot: SlotName) -> ReleaseFacts | None:
+        """Return what slot a or b holds; None for an empty one, and for the factory's."""
+        return self.a if slot == "a" else self.b if slot == "b" else None
+
+    @property
+    def on_probation(self) -> bool:
+        """The active model is not confirmed yet."""
+        return self.probation_starts is not None
+
+    @property
+    def bad_sha256(self) -> frozenset[str]:
+        """The digests that failed here."""
+        return frozenset(entry.sha256 for entry in self.bad)
+
+
+def slot_to_stage(state: SlotState) -> SlotName:
+    """Return the slot that a new release may be written to.
+
+    Raises:
+        SlotError: the active model is on probation: its outcome comes first.
+    """
+    if state.on_probation:
+        raise SlotError(f"slot {state.active} is on probation: confirm or revert it before the next release")
+    if state.candidate is not None:
+        return state.candidate
+    return "a" if state.active != "a" else "b"
+
+
+def emptied(state: SlotState, slot: SlotName) -> SlotState:
+    """Before the slot's files are written: nothing in it may be used."""
+    if slot in (state.active, state.last_good, "factory"):
+        raise SlotError(f"slot {slot} is in use")
+    return _with_release(replace(state, candidate=_unless(state.candidate, slot)), slot, None)
+
+
+def staged(state: SlotState, slot: SlotName, release: ReleaseFacts) -> SlotState:
+    """After the slot's files are on disk: its release is the candidate."""
+    if state.on_probation or slot in (state.active, state.last_good, "factory"):
+        raise SlotError(f"slot {slot} is in use")
+    if state.candidate not in (None, slot):
+        raise SlotError(f"slot {state.candidate} holds a candidate already")
+    if release.model_sha256 in state.bad_sha256:
+        raise SlotError(f"sha256 {release.model_sha256} failed on this vehicle before")
+    return _with_release(replace(state, candidate=slot), slot, release)
+
+
+def activated(state: SlotState) -> SlotState:
+    """The candidate becomes the active model, on probation."""
+    if state.candidate is None:
+        raise SlotError("there is no staged release to activate")
+    return replace(state, active=state.candidate, candidate=None, probation_starts=0, reverted=None)
+
+
+def started(state: SlotState, most_starts: int) -> SlotState:
+    """The daemon starts: one that never comes to the end of a probation reverts by itself."""
+    if state.probation_starts is None:
+        return state
+    if state.probation_starts >= most_starts:
+        return reverted(state, f"the daemon started {state.probation_starts} times without a confirmation")
+    return replace(state, probation_starts=state.probation_starts + 1)
+
+
+def confirmed(state: SlotState) -> SlotState:
+    """The active model passed its probation."""
+    if not state.on_probation:
+        raise SlotError(f"slot {state.active} is not on probation: nothing to confirm")
+    release = state.release(state.active)
+    counter = 0 if release is None else release.release_counter
+    return replace(
+        state,
+        last_good=state.active,
+        probation_starts=None,
+        release_floor=max(state.release_floor, counter),
+    )
+
+
+def reverted(state: SlotState, reason: str) -> SlotState:
+    """The active model failed its probation: the last good one is active again, the digest is bad."""
+    release = state.release(state.active)
+    if not state.on_probation or release is None:
+        raise SlotError(f"slot {state.active} is not on probation: nothing to revert to")
+    failed = Bad(release.model_sha256, reason)
+    back = replace(
+        state,
+        active=state.last_good,
+        probation_starts=None,
+        bad=_remembered(state.bad, failed),
+        reverted=failed,
+    )
+    return _with_release(back, state.active, None)
+
+
+def marked_bad(state: SlotState, sha256: str, reason: str) -> SlotState:
+    """A model failed: it is not staged again; on probation it reverts, as the candidate it is dropped."""
+    release = state.release(state.active)
+    if state.on_probation and release is not None and release.model_sha256 == sha256:
+        return reverted(state, reason)
+    good = state.release(state.last_good)
+    if good is not None and good.model_sha256 == sha256:
+        raise SlotError(f"sha256 {sha256} is the last good model: it cannot be bad")
+    changed = replace(state, bad=_remembered(state.bad, Bad(sha256, reason)))
+    candidate = None if state.candidate is None else state.release(state.candidate)
+    if state.candidate is not None and candidate is not None and candidate.model_sha256 == sha256:
+        changed = _with_release(replace(changed, candidate=None), state.candidate, None)
+    return changed
+
+
+def lost(state: SlotState, slot: SlotName) -> SlotState:
+    """The slot's files do not check (a broken disk, not a bad model): what depended on it falls back.
+
+    To the last good model, else to the one that was confirmed before it, else to the factory's. The digest is
+    not bad: the same release may be fetched again.
+    """
+    if slot == "factory":
+        raise SlotError("the factory's model is broken: install it again")
+    changed = replace(state, candidate=_unless(state.candidate, slot))
+    if changed.last_good == slot:
+        changed = replace(changed, last_good=_good_before(state, slot))
+    if changed.active == slot:
+        changed = replace(changed, active=changed.last_good, probation_starts=None)
+    return _with_release(changed, slot, None)
+
+
+def floors_raised(state: SlotState, *, release: int | None = None, clock_s: int | None = None) -> SlotState:
+    """Floors go up and never down."""
+    return replace(
+        state,
+        release_floor=max(state.release_floor, release or 0),
+        clock_floor_s=max(state.clock_floor_s, clock_s or 0),
+    )
+
+
+def to_document(state: SlotState) -> dict[str, Any]:
+    """Return a JSON document; `from_document` reads back the same."""
+    document = {"schema": SCHEMA, **asdict(state)}
+    for slot in WRITABLE:
+        release = state.release(slot)
+        document[slot] = None if release is None else release.to_custom()
+    return document
+
+
+def from_document(document: object) -> SlotState:
+    """Read a state and hold it against the machine's own rules.
+
+    Raises:
+        SlotError: it is no state that this machine can be in.
+    """
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise SlotError(f"the slots' state is not of schema {SCHEMA}")
+    try:
+        state = SlotState(
+            active=_slot(document["active"]),
+            last_good=_slot(document["last_good"]),
+            candidate=None if document["candidate"] is None else _slot(document["candidate"]),
+            probation_starts=_count(document["probation_starts"], optional=True),
+            a=None if document["a"] is None else from_custom(document["a"]),
+            b=None if document["b"] is None else from_custom(document["b"]),
+            bad=tuple(_bad(entry) for entry in document["bad"]),
+            release_floor=_count(document["release_floor"]) or 0,
+            clock_floor_s=_count(document["clock_floor_s"], most=MAX_CLOCK_S) or 0,
+            reverted=None if document["reverted"] is None else _bad(document["reverted"]),
+        )
+    except (KeyError, TypeError, FactsError) as error:
+        raise SlotError(f"the slots' state is damaged: {error!r}") from None
+    broken = violations(state)
+    if broken:
+        raise SlotError(f"the slots' state is damaged: {'; '.join(broken)}")
+    return state
+
+
+def violations(state: SlotState) -> list[str]:
+    """Return what is wrong with a state; empty for every state that the changes above can lead to."""
+    broken = [
+        f"{role} names slot {slot}, which is empty"
+        for role, slot in (
+            ("active", state.active),
+            ("last_good", state.last_good),
+            ("candidate", state.candidate),
+        )
+        if slot in WRITABLE and state.release(slot) is None
+    ]
+    if state.candidate in (state.active, state.last_good, "factory"):
+        broken.append(f"candidate names slot {state.candidate}, which is in use")
+    if state.on_probation == (state.active == state.last_good):
+        broken.append(f"active is {state.active} and last_good {state.last_good}, which does not go together")
+    if state.on_probation and state.active == "factory":
+        broken.append("the factory's model is on probation")
+    if state.on_probation and state.candidate is not None:
+        broken.append("there is a candidate beside a probation")
+    if len(state.bad) > MAX_BAD:
+        broken.append(f"{len(state.bad)} bad digests, at most {MAX_BAD} are kept")
+    return broken
+
+
+def _with_release(state: SlotState, slot: SlotName, release: ReleaseFacts | None) -> SlotState:
+    return replace(state, a=release) if slot == "a" else replace(state, b=release)
+
+
+def _unless(candidate: SlotName | None, slot: SlotName) -> SlotName | None:
+    return None if candidate == slot else candidate
+
+
+def _remembered(bad: tuple[Bad, ...], failed: Bad) -> tuple[Bad, ...]:
+    kept = [entry for entry in bad if entry.sha256 != failed.sha256]
+    return (*kept, failed)[-MAX_BAD:]
+
+
+def _good_before(state: SlotState, lost: SlotName) -> SlotName:
+    """The other slot, where it holds what was confirmed before: what failed or was dropped is in no slot."""
+    other: SlotName = "b" if lost == "a" else "a"
+    release = state.release(other)
+    if (
+        release is None
+        or release.model_sha256 in state.bad_sha256
+        or other in (state.active, state.candidate)
+    ):
+        return "factory"
+    return other
+
+
+def _slot(value: object) -> SlotName:
+    if value not in ("a", "b", "factory"):
+        raise SlotError(f"the slots' state is damaged: there is no slot {value!r}")
+    return value
+
+
+def _count(value: object, optional: bool = False, most: int = MAX_COUNTER) -> int | None:
+    if value is None and optional:
+        return None
+    if type(value) is not int or not 0 <= value <= most:
+        raise SlotError(f"the slots' state is damaged: {value!r} where a count belongs")
+    return value
+
+
+def _bad(value: Mapping[str, str]) -> Bad:
+    return Bad(str(value["sha256"]), str(value["reason"]))

@@ -1,0 +1,341 @@
+"""The two slots on disk, their state file, and the check of what is in them before it is loaded.
+
+    folder/state.json          which slot is what (slot_state.py); the only file whose change decides anything
+    folder/a/model.onnx        the release's file, as fetched
+    folder/a/evidence.json     the signed metadata that vouches for it (evidence.py)
+    folder/b/...               the same
+    folder/staging/            what is being fetched; never used from there
+    folder/metadata/           python-tuf's cache of the repository's metadata
+    folder/lock                held by the one daemon that owns the folder
+
+A slot's files change only while the state says that the slot is empty, so a kill at any moment leaves the old
+state or the new one, whole. The bytes that a check has seen are the bytes that it returns: nothing reads the
+file again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
+from edge.updates import slot_state
+from edge.updates.errors import RefusedError, SlotError
+from edge.updates.slot_state import SlotName, SlotState
+from edge.updates.trust import Vehicle, check_suits
+from protos.release_facts import ReleaseFacts
+
+if TYPE_CHECKING:
+    from edge.updates.evidence import Evidence
+
+MAX_STATE_BYTES = 1 << 20
+MAX_PROBATION_STARTS = 3  # starts of the daemon in one probation; the next one reverts
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotContent:
+    """What a slot holds, as its state says; `Slots.load` checks it.
+
+    Attributes:
+        slot: its name.
+        model_path: the model file.
+        digest: SHA-256 of the file, as signed; of the factory's file, as it lies there.
+        release: what is signed about it; None for the factory's.
+    """
+
+    slot: SlotName
+    model_path: Path
+    digest: str
+    release: ReleaseFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedModel:
+    """A model that may be loaded.
+
+    Attributes:
+        content: where it came from.
+        data: the file's bytes, the very ones that were checked: load these.
+    """
+
+    content: SlotContent
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What a start of the daemon drives on.
+
+    Attributes:
+        model: the model to load.
+        troubles: why it is not the one that was active before; empty in the usual case.
+    """
+
+    model: CheckedModel
+    troubles: tuple[str, ...]
+
+
+class Slots:
+    """The slots of one vehicle. One process owns the folder; its threads may share the object.
+
+    Args:
+        folder: made where it is missing.
+        factory_model: the model file that came with the installation.
+        shipped_root: the root metadata that came with it: what everything else is checked against.
+        vehicle: whom a release must suit.
+
+    Raises:
+        SlotError: another process holds the folder.
+        OSError: the folder cannot be made or read.
+    """
+
+    def __init__(self, folder: Path, factory_model: Path, shipped_root: bytes, vehicle: Vehicle) -> None:
+        self._folder = folder
+        self._factory_model = factory_model
+        self.shipped_root = shipped_root
+        self.vehicle = vehicle
+        self._lock = threading.Lock()
+        self._factory_digest: str | None = None
+        (folder / "staging").mkdir(parents=True, exist_ok=True)
+        for slot in slot_state.WRITABLE:
+            (folder / slot).mkdir(exist_ok=True)
+        sync_folder(folder)
+        self._lock_file = _hold(folder / "lock")
+        try:
+            for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):  # a kill left it
+                path.unlink()
+            self._state = self._read_state()
+        except BaseException:
+            os.close(self._lock_file)
+            raise
+
+    def close(self) -> None:
+        """Give the folder back. May be called twice."""
+        if self._lock_file >= 0:
+            os.close(self._lock_file)
+            self._lock_file = -1
+
+    def __enter__(self) -> Slots:
+        """Return the slots; they are closed at the block's end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @property
+    def state(self) -> SlotState:
+        """What is remembered now; it does not change under its reader."""
+        return self._state
+
+    @property
+    def staging(self) -> Path:
+        """The folder for what is being fetched; on the slots' own file system."""
+        return self._folder / "staging"
+
+    @property
+    def metadata(self) -> Path:
+        """The folder for the repository's metadata as it was last verified."""
+        return self._folder / "metadata"
+
+    def active(self) -> SlotContent:
+        """Return what runs, or shall run at the next start.
+
+        Raises:
+            SlotError: it is the factory's model, and that cannot be read.
+        """
+        return self.content(self._state.active)
+
+    def candidate(self) -> SlotContent | None:
+        """Return what is staged and was not active yet."""
+        slot = self._state.candidate
+        return None if slot is None else self.content(slot)
+
+    def content(self, slot: SlotName) -> SlotContent:
+        """Return what a slot holds.
+
+        Raises:
+            SlotError: it is empty, or the factory's model cannot be read.
+        """
+        if slot == "factory":
+            return SlotContent("factory", self._factory_model, self._digest_of_factory(), None)
+        release = self._state.release(slot)
+        if release is None:
+            raise SlotError(f"slot {slot} is empty")
+        return SlotContent(slot, self._folder / slot / "model.onnx", release.model_sha256, release)
+
+    def load(self, slot: SlotName) -> CheckedModel:
+        """Read a slot's model and check it: signatures from the shipped root down, hash, suitability.
+
+        The factory's model is as trustworthy as the root that lies beside it: whoever can write one can write
+        the other. It is only read.
+
+        Raises:
+            SlotError: it is empty or its files cannot be read.
+            RefusedError: it is not what was signed for this vehicle.
+        """
+        content = self.content(slot)
+        try:
+            data = content.model_path.read_bytes()
+            if slot == "factory":
+                self._factory_digest = hashlib.sha256(data).hexdigest()
+                return CheckedModel(replace(content, digest=self._factory_digest), data)
+            proof = (content.model_path.parent / "evidence.json").read_bytes()
+        except OSError as error:
+            raise SlotError(f"slot {slot} cannot be read: {error}") from None
+        from edge.updates.evidence import Evidence, verify  # imports python-tuf
+
+        facts = verify(self.shipped_root, Evidence.from_bytes(proof), data)
+        if facts != content.release:
+            raise SlotError(
+                f"slot {slot} holds release {facts.release_counter}, which is not what was staged there"
+            )
+        check_suits(facts, self.vehicle)
+        return CheckedModel(content, data)
+
+    def boot(self, most_starts: int = MAX_PROBATION_STARTS) -> Boot:
+        """Choose and check what this start drives on, without a network.
+
+        The active model, or what the state falls back to, down to the factory's.
+
+        A start during a probation counts against it, and is on disk before the model is loaded: a model that
+        takes the daemon down with it comes back only `most_starts` times.
+
+        Raises:
+            SlotError: not even the factory's model can be read.
+            OSError: the state cannot be written.
+        """
+        before = self._state
+        self._change(lambda state: slot_state.started(state, most_starts))
+        reverted = self._state.reverted
+        troubles = (
+            [reverted.reason] if before.on_probation and not self._state.on_probation and reverted else []
+        )
+        while True:
+            slot = self._state.active
+            try:
+                return Boot(self.load(slot), tuple(troubles))
+            except (SlotError, RefusedError) as error:
+                if slot == "factory":
+                    raise
+                troubles.append(str(error))
+                _LOG.error("the model in slot %s cannot be used, falling back: %s", slot, error)
+                self._change(partial(slot_state.lost, slot=slot))
+
+    def stage(self, model: bytes | Path, evidence: Evidence) -> SlotContent:
+        """Put a release into the slot that is free; it is the candidate when this returns.
+
+        Args:
+            model: the file's bytes, or a file in `staging`, which is moved.
+            evidence: the signed metadata that vouches for it.
+
+        Raises:
+            SlotError: a probation is under way, or the digest failed here before.
+            RefusedError: the bytes are not what was signed for this vehicle.
+            OSError: it cannot be written; the state is the old one, less an older candidate.
+        """
+        from edge.updates.evidence import verify  # imports python-tuf
+
+        path = model if isinstance(model, Path) else self.staging / "model.onnx"
+        if isinstance(model, bytes):
+            atomic_write(path, model)
+        facts = verify(self.shipped_root, evidence, path.read_bytes())
+        check_suits(facts, self.vehicle)
+        slot = slot_state.slot_to_stage(self._state)
+        slot_state.staged(self._state, slot, facts)  # refuses early what it would refuse below
+        self._change(lambda state: slot_state.emptied(state, slot))
+        room = self._folder / slot
+        with suppress(FileNotFoundError):
+            (room / "evidence.json").unlink()
+        _sync_file(path)
+        path.replace(room / "model.onnx")
+        atomic_write(room / "evidence.json", evidence.to_bytes())
+        self._change(lambda state: slot_state.staged(state, slot, facts))
+        return self.content(slot)
+
+    def activate(self) -> SlotContent:
+        """Make the candidate the active model, on probation. Call it when the frame loop takes it over."""
+        self._change(slot_state.activated)
+        return self.active()
+
+    def confirm(self) -> SlotContent:
+        """The active model passed its probation: it is the last good one now."""
+        self._change(slot_state.confirmed)
+        return self.active()
+
+    def revert(self, reason: str) -> SlotContent:
+        """The active model failed its probation: back to the last good one; the digest is bad."""
+        self._change(lambda state: slot_state.reverted(state, reason))
+        return self.active()
+
+    def mark_bad(self, sha256: str, reason: str) -> None:
+        """Never try this model again. As the candidate it is dropped; on probation it reverts."""
+        self._change(lambda state: slot_state.marked_bad(state, sha256, reason))
+
+    def raise_floors(self, *, release: int | None = None, clock_s: int | None = None) -> None:
+        """Remember that no older release and no earlier time is possible."""
+        self._change(lambda state: slot_state.floors_raised(state, release=release, clock_s=clock_s))
+
+    def _change(self, change: Callable[[SlotState], SlotState]) -> None:
+        with self._lock:
+            if self._lock_file < 0:
+                raise SlotError(f"{self._folder}: the slots are closed")
+            changed = change(self._state)
+            if changed != self._state:
+                document = json.dumps(slot_state.to_document(changed), indent=1).encode()
+                atomic_write(self._folder / "state.json", document)
+                self._state = changed
+
+    def _read_state(self) -> SlotState:
+        path = self._folder / "state.json"
+        try:
+            with path.open("rb") as file:
+                return slot_state.from_document(json.loads(file.read(MAX_STATE_BYTES)))
+        except FileNotFoundError:
+            return SlotState()
+        except (SlotError, ValueError, RecursionError) as error:
+            # Better the factory's model than none. The installation's floors still hold.
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            _LOG.error(
+                "%s is damaged, starting on the factory's model; it is kept as %s: %s", path, aside, error
+            )
+            return SlotState()
+
+    def _digest_of_factory(self) -> str:
+        if self._factory_digest is None:
+            try:
+                self._factory_digest = hashlib.sha256(self._factory_model.read_bytes()).hexdigest()
+            except OSError as error:
+                raise SlotError(f"the factory's model cannot be read: {error}") from None
+        return self._factory_digest
+
+
+def _hold(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise SlotError(f"{path.parent}: another daemon uses these slots; stop it first") from None
+    return handle
+
+
+def _sync_file(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
