@@ -1,0 +1,251 @@
+"""A release in two steps, by whoever holds the keys: the trainer proposes, the gate completes.
+
+    folder/pending/models.json              a release that the trainer signed and the gate did not yet
+
+Files appear in the order target, role, snapshot, timestamp. Clients start at the timestamp, so a kill
+anywhere leaves them a whole repository, the old one or the new one; the same call again finishes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets
+
+from cloud.release.errors import ReleaseError
+from cloud.release.locking import locked
+from cloud.release.repository import Release, list_releases, releases_in, target_file
+from cloud.release.role_files import (
+    OFFLINE_VALIDITY,
+    current_role,
+    meta_of,
+    moment,
+    publish_online,
+    read_role,
+    read_timestamp,
+    renew_snapshot,
+    sign_role,
+    write_durable,
+    write_role,
+)
+from edge.perception.model_file import ModelFile, parse_model_file
+from protos.release_facts import MODELS_ROLE, FactsError, ReleaseFacts
+
+_SLACK = timedelta(days=1)  # between the clocks of trainer and gate
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTerms:
+    """What the owner says of a release beyond what its file says of itself.
+
+    Attributes:
+        hardware_ids: what the file is made for.
+        minimum_daemon_version: an older daemon must not install it.
+        parent_sha256: the model that training began from.
+    """
+
+    hardware_ids: tuple[str, ...]
+    minimum_daemon_version: str = "0"
+    parent_sha256: str | None = None
+
+
+def propose_release(
+    folder: Path, model: bytes, terms: ReleaseTerms, trainer: Signer, now: datetime | None = None
+) -> ReleaseFacts:
+    """First step: the trainer signs. No vehicle sees it yet.
+
+    The same model on the same terms as the newest release, or as the one that is pending, is not proposed
+    twice.
+
+    Args:
+        folder: the repository.
+        model: the model file's bytes.
+        terms: what the owner says of it.
+        trainer: signer of the trainer's key.
+        now: the present time; None: by the clock.
+
+    Raises:
+        ModelFileError: the bytes are no model file.
+        ReleaseError: the terms are not possible, or signing failed.
+        OSError: the repository cannot be written.
+    """
+    described = parse_model_file(model, "the release")
+    with locked(folder):
+        current = current_role(folder, MODELS_ROLE)
+        published = releases_in(folder, current)
+        newest = _newest_counter(published)
+        try:
+            facts = _facts(described, terms, newest + 1)
+        except FactsError as error:
+            raise ReleaseError(f"release {newest + 1} is not possible: {error}") from None
+        if published and published[-1].facts == replace(facts, release_counter=newest):
+            return published[-1].facts
+        pending = pending_release(folder)
+        if pending is not None and pending.facts == facts and _stands(folder, current, trainer):
+            return facts
+        _discard(folder, published)
+        target = TargetFile.from_data(facts.target_path, model, ["sha256"])
+        target.unrecognized_fields["custom"] = facts.to_custom()
+        write_durable(target_file(folder, facts), model)
+        current.signed.targets[facts.target_path] = target
+        current.signed.version += 1
+        current.signed.expires = moment(now) + OFFLINE_VALIDITY
+        sign_role(current, [trainer])
+        write_durable(_pending_path(folder), current.to_bytes())
+        return facts
+
+
+def complete_release(
+    folder: Path,
+    model_sha256: str,
+    gate: Signer,
+    snapshot: Signer,
+    timestamp: Signer,
+    now: datetime | None = None,
+) -> ReleaseFacts:
+    """Second step: the gate signs the very model that it judged, and vehicles see the release.
+
+    Args:
+        folder: the repository.
+        model_sha256: digest of the model that passed the gate.
+        gate: signer of the gate's key.
+        snapshot: signer of the snapshot role's key.
+        timestamp: signer of the timestamp role's key.
+        now: the present time; None: by the clock.
+
+    Raises:
+        ReleaseError: this model is neither pending nor released, the proposal holds more than this one
+            release, or the signatures are not enough.
+        OSError: the repository cannot be written.
+    """
+    with locked(folder):
+        current = current_role(folder, MODELS_ROLE)
+        published = releases_in(folder, current)
+        pending = pending_release(folder)
+        if pending in published:  # a kill came after the last file
+            _pending_path(folder).unlink()
+            pending = None
+        if pending is None or pending.facts.model_sha256 != model_sha256:
+            return _released(published, model_sha256)
+        proposed = read_role(_pending_path(folder))
+        now = moment(now)
+        _check_adds_only(proposed, current, pending, published, now)
+        sign_role(proposed, [gate], append=True)
+        try:
+            current_role(folder, Targets.type).signed.verify_delegate(
+                MODELS_ROLE, proposed.signed_bytes, proposed.signatures
+            )
+        except RepositoryError as error:
+            raise ReleaseError(
+                f"release {pending.facts.release_counter} is not signed by all: {error}"
+            ) from None
+        write_role(folder, MODELS_ROLE, proposed)
+        following = current_role(folder, Snapshot.type)
+        following.signed.meta[f"{MODELS_ROLE}.json"] = meta_of(folder, MODELS_ROLE, proposed.signed.version)
+        renew_snapshot(following, now)
+        publish_online(folder, following, read_timestamp(folder).version + 1, snapshot, timestamp, now)
+        _pending_path(folder).unlink()
+        return pending.facts
+
+
+def discard_pending(folder: Path) -> None:
+    """Forget a proposal that is not to be released, and its file. Without one, nothing happens.
+
+    Raises:
+        ReleaseError: there is no readable repository.
+        OSError: the repository cannot be written.
+    """
+    with locked(folder):
+        _discard(folder, list_releases(folder))
+
+
+def pending_release(folder: Path) -> Release | None:
+    """Return the release that the trainer signed and the gate did not yet.
+
+    Raises:
+        ReleaseError: what is pending is no proposal.
+    """
+    path = _pending_path(folder)
+    if not path.exists():
+        return None
+    try:
+        return releases_in(folder, read_role(path))[-1]
+    except (FactsError, IndexError) as error:
+        raise ReleaseError(f"{path} is no proposal of a release: {error}") from None
+
+
+def _facts(model: ModelFile, terms: ReleaseTerms, counter: int) -> ReleaseFacts:
+    prior = model.metadata.drift_prior
+    return ReleaseFacts(
+        release_counter=counter,
+        model_name=model.metadata.name,
+        model_version=model.metadata.version,
+        model_sha256=model.digest,
+        hardware_ids=terms.hardware_ids,
+        minimum_daemon_version=terms.minimum_daemon_version,
+        parent_sha256=terms.parent_sha256,
+        dataset_sha256=model.metadata.dataset_sha256,
+        drift_reference_sha256=None if prior is None else hashlib.sha256(prior.encode()).hexdigest(),
+    )
+
+
+def _check_adds_only(
+    proposed: Metadata[Any], current: Metadata[Any], release: Release, published: list[Release], now: datetime
+) -> None:
+    """The gate judged one model: the proposal must be the current role and that release, the file whole."""
+    path = release.facts.target_path
+    expected = {**current.signed.targets, path: proposed.signed.targets.get(path)}
+    if (
+        proposed.signed.version != current.signed.version + 1
+        or proposed.signed.targets != expected
+        or proposed.signed.delegations is not None
+        or proposed.signed.expires > now + OFFLINE_VALIDITY + _SLACK
+        or release.facts.release_counter != _newest_counter(published) + 1
+    ):
+        raise ReleaseError(
+            f"the proposal of release {release.facts.release_counter} holds more than that release, or"
+            " another came between: propose it again"
+        )
+    try:
+        with release.file.open("rb") as file:
+            proposed.signed.targets[path].verify_length_and_hashes(file)
+    except (OSError, RepositoryError) as error:
+        raise ReleaseError(f"{release.file} is not what the trainer signed: {error}") from None
+
+
+def _released(published: list[Release], model_sha256: str) -> ReleaseFacts:
+    for release in reversed(published):
+        if release.facts.model_sha256 == model_sha256:
+            return release.facts
+    raise ReleaseError(f"no release of sha256 {model_sha256} is pending: it must be proposed first")
+
+
+def _newest_counter(published: list[Release]) -> int:
+    return published[-1].facts.release_counter if published else 0
+
+
+def _stands(folder: Path, current: Metadata[Any], trainer: Signer) -> bool:
+    """The proposal was signed by this trainer's key and follows the current role."""
+    proposed = read_role(_pending_path(folder))
+    follows: bool = proposed.signed.version == current.signed.version + 1
+    return follows and trainer.public_key.keyid in proposed.signatures
+
+
+def _discard(folder: Path, published: list[Release]) -> None:
+    path = _pending_path(folder)
+    if not path.exists():
+        return
+    for release in releases_in(folder, read_role(path)):
+        if release not in published:
+            release.file.unlink(missing_ok=True)
+    path.unlink()
+
+
+def _pending_path(folder: Path) -> Path:
+    return folder / "pending" / "models.json"

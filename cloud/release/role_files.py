@@ -1,0 +1,146 @@
+"""The metadata files of a TUF repository's roles, read and written one at a time.
+
+The timestamp decides what is current. Whatever else lies in the folder (a version that a kill left behind, an
+older one) is no part of the repository until a snapshot and a timestamp name it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
+
+from cloud.datasets.files import write_file
+from cloud.release.errors import ReleaseError
+from protos.release_facts import SIGNED_AT_FIELD
+
+OFFLINE_VALIDITY = timedelta(days=365)  # root, targets and the releases' role
+SNAPSHOT_VALIDITY = timedelta(days=7)
+TIMESTAMP_VALIDITY = timedelta(days=1)
+
+
+def current_role(folder: Path, role: str) -> Metadata[Any]:
+    """Return a role's metadata as clients see it now: from the timestamp on, whatever else lies there.
+
+    Raises:
+        ReleaseError: a file is missing or damaged.
+    """
+    version = read_timestamp(folder).snapshot_meta.version
+    snapshot = read_role(role_path(folder, Snapshot.type, version))
+    if role == Snapshot.type:
+        return snapshot
+    return read_role(role_path(folder, role, snapshot.signed.meta[f"{role}.json"].version))
+
+
+def read_timestamp(folder: Path) -> Timestamp:
+    """Return what clients begin with.
+
+    Raises:
+        ReleaseError: it is missing or damaged.
+    """
+    signed: Timestamp = read_role(folder / "metadata" / "timestamp.json").signed
+    return signed
+
+
+def read_role(path: Path) -> Metadata[Any]:
+    """Read one metadata file; its signatures are not looked at.
+
+    Raises:
+        ReleaseError: it is missing or damaged.
+    """
+    try:
+        return Metadata.from_bytes(path.read_bytes())
+    except FileNotFoundError:
+        raise ReleaseError(
+            f"{path} is missing: is this a repository? `traffic-vision cloud init` makes one"
+        ) from None
+    except RepositoryError as error:
+        raise ReleaseError(f"{path} is damaged: {error}") from None
+
+
+def sign_role(metadata: Metadata[Any], signers: Sequence[Signer], append: bool = False) -> None:
+    """Sign in place of the signatures that are there, or beside them.
+
+    Raises:
+        ReleaseError: a signer failed.
+    """
+    try:
+        for signer in signers:
+            metadata.sign(signer, append=append)
+            append = True
+    except RepositoryError as error:
+        raise ReleaseError(f"signing the {metadata.signed.type} metadata failed: {error}") from error
+
+
+def write_role(folder: Path, role: str, metadata: Metadata[Any]) -> None:
+    """Write a role's file under its version; durable when this returns, so that what follows may name it."""
+    write_durable(role_path(folder, role, metadata.signed.version), metadata.to_bytes())
+
+
+def write_durable(path: Path, data: bytes) -> None:
+    """Write a whole file, and its name in the folder, through to the disk."""
+    write_file(path, data)
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def meta_of(folder: Path, role: str, version: int) -> MetaFile:
+    """Return what the next role up says of a file: version, length and hash."""
+    return MetaFile.from_data(version, role_path(folder, role, version).read_bytes(), ["sha256"])
+
+
+def role_path(folder: Path, role: str, version: int) -> Path:
+    """Return where a version of a role lies."""
+    return folder / "metadata" / f"{version}.{role}.json"
+
+
+def publish_online(
+    folder: Path,
+    snapshot: Metadata[Any],
+    timestamp_version: int,
+    snapshot_signer: Signer | None,
+    timestamp_signer: Signer,
+    now: datetime,
+) -> None:
+    """Sign and write the snapshot, then the timestamp that makes everything before it current.
+
+    Args:
+        folder: the repository.
+        snapshot: with its version and expiry set.
+        timestamp_version: of the new timestamp.
+        snapshot_signer: None: the snapshot is the current one and only the timestamp is new.
+        timestamp_signer: of the timestamp role's key.
+        now: the present time.
+    """
+    if snapshot_signer is not None:
+        sign_role(snapshot, [snapshot_signer])
+        write_role(folder, Snapshot.type, snapshot)
+    stamp = Timestamp(
+        version=timestamp_version,
+        expires=now + TIMESTAMP_VALIDITY,
+        snapshot_meta=meta_of(folder, Snapshot.type, snapshot.signed.version),
+        unrecognized_fields={SIGNED_AT_FIELD: int(now.timestamp())},
+    )
+    metadata = Metadata(stamp)
+    sign_role(metadata, [timestamp_signer])
+    write_durable(folder / "metadata" / "timestamp.json", metadata.to_bytes())
+
+
+def renew_snapshot(snapshot: Metadata[Any], now: datetime) -> None:
+    """Make it the next version, valid from now."""
+    snapshot.signed.version += 1
+    snapshot.signed.expires = now + SNAPSHOT_VALIDITY
+
+
+def moment(now: datetime | None) -> datetime:
+    """Return the time to write: whole seconds, as TUF has them."""
+    return (now or datetime.now(timezone.utc)).replace(microsecond=0)

@@ -1,0 +1,194 @@
+"""A cloud that signs releases, on loopback, and vehicles that look for them.
+
+The repository, the serving part, gRPC and the vehicle's own code are the real ones; mutual TLS is left out.
+A test turns the server hostile by `World.server.metadata` and `.target`, which stand between files and wire.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from cloud.release import releasing, repository, serving
+from cloud.release.keys import KeyRing, create_keys
+from cloud.release.releasing import ReleaseTerms
+from cloud.release.role_files import current_role
+from edge.updates.client import UpdateClient
+from edge.updates.download import TransferLimits
+from edge.updates.evidence import Evidence
+from edge.updates.slots import Slots
+from edge.updates.trust import Vehicle
+from protos.release_facts import ReleaseFacts
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
+from tests.models_factory import rectangles_model
+
+HARDWARE = "x86_64-cpu"
+VEHICLE = Vehicle(hardware_ids=frozenset({HARDWARE}), daemon_version="0.1.0")
+TERMS = ReleaseTerms(hardware_ids=(HARDWARE,))
+LIMITS = TransferLimits(rpc_s=20, least_bytes_per_s=1, metadata_s=40)
+DEADLINE_S = 30
+
+Metadata = Callable[[fleet.FetchMetadataRequest], Iterator[fleet.FetchMetadataResponse]]
+Target = Callable[[fleet.FetchTargetRequest], Iterator[fleet.FetchTargetResponse]]
+
+
+@cache
+def model(version: str, padding: int = 0) -> bytes:
+    """A model file; padding bytes in its drift prior make it larger."""
+    return rectangles_model(version=version, drift_prior="x" * padding if padding else None)
+
+
+class Server(fleet_grpc.FleetServiceServicer):
+    """The fleet service's two file streams over a repository."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metadata: Metadata = lambda request: serving.fetch_metadata(folder, request)
+        self.target: Target = lambda request: serving.fetch_target(folder, request)
+        self.asked: list[str] = []  # what was fetched, in order
+        self.hung_up = threading.Event()  # set when the latest call ends, whoever ended it
+
+    def FetchMetadata(
+        self, request: fleet.FetchMetadataRequest, context: grpc.ServicerContext
+    ) -> Iterator[fleet.FetchMetadataResponse]:
+        version = f"{request.version}." if request.HasField("version") else ""
+        self.asked.append(f"{version}{request.role}")
+        self.hung_up.clear()
+        context.add_callback(self.hung_up.set)
+        yield from answered(self.metadata(request), context)
+
+    def FetchTarget(
+        self, request: fleet.FetchTargetRequest, context: grpc.ServicerContext
+    ) -> Iterator[fleet.FetchTargetResponse]:
+        self.asked.append(f"{request.path}@{request.offset_bytes}")
+        self.hung_up.clear()
+        context.add_callback(self.hung_up.set)
+        yield from answered(self.target(request), context)
+
+
+def answered(chunks: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    try:
+        yield from chunks
+    except serving.NoSuchFileError as error:
+        context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+    except serving.OffsetError as error:
+        context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+    except StatusError as error:
+        context.abort(error.code, "on purpose")
+
+
+class StatusError(Exception):
+    """Raised by a hook: ends the RPC with this status."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass
+class World:
+    """A cloud's folder with its keys, and its server."""
+
+    folder: Path
+    keys: KeyRing
+    server: Server
+    channel: grpc.Channel
+    stop_server: Callable[[], None]
+    vehicles: list[Slots] = field(default_factory=list)
+
+    @property
+    def root(self) -> bytes:
+        """The root that ships with every vehicle: the first one."""
+        return (self.folder / "metadata" / "1.root.json").read_bytes()
+
+    def propose(self, data: bytes, now: datetime | None = None, **terms: Any) -> ReleaseFacts:
+        """The trainer's step."""
+        return releasing.propose_release(
+            self.folder, data, replace(TERMS, **terms), self.keys.signer("trainer"), now
+        )
+
+    def complete(self, sha256: str, now: datetime | None = None) -> ReleaseFacts:
+        """The gate's step."""
+        signers = [self.keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
+        return releasing.complete_release(self.folder, sha256, *signers, now)
+
+    def release(self, data: bytes, now: datetime | None = None, **terms: Any) -> ReleaseFacts:
+        """Both steps."""
+        return self.complete(self.propose(data, now, **terms).model_sha256, now)
+
+    def evidence(self, facts: ReleaseFacts) -> Evidence:
+        """What proves a release, straight from the repository."""
+        return evidence_in(self.folder, facts)
+
+    def slots(self, folder: Path, vehicle: Vehicle = VEHICLE, root: bytes | None = None) -> Slots:
+        """A vehicle's slots; they are closed with the world."""
+        factory = folder / "factory.onnx"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not factory.exists():
+            factory.write_bytes(model("factory"))
+        slots = Slots(folder / "slots", factory, root or self.root, vehicle)
+        self.vehicles.append(slots)
+        return slots
+
+    def client(self, slots: Slots, limits: TransferLimits = LIMITS, **options: Any) -> UpdateClient:
+        """A vehicle's client."""
+        return UpdateClient(fleet_grpc.FleetServiceStub(self.channel), slots, limits=limits, **options)
+
+    def close(self) -> None:
+        """End the server and give the vehicles' folders back."""
+        self.channel.close()
+        self.stop_server()
+        for slots in self.vehicles:
+            slots.close()
+
+
+def open_world(folder: Path, now: datetime | None = None) -> World:
+    """Make a repository in `folder` and serve it."""
+    keys = create_keys(folder / "keys")
+    repository.create_repository(folder / "repository", keys, now)
+    service = Server(folder / "repository")
+    pool = ThreadPoolExecutor(4)
+    server = grpc.server(pool)
+    fleet_grpc.add_FleetServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+
+    def stop() -> None:
+        server.stop(None).wait(DEADLINE_S)
+        pool.shutdown(wait=True)
+
+    return World(folder / "repository", keys, service, channel, stop)
+
+
+def evidence_in(folder: Path, facts: ReleaseFacts) -> Evidence:
+    """What proves a release of the repository in `folder`."""
+    metadata = folder / "metadata"
+    count = len(list(metadata.glob("*.root.json")))
+    return Evidence(
+        roots=tuple((metadata / f"{version}.root.json").read_bytes() for version in range(2, count + 1)),
+        targets=(metadata / "1.targets.json").read_bytes(),
+        models=current_role(folder, "models").to_bytes(),
+        path=facts.target_path,
+    )
+
+
+def utc(*when: int) -> datetime:
+    """A moment in UTC."""
+    return datetime(*when, tzinfo=timezone.utc)
+
+
+def edit(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Change a metadata document without signing it anew."""
+    document = json.loads(data)
+    change(document)
+    return json.dumps(document).encode()
