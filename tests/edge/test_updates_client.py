@@ -1,0 +1,387 @@
+"""A vehicle looks for releases over real gRPC: what it gets, what it fetches, and when the line breaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import grpc
+import pytest
+from tuf.api.metadata import Metadata, Root
+
+from cloud.release import repository, serving
+from cloud.release.keys import create_keys
+from edge.updates.client import Progress, UpdateResult
+from edge.updates.download import TransferLimits
+from edge.updates.errors import Refusal
+from edge.updates.slots import Slots
+from protos.traffic_vision.v1 import common_pb2 as common
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
+from tests.update_world import VEHICLE, StatusError, World, model, open_world
+
+BIG = model("big", padding=300_000)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = open_world(tmp_path / "cloud")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def slots(world: World, tmp_path: Path) -> Slots:
+    return world.slots(tmp_path / "vehicle")
+
+
+def check(world: World, slots: Slots, **options: object) -> UpdateResult:
+    return world.client(slots, **options).check()
+
+
+def activated(world: World, slots: Slots) -> None:
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+    slots.activate()
+    slots.confirm()
+
+
+def test_a_fresh_vehicle_gets_a_release(world: World, slots: Slots) -> None:
+    facts = world.release(BIG)
+    seen: list[Progress] = []
+    result = check(world, slots, on_progress=seen.append)
+    assert (result.phase, result.release, result.retry) == (common.UPDATE_PHASE_STAGED, facts, False)
+    assert result.staged is not None
+    assert result.staged.digest == hashlib.sha256(BIG).hexdigest() == facts.model_sha256
+    assert slots.load(result.staged.slot).data == BIG
+    assert slots.active().slot == "factory", "nothing is activated by a check"
+    phases = list(dict.fromkeys(progress.phase for progress in seen))
+    assert phases == [
+        common.UPDATE_PHASE_CHECKING,
+        common.UPDATE_PHASE_DOWNLOADING,
+        common.UPDATE_PHASE_VERIFYING,
+    ]
+    received = [progress.received_bytes for progress in seen if progress.total_bytes]
+    assert received == sorted(received)
+    assert (received[0], received[-1]) == (0, len(BIG))
+    assert len(received) > len(BIG) // 65536
+
+
+def test_metadata_says_until_when_it_holds(world: World, slots: Slots) -> None:
+    result = check(world, slots)
+    assert (result.phase, result.detail) == (common.UPDATE_PHASE_IDLE, "there is no release yet")
+    assert result.metadata_expires is not None
+    left = result.metadata_expires - datetime.now(timezone.utc)
+    assert timedelta(hours=23) < left <= timedelta(days=1), "the timestamp's, the first to end"
+
+
+def test_nothing_new_costs_two_small_fetches(world: World, slots: Slots) -> None:
+    world.release(model("1"))
+    activated(world, slots)
+    world.server.asked.clear()
+    result = check(world, slots)
+    assert (result.phase, result.staged) == (common.UPDATE_PHASE_CONFIRMED, None)
+    assert "runs already" in result.detail
+    assert world.server.asked == ["2.root", "timestamp"]
+
+
+def test_a_staged_release_is_not_fetched_again(world: World, slots: Slots) -> None:
+    facts = world.release(model("1"))
+    check(world, slots)
+    world.server.asked.clear()
+    result = check(world, slots)
+    assert result.phase == common.UPDATE_PHASE_STAGED
+    assert result.staged is not None
+    assert result.staged.release == facts
+    assert world.server.asked == ["2.root", "timestamp"]
+
+
+def test_a_newer_release_takes_the_place_of_a_staged_one(world: World, slots: Slots) -> None:
+    world.release(model("1"))
+    check(world, slots)
+    facts = world.release(model("2"))
+    result = check(world, slots)
+    assert result.staged is not None
+    assert result.staged.release == facts
+    assert slots.load(result.staged.slot).data == model("2")
+
+
+def test_the_factory_model_as_a_release_is_no_update_but_raises_the_floor(world: World, slots: Slots) -> None:
+    facts = world.release(model("factory"))
+    result = check(world, slots)
+    assert (result.phase, result.release) == (common.UPDATE_PHASE_IDLE, facts)
+    assert "runs already" in result.detail
+    assert slots.state.release_floor == 1
+    assert not any(name.startswith("models/") for name in world.server.asked)
+
+
+def test_a_probation_comes_first(world: World, slots: Slots) -> None:
+    world.release(model("1"))
+    check(world, slots)
+    slots.activate()
+    world.release(model("2"))
+    world.server.asked.clear()
+    assert check(world, slots).phase == common.UPDATE_PHASE_PROBATION
+    assert world.server.asked == []
+    slots.confirm()
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+
+
+def test_a_release_that_failed_here_is_not_fetched_in_a_loop(world: World, slots: Slots) -> None:
+    facts = world.release(model("1"))
+    check(world, slots)
+    slots.activate()
+    slots.revert("it saw nothing")
+    world.server.asked.clear()
+    for _ in range(3):
+        result = check(world, slots)
+        assert (result.phase, result.refusal) == (common.UPDATE_PHASE_REFUSED, Refusal.KNOWN_BAD)
+        assert facts.model_sha256 in result.detail
+    assert not any(name.startswith("models/") for name in world.server.asked)
+    world.release(model("2"))
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+
+
+def test_going_back_to_an_older_model_is_a_new_release(world: World, slots: Slots) -> None:
+    for version in ("1", "2", "1"):
+        world.release(model(version))
+        activated(world, slots)
+    assert slots.load(slots.active().slot).data == model("1")
+    assert slots.state.release_floor == 3
+
+
+@pytest.mark.parametrize(
+    ("terms", "refusal", "named"),
+    [
+        ({"hardware_ids": ("jetson-orin-trt",)}, Refusal.HARDWARE, "jetson-orin-trt"),
+        ({"minimum_daemon_version": "9.2"}, Refusal.DAEMON_TOO_OLD, "9.2"),
+    ],
+)
+def test_what_does_not_suit_is_refused_before_it_is_fetched(
+    world: World, slots: Slots, terms: dict[str, object], refusal: Refusal, named: str
+) -> None:
+    world.release(model("1"), **terms)
+    result = check(world, slots)
+    assert (result.phase, result.refusal, result.retry) == (common.UPDATE_PHASE_REFUSED, refusal, False)
+    assert named in result.detail
+    assert slots.candidate() is None
+    assert not any(name.startswith("models/") for name in world.server.asked)
+
+
+def test_each_hardware_gets_its_own_newest_release(world: World, slots: Slots, tmp_path: Path) -> None:
+    ours = world.release(model("1"))
+    theirs = world.release(model("2"), hardware_ids=("jetson-orin-trt",))
+    assert check(world, slots).release == ours
+    other = dataclasses.replace(VEHICLE, hardware_ids=frozenset({"jetson-orin-trt"}))
+    assert check(world, world.slots(tmp_path / "other", other)).release == theirs
+
+
+def test_a_model_over_the_size_limit_is_not_fetched(world: World, tmp_path: Path) -> None:
+    small = dataclasses.replace(VEHICLE, max_model_bytes=len(BIG) - 1)
+    world.release(BIG)
+    result = check(world, world.slots(tmp_path / "small", small))
+    assert result.refusal is Refusal.TOO_LARGE
+    assert not any(name.startswith("models/") for name in world.server.asked)
+
+
+class Cut:
+    """Breaks every transfer of a target after some chunks, a given number of times."""
+
+    def __init__(self, world: World, times: int, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+        self.inner = world.server.target
+        self.times = times
+        self.code = code
+
+    def __call__(self, request: fleet.FetchTargetRequest) -> Iterator[fleet.FetchTargetResponse]:
+        for index, chunk in enumerate(self.inner(request)):
+            if index == 2 and self.times:
+                self.times -= 1
+                raise StatusError(self.code)
+            yield chunk
+
+
+def test_a_download_that_was_cut_goes_on_where_it_ended(world: World, slots: Slots, tmp_path: Path) -> None:
+    facts = world.release(BIG)
+    world.server.target = Cut(world, times=2)
+    for _ in range(2):
+        result = check(world, slots)
+        assert (result.phase, result.retry, result.release) == (common.UPDATE_PHASE_IDLE, True, facts)
+        assert "UNAVAILABLE" in result.detail
+    slots.close()
+    slots = world.slots(tmp_path / "vehicle")  # a restart of the daemon in between
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+    offsets = [name.partition("@")[2] for name in world.server.asked if name.startswith("models/")]
+    assert offsets == ["0", "131072", "262144"]
+    assert slots.load("a").data == BIG
+
+
+def test_what_was_kept_of_a_cut_download_may_be_damaged(world: World, slots: Slots) -> None:
+    """After a power cut the kept part may hold anything: it costs one download more, and is never used."""
+    facts = world.release(BIG)
+    part = slots.staging / f"{facts.model_sha256}.part"
+    part.write_bytes(bytes(100_000))
+    result = check(world, slots)
+    assert (result.refusal, result.retry) == (Refusal.CONTENT, True)
+    assert not part.exists()
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+
+
+def test_a_part_that_is_too_long_is_begun_anew(world: World, slots: Slots) -> None:
+    facts = world.release(BIG)
+    (slots.staging / f"{facts.model_sha256}.part").write_bytes(bytes(len(BIG) + 1))
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+    assert world.server.asked[-1].endswith("@0")
+
+
+def test_parts_of_releases_that_nobody_wants_any_more_are_removed(world: World, slots: Slots) -> None:
+    world.release(BIG)
+    world.server.target = Cut(world, times=1)
+    check(world, slots)
+    assert len(list(slots.staging.iterdir())) == 1
+    facts = world.release(model("2"))
+    world.server.target = Cut(world, times=1)
+    assert check(world, slots).release == facts
+    assert list(slots.staging.iterdir()) == []
+
+
+def test_a_server_that_is_away_is_no_reason_to_stop(world: World, slots: Slots, tmp_path: Path) -> None:
+    world.release(model("1"))
+    activated(world, slots)
+    for leave, told in ((world.stop_server, "UNAVAILABLE"), (world.channel.close, "Channel closed")):
+        leave()
+        result = check(world, slots)
+        assert (result.phase, result.retry, result.refusal) == (common.UPDATE_PHASE_CONFIRMED, True, None)
+        assert told in result.detail
+    slots.close()
+    boot = world.slots(tmp_path / "vehicle").boot()
+    assert (boot.model.data, boot.troubles) == (model("1"), ()), "the active slot checks without a network"
+
+
+def test_a_full_disk_is_told_and_nothing_changes(
+    world: World, slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.release(model("1"))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("edge.updates.client.fetch_target", full)
+        result = check(world, slots)
+    assert (result.phase, result.retry) == (common.UPDATE_PHASE_IDLE, True)
+    assert "No space left" in result.detail
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+
+
+def test_root_rotation_is_followed_and_ends_the_power_of_old_keys(
+    world: World, slots: Slots, tmp_path: Path
+) -> None:
+    """Root keys two of three, then the timestamp's key; a vehicle that was away catches up from its first."""
+    world.release(model("1"))
+    activated(world, slots)
+    ring = [world.keys.signer(name) for name in ("root-1", "root-2", "root-3")]
+    for turn in range(10):
+        root = Metadata[Root].from_bytes(repository.current_root(world.folder)).signed
+        fresh = create_keys(tmp_path / f"keys-{turn}").signer("root-1")
+        root.revoke_key(ring[0].public_key.keyid, "root")
+        root.add_key(fresh.public_key, "root")
+        ring = [*ring[1:], fresh]
+        repository.publish_root(world.folder, root, ring)
+    facts = world.release(model("2"))
+    assert check(world, slots).release == facts
+    assert [name for name in world.server.asked if name.endswith(".root")][-1] == "12.root"
+    slots.activate()
+    slots.close()
+    boot = world.slots(tmp_path / "vehicle").boot()
+    assert (boot.model.data, boot.troubles) == (model("2"), ())
+    root = Metadata[Root].from_bytes(repository.current_root(world.folder)).signed
+    stolen = world.keys.public("timestamp").keyid
+    root.revoke_key(stolen, "timestamp")
+    root.add_key(create_keys(tmp_path / "keys-online").public("timestamp"), "timestamp")
+    repository.publish_root(world.folder, root, ring)
+    fresh_vehicle = world.slots(tmp_path / "fresh")
+    result = check(world, fresh_vehicle)
+    assert (result.phase, result.refusal) == (common.UPDATE_PHASE_REFUSED, Refusal.METADATA)
+    assert "timestamp was signed by 0/1 keys" in result.detail
+
+
+def test_a_slow_server_is_given_up_by_its_pace(world: World, slots: Slots) -> None:
+    """One chunk, then silence: at this pace the transfer ends after one call, and what came is kept."""
+    facts = world.release(BIG)
+    inner = world.server.target
+    ended = []
+
+    def slow(request: fleet.FetchTargetRequest) -> Iterator[fleet.FetchTargetResponse]:
+        yield next(inner(request))
+        ended.append(world.server.hung_up.wait(30))
+
+    world.server.target = slow
+    limits = TransferLimits(rpc_s=0.5, least_bytes_per_s=1_000_000, metadata_s=40)
+    result = check(world, slots, limits=limits)
+    assert (result.phase, result.retry) == (common.UPDATE_PHASE_IDLE, True)
+    assert "bytes a second" in result.detail
+    part = slots.staging / f"{facts.model_sha256}.part"
+    assert part.stat().st_size == 65536
+    world.server.target = inner
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
+
+
+def test_a_transfer_that_outlasts_one_call_goes_on_in_the_next(world: World, slots: Slots) -> None:
+    world.release(BIG)
+    inner = world.server.target
+
+    def two_chunks_a_call(request: fleet.FetchTargetRequest) -> Iterator[fleet.FetchTargetResponse]:
+        chunks = inner(request)
+        yield from itertools.islice(chunks, 2)
+        if request.offset_bytes < 262_144:
+            world.server.hung_up.wait(30)
+        yield from chunks
+
+    world.server.target = two_chunks_a_call
+    limits = TransferLimits(rpc_s=1.0, least_bytes_per_s=1, metadata_s=40)
+    assert check(world, slots, limits=limits).phase == common.UPDATE_PHASE_STAGED
+    assert slots.load("a").data == BIG
+
+
+def test_metadata_has_a_deadline_too(world: World, slots: Slots) -> None:
+    inner = world.server.metadata
+
+    def slow(request: fleet.FetchMetadataRequest) -> Iterator[fleet.FetchMetadataResponse]:
+        if request.role == "timestamp":
+            world.server.hung_up.wait(30)
+        yield from inner(request)
+
+    world.server.metadata = slow
+    limits = TransferLimits(rpc_s=0.3, least_bytes_per_s=1, metadata_s=40)
+    result = check(world, slots, limits=limits)
+    assert (result.phase, result.retry) == (common.UPDATE_PHASE_IDLE, True)
+    assert "DEADLINE_EXCEEDED" in result.detail
+    world.server.metadata = inner
+    result = check(world, slots, limits=TransferLimits(metadata_s=0))
+    assert "took more than 0 s" in result.detail
+
+
+def test_the_serving_part_maps_to_the_contract(world: World) -> None:
+    facts = world.release(model("1"))
+    request = fleet.FetchTargetRequest(
+        path=facts.target_path, sha256=facts.model_sha256, offset_bytes=1 << 40
+    )
+    stub = fleet_grpc.FleetServiceStub(world.channel)
+    for wanted, call in (
+        (grpc.StatusCode.OUT_OF_RANGE, stub.FetchTarget(request, timeout=20)),
+        (
+            grpc.StatusCode.NOT_FOUND,
+            stub.FetchTarget(fleet.FetchTargetRequest(path="models/x"), timeout=20),
+        ),
+        (
+            grpc.StatusCode.NOT_FOUND,
+            stub.FetchMetadata(fleet.FetchMetadataRequest(role="root", version=2), timeout=20),
+        ),
+    ):
+        with pytest.raises(grpc.RpcError) as failed:
+            next(call)
+        assert failed.value.code() is wanted
+    assert serving.CHUNK_LIMIT_BYTES == 65536

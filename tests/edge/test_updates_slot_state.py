@@ -1,0 +1,209 @@
+"""The slots' state machine, driven at random: there is always a model to run, and never a bad one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from edge.updates import slot_state
+from edge.updates.errors import SlotError
+from edge.updates.slot_state import SlotState
+from protos.release_facts import ReleaseFacts
+
+MOST_STARTS = 3
+
+
+def release(counter: int) -> ReleaseFacts:
+    return ReleaseFacts(counter, "streets", str(counter), f"{counter:064x}", ("x86_64-cpu",))
+
+
+class Machine(RuleBasedStateMachine):
+    """Random calls in any order; a refused one changes nothing."""
+
+    digests = Bundle("digests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = SlotState()
+        self.counter = 0
+        self.floor = 0
+
+    @initialize(target=digests)
+    def begin(self) -> str:
+        return "f" * 64
+
+    @rule(target=digests)
+    def stage(self) -> str:
+        self.counter += 1
+        offered = release(self.counter)
+        before = self.state
+        try:
+            slot = slot_state.slot_to_stage(before)
+        except SlotError:
+            assert before.on_probation
+            return offered.model_sha256
+        assert slot not in (before.active, before.last_good, "factory")
+        emptied = slot_state.emptied(before, slot)
+        assert not slot_state.violations(emptied), "a kill may leave this state behind"
+        assert (emptied.active, emptied.last_good) == (before.active, before.last_good)
+        self.state = slot_state.staged(emptied, slot, offered)
+        assert self.state.candidate == slot
+        return offered.model_sha256
+
+    @rule()
+    def activate(self) -> None:
+        before = self.state
+        if before.candidate is None:
+            with pytest.raises(SlotError):
+                slot_state.activated(before)
+            return
+        self.state = slot_state.activated(before)
+        assert self.state.active == before.candidate
+        assert self.state.last_good == before.last_good
+
+    @rule()
+    def confirm(self) -> None:
+        if not self.state.on_probation:
+            with pytest.raises(SlotError):
+                slot_state.confirmed(self.state)
+            return
+        self.state = slot_state.confirmed(self.state)
+        assert self.state.active == self.state.last_good
+        active = self.state.release(self.state.active)
+        assert active is not None
+        assert self.state.release_floor >= active.release_counter
+
+    @rule()
+    def revert(self) -> None:
+        before = self.state
+        if not before.on_probation:
+            with pytest.raises(SlotError):
+                slot_state.reverted(before, "on purpose")
+            return
+        failed = before.release(before.active)
+        assert failed is not None
+        self.state = slot_state.reverted(before, "on purpose")
+        assert self.state.active == before.last_good
+        assert failed.model_sha256 in self.state.bad_sha256
+
+    @rule(starts=st.integers(1, MOST_STARTS + 1))
+    def restart(self, starts: int) -> None:
+        for _ in range(starts):
+            self.state = slot_state.started(self.state, MOST_STARTS)
+        assert self.state.probation_starts is None or self.state.probation_starts <= MOST_STARTS
+        if starts > MOST_STARTS:
+            assert not self.state.on_probation, "a crash loop ends"
+
+    @rule(sha256=digests)
+    def mark_bad(self, sha256: str) -> None:
+        good = self.state.release(self.state.last_good)
+        if good is not None and good.model_sha256 == sha256:
+            with pytest.raises(SlotError):
+                slot_state.marked_bad(self.state, sha256, "on purpose")
+            return
+        self.state = slot_state.marked_bad(self.state, sha256, "on purpose")
+        assert sha256 in self.state.bad_sha256
+
+    @precondition(lambda self: self.state.active != "factory")
+    @rule()
+    def lose_the_active_slot(self) -> None:
+        before = self.state
+        lost = before.active
+        self.state = slot_state.lost(before, lost)
+        assert self.state.active != lost
+        assert self.state.bad == before.bad, "a broken disk is not a bad model"
+
+    @precondition(lambda self: self.state.last_good != "factory")
+    @rule()
+    def lose_the_last_good_slot(self) -> None:
+        self.state = slot_state.lost(self.state, self.state.last_good)
+
+    @rule(counter=st.integers(0, 5), clock_s=st.integers(0, 2**31))
+    def raise_floors(self, counter: int, clock_s: int) -> None:
+        self.state = slot_state.floors_raised(self.state, release=counter, clock_s=clock_s)
+        assert self.state.clock_floor_s >= clock_s
+
+    @invariant()
+    def it_is_a_state_of_the_machine(self) -> None:
+        assert slot_state.violations(self.state) == []
+
+    @invariant()
+    def it_survives_the_disk(self) -> None:
+        text = json.dumps(slot_state.to_document(self.state))
+        assert slot_state.from_document(json.loads(text)) == self.state
+
+    @invariant()
+    def no_bad_model_runs_or_is_about_to(self) -> None:
+        for slot in (self.state.active, self.state.last_good, self.state.candidate or "factory"):
+            held = self.state.release(slot)
+            assert held is None or held.model_sha256 not in self.state.bad_sha256
+
+    @invariant()
+    def the_floor_never_falls(self) -> None:
+        assert self.state.release_floor >= self.floor
+        self.floor = self.state.release_floor
+
+
+TestSlotState = Machine.TestCase
+TestSlotState.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_bad_digests_are_bounded_and_the_latest_are_kept() -> None:
+    state = SlotState()
+    for index in range(slot_state.MAX_BAD + 10):
+        state = slot_state.marked_bad(state, f"{index:064x}", "on purpose")
+    assert len(state.bad) == slot_state.MAX_BAD
+    assert state.bad[-1].sha256 == f"{slot_state.MAX_BAD + 9:064x}"
+
+
+def test_a_release_that_failed_here_cannot_be_staged() -> None:
+    state = slot_state.marked_bad(SlotState(), release(3).model_sha256, "on purpose")
+    with pytest.raises(SlotError, match="failed on this vehicle"):
+        slot_state.staged(state, "a", release(3))
+
+
+def test_a_candidate_is_replaced_in_its_own_slot_after_the_other_one_broke() -> None:
+    state = slot_state.staged(SlotState(), "a", release(1))
+    state = slot_state.confirmed(slot_state.activated(state))
+    state = slot_state.lost(slot_state.staged(state, "b", release(2)), "a")
+    slot = slot_state.slot_to_stage(state)
+    assert slot == "b"
+    assert slot_state.staged(slot_state.emptied(state, slot), slot, release(3)).b == release(3)
+    with pytest.raises(SlotError, match="candidate already"):
+        slot_state.staged(state, "a", release(3))
+
+
+def document(**fields: object) -> dict[str, object]:
+    return {**slot_state.to_document(SlotState()), **fields}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        [],
+        {},
+        {"schema": 2},
+        document(active="c"),
+        document(active="a"),
+        document(active=None),
+        document(candidate="factory"),
+        document(last_good="b"),
+        document(probation_starts=0),
+        document(probation_starts=-1),
+        document(probation_starts=True),
+        document(release_floor=1.5),
+        document(clock_floor_s=10**12),
+        document(a={"traffic_vision": {}}),
+        document(bad=[{"sha256": "x"}]),
+        document(bad=None),
+        document(reverted=7),
+    ],
+)
+def test_a_damaged_state_is_refused(damaged: object) -> None:
+    with pytest.raises(SlotError):
+        slot_state.from_document(damaged)
