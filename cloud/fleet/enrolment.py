@@ -123,9 +123,7 @@ def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
     for path in (folders.pki, folders.keys, folders.vehicles):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     Authority.make(folders.pki).server_pair(folders.pki, config.serve.names)
-    repository = open_repository(config)
-    if repository is not None:
-        repository.prepare()
+    open_repository(config).prepare()
     open_database(config.store.database).close()
     return config
 
@@ -159,9 +157,7 @@ def enrol(config: CloudConfig, vehicle: str, choices: VehicleChoices) -> Path:
     finally:
         store.close()
     write_file(folder / "ca.crt", authority.certificate)
-    repository = open_repository(config)
-    if repository is not None:
-        write_file(folder / "root.json", repository.root())
+    write_file(folder / "root.json", open_repository(config).root())
     if choices.model is not None:
         (folder / "factory.onnx").unlink(missing_ok=True)
         link_or_copy(choices.model, folder / "factory.onnx")

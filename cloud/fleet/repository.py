@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from cloud.config import CloudConfig
+from cloud.release import repository, serving
+from cloud.release.keys import create_keys, load_keys
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-
-
-class NoSuchFileError(Exception):
-    """There is no such role, version or target."""
-
-
-class OffsetError(Exception):
-    """The offset lies past the file's end."""
 
 
 class Repository(Protocol):
@@ -45,6 +41,40 @@ class Repository(Protocol):
         """
 
 
-def open_repository(config: CloudConfig) -> Repository | None:
-    """Open the repository in the cloud's folders; None: this cloud signs nothing."""
-    return None
+@dataclass(frozen=True, slots=True)
+class SignedRepository:
+    """The repository in the cloud's folders.
+
+    Attributes:
+        folder: metadata and targets.
+        keys: the roles' keys; only `prepare` and `refresh` need private ones, of the online roles alone.
+    """
+
+    folder: Path
+    keys: Path
+
+    def prepare(self) -> None:
+        """Make keys and metadata; what is there is kept."""
+        repository.create_repository(self.folder, create_keys(self.keys))
+
+    def root(self) -> bytes:
+        """Give the newest root."""
+        return repository.current_root(self.folder)
+
+    def refresh(self) -> None:
+        """Sign snapshot and timestamp anew when half of their time is over."""
+        ring = load_keys(self.keys)
+        repository.refresh_timestamp(self.folder, ring.signer("snapshot"), ring.signer("timestamp"))
+
+    def fetch_metadata(self, request: fleet.FetchMetadataRequest) -> Iterator[fleet.FetchMetadataResponse]:
+        """Give a file of metadata in chunks."""
+        return serving.fetch_metadata(self.folder, request)
+
+    def fetch_target(self, request: fleet.FetchTargetRequest) -> Iterator[fleet.FetchTargetResponse]:
+        """Give a target in chunks."""
+        return serving.fetch_target(self.folder, request)
+
+
+def open_repository(config: CloudConfig) -> Repository:
+    """Open the repository in the cloud's folders."""
+    return SignedRepository(config.folders.repository, config.folders.keys)

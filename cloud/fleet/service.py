@@ -13,8 +13,9 @@ from cloud.fleet.admission import Admission, Standing, deny
 from cloud.fleet.control import ControlService
 from cloud.fleet.group_commit import GroupCommit
 from cloud.fleet.ingest import Answer, Upload
-from cloud.fleet.repository import NoSuchFileError, OffsetError, Repository
+from cloud.fleet.repository import Repository
 from cloud.fleet.uploads import NotServedError, UploadStream
+from cloud.release.serving import NoSuchFileError, OffsetError
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 

@@ -148,7 +148,7 @@ def test_enrolling_again_keeps_what_is_there(folder: Path, tmp_path: Path) -> No
     own = folder / "vehicles" / "car-1"
     assert Path(printed) == own
     before = files(own)
-    assert set(before) == {"edge.toml", "ca.crt", "client.crt", "client.key", "factory.onnx"}
+    assert set(before) == {"edge.toml", "ca.crt", "client.crt", "client.key", "factory.onnx", "root.json"}
     text = before["edge.toml"].decode()
     for line in ('vehicle = "car-1"', 'url = "sim:7?light=noon"', 'address = "cloud.example:50071"'):
         assert line in text.splitlines()

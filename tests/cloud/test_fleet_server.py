@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from sqlalchemy import select
+from tuf.api.metadata import Metadata, Root, Timestamp
 
 from cloud.config import CloudConfig
 from cloud.fleet.enrolment import revoke
@@ -321,3 +322,12 @@ def test_it_stops_when_told_though_a_vehicle_is_connected(folder: Path, config: 
         (last,) = stream.rest()
     assert last.problem.code == fleet.PROBLEM_CODE_SHUTTING_DOWN
     assert last.problem.retry_after_ms > 0
+
+
+def test_a_vehicle_fetches_metadata_that_its_own_root_vouches_for(folder: Path, config: CloudConfig) -> None:
+    root = Metadata[Root].from_file(str(folder / "vehicles" / "one" / "root.json")).signed
+    with serving(folder) as server, connected(folder, server.address, "one") as stub:
+        request = fleet.FetchMetadataRequest(role="timestamp")
+        data = b"".join(response.data for response in stub.FetchMetadata(request, timeout=WAIT_S))
+    timestamp = Metadata[Timestamp].from_bytes(data)
+    root.verify_delegate("timestamp", timestamp.signed_bytes, timestamp.signatures)

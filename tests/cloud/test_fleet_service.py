@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
-from cloud.fleet.repository import NoSuchFileError, OffsetError
 from cloud.fleet.service import CHUNKS_AHEAD, FleetService
+from cloud.release.serving import NoSuchFileError, OffsetError
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 from tests.clouds import WAIT_S
