@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 # Raised by the interpreter before the operation; `open` counts where it may write.
 OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
@@ -48,12 +50,22 @@ def _work_until(work: Callable[[], None], point: int) -> None:
         if count == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        writes = (
-            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        )
-        if event in OPERATIONS or writes:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        flags = arguments[2] if event == "open" else 0
+        if event in OPERATIONS or flags & (os.O_WRONLY | os.O_RDWR):
             step()
+        if flags & os.O_TRUNC:
+            empty(arguments[0])
+            step()
+
+    def empty(path: Any) -> None:
+        """What a kill just after the opening leaves."""
+        nonlocal point
+        if count + 1 == point:
+            point = 0  # emptying it is an operation too, which does not count
+            with suppress(FileNotFoundError):
+                os.truncate(path, 0)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def counted_sync(handle: int) -> None:
         step()

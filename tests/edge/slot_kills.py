@@ -33,7 +33,7 @@ class Trial:
         self.root = repository.current_root(cloud)
         self.proofs: dict[str, tuple[ReleaseFacts, Evidence]] = {}
         signers = [keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
-        for version in ("1", "2"):
+        for version in ("1", "2", "3"):
             facts = releasing.propose_release(cloud, model(version), TERMS, keys.signer("trainer"))
             releasing.complete_release(cloud, facts.model_sha256, *signers)
             self.proofs[version] = facts, evidence_in(cloud, facts)
@@ -108,6 +108,7 @@ def main(place: Path) -> None:
         "boot": trial.kill_everywhere(Slots.boot),
         "confirm": trial.kill_everywhere(Slots.confirm),
         "stage_second": trial.kill_everywhere(trial.stage("2")),
+        "stage_in_its_place": trial.kill_everywhere(trial.stage("3")),
         "activate_second": trial.kill_everywhere(Slots.activate),
         "mark_bad": trial.kill_everywhere(lambda slots: slots.mark_bad(BAD, "on purpose")),
         "revert": trial.kill_everywhere(lambda slots: slots.revert("on purpose")),

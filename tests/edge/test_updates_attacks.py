@@ -26,7 +26,7 @@ from edge.updates.errors import Refusal
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from tests.update_attack import REFUSED, check, driving, publish, refused, rewritten, unharmed, with_release
-from tests.update_world import VEHICLE, World, edit, model, open_world, utc
+from tests.update_world import VEHICLE, World, edit, model, open_world
 
 
 @pytest.fixture
@@ -166,21 +166,17 @@ class TestFreeze:
         slots.close()
         assert world.slots(tmp_path / "vehicle").state.clock_floor_s == signed_at
 
-    def test_a_stolen_timestamp_key_cannot_make_all_else_look_expired(
-        self, world: World, slots: Slots
-    ) -> None:
+    def test_stolen_online_keys_cannot_make_all_else_look_expired(self, world: World, slots: Slots) -> None:
+        """They can say that it is next year. The clock does not agree, so nothing honest expires by it."""
         snapshot = current_role(world.folder, "snapshot")
-        future = utc(2090, 1, 1)
-        publish_online(
-            world.folder,
-            snapshot,
-            read_timestamp(world.folder).version + 1,
-            None,
-            world.keys.signer("timestamp"),
-            future,
-        )
-        check(world, slots)
+        future = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=200)
+        renew_snapshot(snapshot, future)
+        online = world.keys.signer("snapshot"), world.keys.signer("timestamp")
+        publish_online(world.folder, snapshot, read_timestamp(world.folder).version + 1, *online, future)
+        assert check(world, slots).phase == common.UPDATE_PHASE_CONFIRMED
         assert slots.state.clock_floor_s <= datetime.now(timezone.utc).timestamp()
+        world.release(model("2"))
+        assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
 
     def test_a_clock_far_ahead_is_told(self, world: World, slots: Slots) -> None:
         ahead = datetime.now(timezone.utc) + timedelta(days=400)

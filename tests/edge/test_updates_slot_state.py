@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -149,7 +149,9 @@ class Machine(RuleBasedStateMachine):
 
 
 TestSlotState = Machine.TestCase
-TestSlotState.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSlotState.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def test_bad_digests_are_bounded_and_the_latest_are_kept() -> None:

@@ -277,7 +277,7 @@ class TestEvidence:
     def test_it_follows_the_roots_two_of_three_at_a_time(self, tmp_path: Path) -> None:
         world = open_world(tmp_path / "cloud")
         try:
-            rotate_targets_key(world)
+            exchange_root_keys(world)
             facts = world.release(model("1"))
             evidence = world.evidence(facts)
             assert len(evidence.roots) == 3
@@ -290,8 +290,31 @@ class TestEvidence:
         finally:
             world.close()
 
+    @pytest.mark.parametrize("signers", [("old-2",), ("old-2", "old-3"), ("new-1", "new-2")])
+    def test_a_root_that_old_and_new_keys_did_not_both_sign_is_refused(
+        self, world: World, evidence: Evidence, tmp_path: Path, signers: tuple[str, ...]
+    ) -> None:
+        """Two root keys are exchanged: two of the old ones must agree, and two of the new ones."""
+        new = create_keys(tmp_path / "keys")
+        root = Metadata[Root].from_bytes(world.root)
+        for name in ("root-1", "root-2"):
+            root.signed.revoke_key(world.keys.public(name).keyid, "root")
+            root.signed.add_key(new.public(name), "root")
+        root.signed.version = 2
+        rings = {"old": world.keys, "new": new}
+        root.signatures.clear()
+        for signer in signers:
+            ring, _, number = signer.partition("-")
+            root.sign(rings[ring].signer(f"root-{number}"), append=True)
+        with pytest.raises(RefusedError, match=r"root was signed by \d/2 keys"):
+            verify(world.root, dataclasses.replace(evidence, roots=(root.to_bytes(),)), model("1"))
+        for signer in ("old-2", "old-3", "new-1"):
+            ring, _, number = signer.partition("-")
+            root.sign(rings[ring].signer(f"root-{number}"), append=True)
+        verify(world.root, dataclasses.replace(evidence, roots=(root.to_bytes(),)), model("1"))
 
-def rotate_targets_key(world: World) -> None:
+
+def exchange_root_keys(world: World) -> None:
     """Three root rotations, each exchanging one root key, signed by two old and two new ones."""
     ring = [world.keys.signer(name) for name in ("root-1", "root-2", "root-3")]
     for turn in range(3):

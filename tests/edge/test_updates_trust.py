@@ -6,7 +6,7 @@ import dataclasses
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.updates import trust
@@ -39,6 +39,7 @@ def refusal(
     return None
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(counters, st.integers(0, 50), st.integers(0, 50))
 def test_nothing_older_than_the_floor_or_the_active_release_is_admitted(
     counter: int, active: int, floor: int
@@ -50,6 +51,7 @@ def test_nothing_older_than_the_floor_or_the_active_release_is_admitted(
         assert str(counter) in str(error)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(versions, versions)
 def test_versions_compare_as_numbers(daemon: list[int], minimum: list[int]) -> None:
     vehicle = dataclasses.replace(VEHICLE, daemon_version=".".join(map(str, daemon)) + ".dev3+local")
@@ -89,6 +91,7 @@ def test_the_size_is_capped_before_anything_is_fetched() -> None:
     assert str(trust.MAX_MODEL_BYTES + 1) in str(error)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(counters, st.booleans()), max_size=8))
 def test_the_newest_that_fits_the_hardware_is_the_candidate(offered: list[tuple[int, bool]]) -> None:
     releases = [
@@ -99,6 +102,7 @@ def test_the_newest_that_fits_the_hardware_is_the_candidate(offered: list[tuple[
     assert (newest.release_counter if newest else None) == max(fitting, default=None)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(moments, moments, moments)
 def test_metadata_holds_only_while_it_ends_after_both_clock_and_floor(
     expiry: object, clock: object, floor: object
@@ -124,6 +128,7 @@ def test_the_role_that_ended_first_is_named() -> None:
         trust.check_expiry(expiries, utc(2026, 6, 1), utc(2025, 1, 1))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(moments, moments, moments)
 def test_the_clock_floor_never_falls_and_never_passes_what_was_signed(
     floor: object, signed_at: object, clock: object

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protos.release_facts import MODELS_PATH, FactsError, ReleaseFacts, from_custom
@@ -28,11 +28,13 @@ facts = st.builds(
 FACTS = ReleaseFacts(7, "streets", "2", "a" * 64, ("x86_64-cpu",))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(facts)
 def test_what_is_written_is_read_back_through_json(written: ReleaseFacts) -> None:
     assert from_custom(json.loads(json.dumps(written.to_custom()))) == written
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(facts)
 def test_the_path_lies_directly_in_the_delegated_folder_and_fits_a_file_name(written: ReleaseFacts) -> None:
     assert written.target_path.startswith(MODELS_PATH)
