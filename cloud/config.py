@@ -78,6 +78,7 @@ Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 AbsolutePath: TypeAlias = Annotated[Path, BeforeValidator(_as_text), AfterValidator(_absolute)]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -126,8 +127,10 @@ class FoldersConfig(Section):
     data: AbsolutePath = Path("data")
     # What each vehicle was given.
     vehicles: AbsolutePath = Path("vehicles")
-    # MLflow's database.
+    # MLflow's database; its artifacts lie in a folder beside it.
     mlruns: AbsolutePath = Path("mlruns.sqlite")
+    # Retrains on their way. What is in it can be made again.
+    work: AbsolutePath = Path("work")
 
 
 class LimitsConfig(Section):
@@ -151,6 +154,91 @@ class QuotasConfig(Section):
     feature_series_per_day: Count = 20_000
 
 
+class LabelsConfig(Section):
+    """Who says what is in a sample."""
+
+    # The truth of the replayed source, by its id.
+    service: Literal["simulated"] = "simulated"
+    # Labelled data whose pictures vehicles replay: a sample's label is found by its picture's name.
+    datasets: tuple[AbsolutePath, ...] = ()
+
+
+class TriggerConfig(Section):
+    """When a retrain begins by itself: everything must hold."""
+
+    # Samples that no dataset has yet; and those of them that were taken because of drift.
+    min_samples: Count = 50
+    min_drift_samples: Annotated[int, Field(ge=0)] = 0
+    # Since the last retrain began.
+    cool_down_s: Annotated[float, Field(ge=0)] = 3600.0
+    # How often `cloud run --watch` looks.
+    poll_s: Positive = 5.0
+
+
+class PurityConfig(Section):
+    """What a sample must be to be trained on."""
+
+    # Pictures whose difference hashes are so near, of 64 bits, are the same picture twice.
+    duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 2
+    # So far a box may reach beyond its picture, for rounding.
+    box_slack_px: Annotated[float, Field(ge=0)] = 1.0
+    # With more than this refused, the whole batch is: something is wrong where it comes from.
+    max_refused_share: Share = 0.5
+
+
+class DatasetConfig(Section):
+    """How old and new data are mixed."""
+
+    # Of all drives, by their names: for choosing the checkpoint, and kept aside for the gate.
+    val_share: Share = 0.1
+    test_share: Share = 0.1
+    # Old pictures for each new one in the training list, spread over drives and slices.
+    old_per_new: Annotated[float, Field(ge=0)] = 2.0
+    max_training_images: Count = 4000
+
+
+class TrainingConfig(Section):
+    """How a retrain goes on from the champion's checkpoint."""
+
+    # Side of the square training picture, pixels.
+    imgsz: Annotated[int, Field(ge=32, multiple_of=32)] = 320
+    epochs: Count = 10
+    batch: Count = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+    threads: Count = 2
+    # "cpu", "0"...; unset: a GPU if there is one.
+    device: str | None = None
+
+
+class GateConfig(Section):
+    """What a candidate must show against the champion. Bounds hold for ends of intervals."""
+
+    # Labelled data of drives that no training saw; the dataset's own side `test` comes to it.
+    holdout: tuple[AbsolutePath, ...] = ()
+    # The attribute whose values are judged apart.
+    slice_by: Annotated[str, Field(min_length=1)] = "timeofday"
+    # No slice may be worse by more, in mAP50.
+    margin: Positive = 0.02
+    # Slices that must be better; none: the one that most of the new samples are of.
+    targets: tuple[str, ...] = ()
+    # Classes with fewer boxes in a slice are not averaged; slices of fewer drives are not judged.
+    min_boxes: Count = 100
+    min_drives: Annotated[int, Field(ge=2)] = 10
+    # One-sided, of each bound.
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    resamples: Annotated[int, Field(ge=100)] = 500
+    threads: Count = 2
+
+
+class ReleaseConfig(Section):
+    """What a release says beyond its model file."""
+
+    hardware_ids: Annotated[tuple[str, ...], Field(min_length=1)] = ("x86_64-cpu", "aarch64-cpu")
+    minimum_daemon_version: Annotated[str, Field(min_length=1)] = "0"
+    # Pictures in the model file that prove on the vehicle that it computes what it should.
+    golden_pictures: Annotated[int, Field(ge=1, le=16)] = 6
+
+
 class LogConfig(Section):
     """What is logged, on standard error."""
 
@@ -165,6 +253,13 @@ class CloudConfig(Section):
     folders: FoldersConfig
     limits: LimitsConfig
     quotas: QuotasConfig
+    labels: LabelsConfig
+    trigger: TriggerConfig
+    purity: PurityConfig
+    dataset: DatasetConfig
+    training: TrainingConfig
+    gate: GateConfig
+    release: ReleaseConfig
     log: LogConfig
 
 

@@ -15,7 +15,7 @@ from edge.errors import TrafficVisionError
 # The module is imported only when its command runs, so that --help stays fast.
 COMMANDS = {
     "bench": "Measure, beside the floor and the peers.",
-    "cloud": "Set up and run the cloud: identities, ingest, status.",
+    "cloud": "Set up and run the cloud: identities, ingest, retrains, status.",
     "data": "Bring in, look at, split and simulate labelled drives.",
     "drift": "Make a drift reference, and judge a drive by one.",
     "edge": "Run the daemon on the vehicle.",

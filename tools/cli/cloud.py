@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from tools.cli import cloud_pipeline
+
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
 
 
 @click.group("cloud")
 def command() -> None:
-    """Set up and run the cloud: identities, ingest, status."""
+    """Set up and run the cloud: identities, ingest, retrains, status."""
 
 
 @command.command("init")
@@ -104,3 +106,6 @@ def status(config: Path, as_json: bool) -> None:
     finally:
         store.close()
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+
+
+cloud_pipeline.register(command)

@@ -1,0 +1,17 @@
+"""What can keep a retrain from going on."""
+
+from __future__ import annotations
+
+from edge.errors import TrafficVisionError
+
+
+class PipelineError(TrafficVisionError):
+    """A stage cannot do its work; the message says why, and what to do."""
+
+
+class NotYetError(PipelineError):
+    """A stage waits for someone else, a labelling service for instance: run it again later."""
+
+
+class BusyError(PipelineError):
+    """Another process runs a stage; nothing has failed."""

@@ -1,0 +1,1 @@
+"""The stages of a retrain, a module each; `cloud.pipeline.running` knows their order."""

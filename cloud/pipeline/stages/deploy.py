@@ -1,0 +1,105 @@
+"""Stage deploy: a candidate that passed the gate is signed and published; any other ends the retrain here.
+
+The server finds the new release in the store and nudges the vehicles over their control streams.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cloud.pipeline.errors import PipelineError
+from cloud.pipeline.job import Job, Outcome
+from cloud.pipeline.runs import end_run
+from cloud.pipeline.tracking import CHAMPION, Tracking
+from cloud.release.keys import load_keys
+from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
+from cloud.store.database import audit
+from cloud.store.models import Candidate, Release, Run, RunState, Verdict, VerdictKind
+from protos.release_facts import ReleaseFacts
+
+
+def run(job: Job) -> Outcome:
+    """Release, or end the retrain without. A second attempt publishes nothing twice.
+
+    Raises:
+        ReleaseError: a key is not at hand, or the repository cannot be written.
+    """
+    with job.pipeline.store.reading() as session:
+        retrain = session.get_one(Run, job.run_id)
+        candidate = session.scalars(select(Candidate).where(Candidate.run_id == job.run_id)).one()
+        query = (
+            select(Verdict).where(Verdict.candidate_sha256 == candidate.sha256).order_by(Verdict.id.desc())
+        )
+        verdict = session.scalars(query).first()
+    if verdict is None:
+        raise PipelineError(f"{job.run_id}: there is no verdict on its candidate")
+    tracking = Tracking(job.pipeline.config.folders.mlruns)
+    if verdict.verdict is not VerdictKind.PASS:
+        return _reject(job, retrain, verdict, tracking)
+    facts = _publish(job, retrain, candidate)
+    tracking.set_alias(CHAMPION, candidate.sha256)
+    tracking.finish(
+        retrain.mlflow_run_id, {"verdict": verdict.verdict.value, "release": facts.release_counter}
+    )
+    shutil.rmtree(job.work, ignore_errors=True)
+
+    def commit(session: Session) -> None:
+        newest = session.scalars(select(Release).order_by(Release.counter.desc())).first()
+        session.add(
+            Release(
+                counter=facts.release_counter,
+                candidate_sha256=candidate.sha256,
+                verdict_id=verdict.id,
+                parent_counter=newest.counter if newest else None,
+                target_path=facts.target_path,
+                target_sha256=facts.model_sha256,
+                custom=facts.to_custom(),
+            )
+        )
+        subject = str(facts.release_counter)
+        audit(session, "pipeline", "released", subject, sha256=candidate.sha256, run=job.run_id)
+        end_run(session, job.run_id, RunState.RELEASED, f"release {facts.release_counter}")
+
+    return Outcome(_line(verdict, candidate, facts), commit)
+
+
+def _publish(job: Job, retrain: Run, candidate: Candidate) -> ReleaseFacts:
+    folders, release = job.pipeline.config.folders, job.pipeline.config.release
+    keys = load_keys(folders.keys)
+    terms = ReleaseTerms(release.hardware_ids, release.minimum_daemon_version, retrain.parent_sha256)
+    model = job.pipeline.objects.get(candidate.object_key)
+    job.tell(step="trainer signs")
+    propose_release(folders.repository, model, terms, keys.signer("trainer"))
+    job.tell(step="gate signs")
+    return complete_release(
+        folders.repository,
+        candidate.sha256,
+        keys.signer("gate"),
+        keys.signer("snapshot"),
+        keys.signer("timestamp"),
+    )
+
+
+def _reject(job: Job, retrain: Run, verdict: Verdict, tracking: Tracking) -> Outcome:
+    tracking.finish(retrain.mlflow_run_id, {"verdict": verdict.verdict.value})
+    shutil.rmtree(job.work, ignore_errors=True)
+
+    def commit(session: Session) -> None:
+        end_run(session, job.run_id, RunState.REJECTED, f"the gate's verdict: {verdict.verdict.value}")
+
+    facts = {"released": False, "verdict": verdict.verdict.value, "candidate": verdict.candidate_sha256}
+    return Outcome(facts, commit)
+
+
+def _line(verdict: Verdict, candidate: Candidate, facts: ReleaseFacts) -> dict[str, Any]:
+    return {
+        "released": True,
+        "verdict": verdict.verdict.value,
+        "candidate": candidate.sha256,
+        "release_counter": facts.release_counter,
+        "target": facts.target_path,
+    }

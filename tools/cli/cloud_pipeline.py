@@ -1,0 +1,146 @@
+"""`traffic-vision cloud`: the retrain pipeline's commands, registered on the group of `tools.cli.cloud`.
+
+Each prints one JSON line on standard output, and nothing else there: log and progress go to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cloud.pipeline.job import Pipeline, StageEvent
+
+_PATH = click.Path(path_type=Path)
+_CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
+# As in cloud.pipeline.running, which the command line does not import for its help.
+_STAGES = ("label", "purity", "dataset", "train", "validate", "deploy")
+
+
+def register(group: click.Group) -> None:
+    """Add the pipeline's commands to the group `cloud`."""
+    for command in (_baseline, _stage, _run, _lineage):
+        group.add_command(command)
+
+
+@click.command("baseline")
+@click.option("--model", type=_PATH, required=True, help="The model file that vehicles run.")
+@click.option("--checkpoint", type=_PATH, required=True, help="The .pt that it was made of.")
+@click.option("--data", type=_PATH, required=True, help="The labelled data that it was trained on.")
+@_CONFIG
+def _baseline(model: Path, checkpoint: Path, data: Path, config: Path) -> None:
+    """Take in the model that the cloud begins with, and its data as the first version."""
+    from cloud.pipeline.baseline import Baseline, take_baseline
+
+    with _pipeline(config) as pipeline:
+        line = take_baseline(pipeline, Baseline(model, checkpoint, data))
+    click.echo(json.dumps(line))
+
+
+@click.command("stage")
+@click.argument("name", type=click.Choice(_STAGES))
+@click.option("--run", "run_id", help="Which retrain  [default: the one that is running, else the last]")
+@click.option("--new", is_flag=True, help="Begin a retrain by hand first.")
+@_CONFIG
+def _stage(name: str, run_id: str | None, new: bool, config: Path) -> None:
+    """Do one stage of a retrain: label, purity, dataset, train, validate, deploy, in this order.
+
+    A stage that is done is not done again; one that was interrupted goes on.
+    """
+    from cloud.pipeline.running import run_stage
+    from cloud.pipeline.runs import begin_run, find_run
+
+    if new and run_id is not None:
+        raise click.UsageError("--new begins another retrain than --run names")
+    with _pipeline(config) as pipeline:
+        if new:
+            run_id = begin_run(pipeline, {"by": "hand", "why": "by hand"})
+        else:
+            with pipeline.store.reading() as session:
+                run_id = find_run(session, run_id).id
+        line = run_stage(pipeline, name, run_id)
+    click.echo(json.dumps(line))
+
+
+@click.command("run")
+@click.option("--watch", is_flag=True, help="Stay, and begin a retrain whenever the rule says so.")
+@click.option("--now", is_flag=True, help="Begin one whatever the rule says.")
+@_CONFIG
+def _run(watch: bool, now: bool, config: Path) -> None:
+    """Go on with the retrain that is running, or begin one if its rule says so, and do all its stages."""
+    from cloud.pipeline.runner import run_once
+    from cloud.pipeline.runner import watch as watch_for_retrains
+
+    if watch and now:
+        raise click.UsageError("--now is for once, --watch goes by the rule")
+    with _pipeline(config) as pipeline:
+        if watch:
+            watch_for_retrains(pipeline, _stop_by_signal())
+            return
+        result = run_once(pipeline, now_by_hand=now)
+    click.echo(json.dumps(result))
+    if result["state"] == "failed":
+        sys.exit(1)
+
+
+@click.command("lineage")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_CONFIG
+def _lineage(model: str, as_json: bool, config: Path) -> None:
+    """Show where MODEL comes from: vehicle, drift event, samples, dataset, commit, run, verdict, release.
+
+    MODEL is a model file, the start of its SHA-256, its version, or `champion`.
+    """
+    from cloud.config import load_config
+    from cloud.pipeline.lineage import lineage, to_text
+    from cloud.store import open_database
+
+    store = open_database(load_config(config).store.database)
+    try:
+        chain = lineage(store, model)
+    finally:
+        store.close()
+    click.echo(json.dumps(chain, indent=2) if as_json else to_text(chain))
+
+
+@contextlib.contextmanager
+def _pipeline(path: Path) -> Iterator[Pipeline]:
+    """Open the pipeline; what libraries print meanwhile goes to standard error."""
+    from cloud.config import load_config
+    from cloud.pipeline.opening import opened
+
+    config = load_config(path)
+    logging.basicConfig(
+        level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with contextlib.redirect_stdout(sys.stderr), opened(config, _log_event) as pipeline:
+        yield pipeline
+
+
+def _log_event(event: StageEvent) -> None:
+    logger = logging.getLogger("cloud.pipeline")
+    facts: dict[str, Any] = dict(event.facts)
+    if event.kind == "progress":
+        shown = " ".join(
+            f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in facts.items()
+        )
+        logger.info("%s: %s: %s", event.run_id, event.stage, shown)
+
+
+def _stop_by_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
