@@ -38,7 +38,8 @@ class SimulatedService:
         scheme = scheme_of(sample.source_id)
         labeler = self._labelers.get(scheme) if scheme else self._other
         if labeler is None:
-            raise NoTruthError("no truth is known for this kind of source")
+            kind = f"a source {scheme}:..." if scheme else "a file or folder: labels.datasets names none"
+            raise NoTruthError(f"no truth is known for {kind}")
         truth = labeler(sample.source_id, sample.picture, sample.drive_ns)
         return Labels(_scaled(truth, sample.width, sample.height), truth.attributes, truth.drive)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from cloud.labeling import Answer, LabelSource, UnlabeledSample, open_label_source
+from cloud.labeling import Answer, UnlabeledSample, open_label_source
 from cloud.pipeline.errors import NotYetError, PipelineError
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.labeled_samples import DRIVE
+from cloud.pipeline.purity import listed
 from cloud.pipeline.runs import samples_of
 from cloud.store.models import Label, Run, Sample, SampleState
 
@@ -18,6 +20,9 @@ BATCH = 32
 
 def run(job: Job) -> Outcome:
     """Ask for all that have no labels. What came is kept batch by batch; another attempt asks for the rest.
+
+    Samples that will never have labels are excluded, unless that is all of them: then the fault is more
+    likely in the configuration than in each of them.
 
     Raises:
         NotYetError: the service has not answered for all.
@@ -28,38 +33,42 @@ def run(job: Job) -> Outcome:
     with pipeline.store.reading() as session:
         retrain = session.get_one(Run, job.run_id)
         waiting = [_unlabeled(sample) for sample in session.scalars(samples_of(retrain, SampleState.STORED))]
+    refused: dict[int, str] = {}
     for start in range(0, len(waiting), BATCH):
-        _label(job, source, waiting[start : start + BATCH])
-        job.tell(labeled=job.saved.get("labeled", 0), of=len(waiting))
+        batch = waiting[start : start + BATCH]
+        answers = list(source.label(batch))
+        refused.update((answer.sample_id, answer.refusal) for answer in answers if answer.labels is None)
+        _keep(job, source.name, answers)
+        job.tell(asked=min(start + BATCH, len(waiting)), of=len(waiting))
     with pipeline.store.reading() as session:
-        missing = len(session.scalars(samples_of(retrain, SampleState.STORED)).all())
+        unlabeled = session.scalars(samples_of(retrain, SampleState.STORED)).all()
         labeled = len(session.scalars(samples_of(retrain, SampleState.LABELED)).all())
+    missing = sum(sample.id not in refused for sample in unlabeled)
     if missing:
         raise NotYetError(f"{missing} samples of {job.run_id} still wait for {source.name} labels")
-    refused = job.saved.get("refused", {})
+    reasons = dict(Counter(refused.values()).most_common())
     if not labeled:
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in refused.items())
-        raise PipelineError(f"{job.run_id}: no sample has labels: {reasons or 'there are no new samples'}")
-    return Outcome({"service": source.name, "labeled": labeled, "refused": refused})
+        raise PipelineError(
+            f"{job.run_id}: no sample has labels: {listed(reasons) or 'there are no new samples'}"
+        )
+
+    def commit(session: Session) -> None:
+        for sample_id, reason in refused.items():
+            sample = session.get_one(Sample, sample_id)
+            sample.state, sample.state_detail = SampleState.EXCLUDED, f"label: {reason}"
+
+    return Outcome({"service": source.name, "labeled": labeled, "refused": reasons}, commit)
 
 
-def _label(job: Job, source: LabelSource, batch: list[UnlabeledSample]) -> None:
-    answers = list(source.label(batch))
+def _keep(job: Job, service: str, answers: list[Answer]) -> None:
     with job.pipeline.store.writing() as session:
-        refused = Counter(job.saved.get("refused", {}))
-        labeled = job.saved.get("labeled", 0)
         for answer in answers:
-            sample = session.get_one(Sample, answer.sample_id)
             if answer.labels is None:
-                refused[answer.refusal] += 1
-                sample.state, sample.state_detail = SampleState.EXCLUDED, f"label: {answer.refusal}"
                 continue
-            labeled += 1
-            sample.state = SampleState.LABELED
-            known = select(Label).where(Label.sample_id == sample.id, Label.service == source.name)
+            session.get_one(Sample, answer.sample_id).state = SampleState.LABELED
+            known = select(Label).where(Label.sample_id == answer.sample_id, Label.service == service)
             if session.scalars(known).first() is None:
-                session.add(_row(answer, source.name))
-        job.save(session, labeled=labeled, refused=dict(refused))
+                session.add(_row(answer, service))
 
 
 def _row(answer: Answer, service: str) -> Label:
