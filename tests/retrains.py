@@ -133,11 +133,14 @@ def add_baseline(pipeline: Pipeline, folder: Path, model: bytes | None = None) -
 
 
 def add_samples(
-    pipeline: Pipeline, pictures: Mapping[str, bytes], drive: str = "new1", url: str = "scripted"
+    pipeline: Pipeline,
+    pictures: Mapping[str, bytes],
+    drive: str = "new1",
+    drive_ns: Sequence[int] = range(0, 10**12, 10**8),
 ) -> None:
     """Ingest samples of one drive, by picture; each is of the drift event `event-1`."""
     uploads = [
-        Upload(VEHICLE, a_sample(f"{drive}-{number}", jpeg, url, drive, picture, number))
+        Upload(VEHICLE, a_sample(f"{drive}-{number}", jpeg, drive, picture, drive_ns[number]))
         for number, (picture, jpeg) in enumerate(pictures.items())
     ]
     config = pipeline.config
@@ -145,15 +148,13 @@ def add_samples(
     assert {answer.outcome for answer in answers} == {fleet.UPLOAD_OUTCOME_STORED}, answers
 
 
-def a_sample(
-    identity: str, jpeg: bytes, url: str, drive: str, picture: str, number: int, hw: tuple[int, int] = HW
-) -> fleet.Sample:
+def a_sample(identity: str, jpeg: bytes, drive: str, picture: str, drive_ns: int) -> fleet.Sample:
     return fleet.Sample(
         id=identity,
         jpeg=jpeg,
         jpeg_sha256=hashlib.sha256(jpeg).hexdigest(),
-        frame=common.FrameRef(camera="front", sequence=number, width_px=hw[1], height_px=hw[0]),
-        source=fleet.SampleSource(id=url, drive_id=drive, picture=picture, drive_ns=number * 100_000_000),
+        frame=common.FrameRef(camera="front", width_px=HW[1], height_px=HW[0]),
+        source=fleet.SampleSource(id="scripted", drive_id=drive, picture=picture, drive_ns=drive_ns),
         reasons=[fleet.SAMPLE_REASON_DRIFT],
         priority=0.5,
         drift_event_id="event-1",

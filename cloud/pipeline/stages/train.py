@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from cloud.datasets import read_dataset
 from cloud.pipeline.champion import CHECKPOINT_KEY
 from cloud.pipeline.data_repository import DataRepository
+from cloud.pipeline.drift_prior import fleet_prior
 from cloud.pipeline.exported_data import exported_data
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.manifest import Manifest
@@ -175,7 +176,7 @@ def _assemble(job: Job, start: _Start, best: Path, pictures: Sequence[bytes]) ->
         iou_threshold=metadata.iou_threshold,
         max_detections=metadata.max_detections,
         dataset_sha256=start.dataset.sha256,
-        drift_prior=metadata.drift_prior,
+        drift_prior=fleet_prior(job.pipeline, start.dataset.version, metadata.drift_prior),
     )
     folder = job.work / "export"
     shutil.rmtree(folder, ignore_errors=True)

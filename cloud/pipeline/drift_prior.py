@@ -1,0 +1,191 @@
+"""The drift reference that goes with a new model: what vehicles saw of the worlds that it was trained for.
+
+Vehicles ship the features of many more frames than they ship pictures. The labels of the pictures tell which
+slice (day, night) the frames around them are of; of those a reference is fitted for each slice. Features of
+detections are left out: they were another model's, and the vehicle learns the new one's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from cloud.pipeline.job import Pipeline
+from cloud.store.models import DatasetSample, FeatureSeries, Sample
+from edge.drift import DriftReferenceError, Origin, Reference, combine, fit
+from edge.drift.features import NAMES, ORIGINS
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+
+# Two labelled pictures of one slice that are no farther apart in time vouch for what lies between them.
+VOUCH_NS = 120_000_000_000
+# Fewer frames of a slice say nothing about it.
+MIN_ROWS = 120
+# A gap in a series of more periods than this begins another stretch.
+GAP_PERIODS = 3
+OF_A_MODEL = (Origin.DETECTIONS, Origin.EMBEDDING)
+
+TARGET_HOURS = 24.0  # of driving to one false alarm
+
+_ORIGINS = dict(zip(NAMES, ORIGINS, strict=True))
+_LOG = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.float32]
+Drive = tuple[str, str, str]  # vehicle, camera, drive
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one camera saw in one drive: `times` int64[n], ns; `values` float32[n, features]."""
+
+    names: tuple[str, ...]
+    times: npt.NDArray[np.int64]
+    values: Rows
+
+
+def fleet_prior(pipeline: Pipeline, dataset_version: str, before: str | None) -> str | None:
+    """Make the drift prior of a model that is trained on a dataset version.
+
+    Args:
+        pipeline: what all stages share.
+        dataset_version: its new samples tell which frames are of which slice.
+        before: the champion's prior: its other contexts stay.
+
+    Returns:
+        A reference's bytes as text; `before`, where vehicles shipped too little to say more.
+    """
+    with pipeline.store.reading() as session:
+        moments = _moments(session, dataset_version, pipeline.config.gate.slice_by)
+        series = {drive: _series(pipeline, session, drive) for drive in moments}
+    there = {drive: found for drive, found in series.items() if found is not None}
+    try:
+        earlier = Reference.from_bytes(before.encode()).without(OF_A_MODEL) if before else None
+        made = fit_slices(moments, there, earlier)
+        return before if made is None else _with_earlier(made, earlier).to_bytes().decode()
+    except DriftReferenceError as error:
+        _LOG.warning("no new drift reference for this model: %s", error)
+        return before
+
+
+def fit_slices(
+    moments: Mapping[Drive, Sequence[tuple[int, str]]],
+    series: Mapping[Drive, Series],
+    earlier: Reference | None = None,
+) -> Reference | None:
+    """Fit a context for each slice that there are enough frames of.
+
+    Args:
+        moments: for each drive, time (ns) and slice of the pictures that were labelled.
+        series: for each drive, the features of its frames.
+        earlier: tells how far drives differ, where these are too few to tell.
+
+    Raises:
+        DriftReferenceError: the features cannot be fitted.
+    """
+    if not series:
+        return None
+    names = max((found.names for found in series.values()), key=lambda names: _uses(series, names))
+    same = {drive: found for drive, found in series.items() if found.names == names}
+    rate_hz = round(1e9 / float(np.median(np.concatenate([np.diff(s.times) for s in same.values()]))), 3)
+    stretches: dict[str, list[Rows]] = defaultdict(list)
+    for drive, found in same.items():
+        for name, rows in _stretches(found, moments[drive], rate_hz):
+            stretches[name].append(rows)
+    origins = [_ORIGINS.get(name, Origin.PICTURE) for name in names]
+    contexts = {context.name: context for context in earlier.contexts} if earlier else {}
+    any_context = next(iter(contexts.values()), None)
+    references = [
+        fit(
+            pieces,
+            rate_hz,
+            names,
+            origins=origins,
+            context=name,
+            target_hours=earlier.target_hours if earlier else TARGET_HOURS,
+            prior=contexts.get(name, any_context),
+        ).without(OF_A_MODEL)
+        for name, pieces in sorted(stretches.items())
+        if sum(map(len, pieces)) >= MIN_ROWS
+    ]
+    return combine(*references) if references else None
+
+
+def _stretches(series: Series, moments: Sequence[tuple[int, str]], rate_hz: float) -> list[tuple[str, Rows]]:
+    """Cut out the unbroken stretches that lie between labelled pictures of one slice."""
+    ordered = sorted(moments)
+    spans: list[tuple[str, int, int]] = []
+    for (start, name), (end, following) in pairwise(ordered):
+        if name != following or end - start > VOUCH_NS:
+            continue
+        if spans and spans[-1][0] == name and spans[-1][2] == start:
+            spans[-1] = (name, spans[-1][1], end)
+        else:
+            spans.append((name, start, end))
+    found = []
+    for name, start, end in spans:
+        inside = (series.times >= start) & (series.times <= end)
+        times, values = series.times[inside], series.values[inside]
+        breaks = np.flatnonzero(np.diff(times) > GAP_PERIODS * 1e9 / rate_hz) + 1
+        found += [(name, rows) for rows in np.split(values, breaks) if len(rows) > 1]
+    return found
+
+
+def _moments(session: Session, version: str, slice_by: str) -> dict[Drive, list[tuple[int, str]]]:
+    query = (
+        select(Sample)
+        .join(DatasetSample, DatasetSample.sample_id == Sample.id)
+        .where(DatasetSample.dataset_version == version)
+        .options(selectinload(Sample.labels))
+    )
+    moments: dict[Drive, list[tuple[int, str]]] = defaultdict(list)
+    for sample in session.scalars(query):
+        for label in sample.labels[-1:]:
+            if slice_by in label.attributes:
+                drive = sample.vehicle, sample.camera, sample.drive_id
+                moments[drive].append((sample.drive_ns, str(label.attributes[slice_by])))
+    return moments
+
+
+def _series(pipeline: Pipeline, session: Session, drive: Drive) -> Series | None:
+    """Put a drive's series together, in order of time; of those with other features the newest count."""
+    vehicle, camera, drive_id = drive
+    query = (
+        select(FeatureSeries)
+        .where(FeatureSeries.vehicle == vehicle, FeatureSeries.camera == camera)
+        .where(FeatureSeries.drive_id == drive_id)
+        .order_by(FeatureSeries.id)
+    )
+    rows = session.scalars(query).all()
+    parts = [fleet.FeatureSeries.FromString(pipeline.objects.get(row.object_key)) for row in rows]
+    if not parts:
+        return None
+    names = tuple(parts[-1].names)
+    parts = [part for part in parts if tuple(part.names) == names]
+    times = np.concatenate([np.array(part.drive_ns, np.int64) for part in parts])
+    values = np.concatenate([np.array(part.values, np.float32).reshape(-1, len(names)) for part in parts])
+    times, first = np.unique(times, return_index=True)
+    return Series(names, times, values[first]) if len(times) > 1 else None
+
+
+def _with_earlier(made: Reference, earlier: Reference | None) -> Reference:
+    """Add the contexts of the champion's prior that were not fitted anew."""
+    fresh = {context.name for context in made.contexts}
+    kept = tuple(context for context in earlier.contexts if context.name not in fresh) if earlier else ()
+    if earlier is None or not kept:
+        return made
+    try:
+        return combine(made, replace(earlier, contexts=kept))
+    except DriftReferenceError as error:
+        _LOG.warning("the champion's drift contexts are left out: %s", error)
+        return made
+
+
+def _uses(series: Mapping[Drive, Series], names: tuple[str, ...]) -> int:
+    return sum(len(found.times) for found in series.values() if found.names == names)

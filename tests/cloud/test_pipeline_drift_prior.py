@@ -1,0 +1,88 @@
+"""The drift reference of a new model: from what vehicles shipped of the slices that it was trained for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cloud.fleet.ingest import Ingest, Upload
+from cloud.pipeline.drift_prior import Series, fit_slices, fleet_prior
+from cloud.pipeline.running import run_stage
+from edge.drift import DriftMonitor, Origin, Reference, Verdict, fit
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from tests.retrains import VEHICLE, add_samples, begin, red_picture, retrain_cloud
+
+NAMES = ("brightness", "sharpness", "count")
+HALF_S = 500_000_000
+DRIVE = (VEHICLE, "front", "new1")
+
+
+def a_drive(rows: int, level: float, seed: int = 0) -> np.ndarray:
+    """Slow features of a drive, 2 Hz; the last one is the model's."""
+    noise = np.random.default_rng(seed).normal(0, 1, (rows, 3))
+    for row in range(1, rows):
+        noise[row] = 0.8 * noise[row - 1] + 0.6 * noise[row]
+    return np.asarray(level + 3 * noise, np.float32)
+
+
+def series(*parts: np.ndarray) -> Series:
+    values = np.concatenate(parts)
+    return Series(NAMES, np.arange(len(values)) * HALF_S, values)
+
+
+def test_each_slice_is_fitted_from_the_frames_between_its_pictures() -> None:
+    day, dusk, night = a_drive(400, 120), a_drive(100, 70), a_drive(400, 20)
+    moments = [(at * HALF_S, name) for at, name in ((0, "daytime"), (200, "daytime"), (399, "daytime"))]
+    moments += [(at * HALF_S, "night") for at in (500, 700, 899)]
+    made = fit_slices({DRIVE: moments}, {DRIVE: series(day, dusk, night)})
+    assert made is not None and made.rate_hz == 2.0
+    means = {context.name: context.features[0].mean for context in made.contexts}
+    assert abs(means["daytime"] - day[:, 0].mean()) < 0.01
+    assert abs(means["night"] - night[:, 0].mean()) < 0.01
+    # What another model detected is not known of the new one.
+    assert made.origins[2] is Origin.DETECTIONS
+    assert [[feature.known for feature in context.features] for context in made.contexts] == [
+        [True, True, False],
+        [True, True, False],
+    ]
+
+
+def test_pictures_that_are_far_apart_vouch_for_nothing_and_few_frames_are_no_reference() -> None:
+    drive = {DRIVE: series(a_drive(400, 20))}
+    assert fit_slices({DRIVE: [(0, "night"), (399 * HALF_S, "night")]}, drive) is None
+    assert fit_slices({DRIVE: [(0, "night"), (100 * HALF_S, "night")]}, drive) is None
+    assert fit_slices({}, {}) is None
+
+
+def test_the_night_that_raised_the_alarm_is_known_to_the_new_models_reference(tmp_path: Path) -> None:
+    origins = (Origin.PICTURE, Origin.PICTURE, Origin.DETECTIONS)
+    day = fit(a_drive(4000, 120, seed=1), 2.0, NAMES, origins=origins, context="daytime")
+    night = a_drive(700, 20, seed=2)
+    with retrain_cloud(tmp_path, samples=0) as pipeline:
+        pictures = {f"{number}.jpg": red_picture(100 + number) for number in range(4)}
+        add_samples(pipeline, pictures, drive_ns=range(0, 400 * HALF_S, 100 * HALF_S))
+        message = fleet.FeatureSeries(id="one", camera="front", names=NAMES)
+        message.source.id, message.source.drive_id = "scripted", "new1"
+        message.drive_ns.extend(number * HALF_S for number in range(400))
+        message.values.extend(night[:400].ravel().tolist())
+        config = pipeline.config
+        Ingest(pipeline.store, pipeline.objects, config.limits, config.quotas).commit(
+            [Upload(VEHICLE, message)]
+        )
+        run_id = begin(pipeline)
+        for name in ("label", "purity", "dataset"):
+            run_stage(pipeline, name, run_id)
+        text = fleet_prior(pipeline, "v2", day.to_bytes().decode())
+        assert text is not None
+        made = Reference.from_bytes(text.encode())
+        assert {context.name for context in made.contexts} == {"daytime", "night"}
+        assert fleet_prior(pipeline, "v1", "kept") == "kept"
+    assert alarms(day, night[400:]) > 0
+    assert alarms(made, night[400:]) == 0
+
+
+def alarms(reference: Reference, rows: np.ndarray) -> int:
+    monitor = DriftMonitor(reference)
+    states = [monitor.observe(number * HALF_S, row) for number, row in enumerate(rows)]
+    return sum(state is not None and state.verdict is Verdict.ALARM for state in states)
