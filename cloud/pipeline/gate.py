@@ -80,7 +80,7 @@ class Judgement:
         return {
             "verdict": self.verdict.value,
             "targets": list(self.targets),
-            "slices": [asdict(figures) for figures in self.slices],
+            "slices": [{**asdict(figures), "classes": list(figures.classes)} for figures in self.slices],
             "rules": [result.to_json() for result in self.rules],
         }
 
