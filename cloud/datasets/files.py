@@ -15,8 +15,16 @@ _TAIL_BYTES = len("..01234567.tmp")
 _MAX_NAME_BYTES = 255
 
 
-class FileError(TrafficVisionError):
-    """A file cannot be written."""
+class FileError(TrafficVisionError, OSError):
+    """A file cannot be written. An OSError too: whoever guards a disk asks for nothing else."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        """For the file and what the operating system said."""
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.filename}: cannot be written: {self.strerror}"
 
 
 @contextmanager
@@ -39,7 +47,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise FileError(path, error) from None
         raise
 
 

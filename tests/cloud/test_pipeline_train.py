@@ -32,7 +32,7 @@ def give_checkpoint(pipeline: Pipeline, folder: Path) -> None:
     net = ultralytics.nn.tasks.DetectionModel("yolov8n.yaml", nc=len(NAMES), verbose=False)
     net.names = dict(enumerate(NAMES))
     for layer in net.model[-1].cv3:
-        torch.nn.init.zeros_(layer[-1].bias)
+        torch.nn.init.constant_(layer[-1].bias, 4.0)  # stays sure over two epochs
     net.args = {"imgsz": 64, "task": "detect"}
     torch.save({"model": net, "train_args": {}}, folder / "start.pt")
     key = pipeline.objects.put((folder / "start.pt").read_bytes())

@@ -196,7 +196,7 @@ def test_drift_events_are_sent_until_their_receipt_over_cuts_and_restarts(tmp_pa
     def deadly(number: int, requests: Any) -> Iterator[fleet.ControlResponse]:
         next(requests)
         yield welcome()
-        yield receipt("one")  # for what was not sent in this stream
+        yield receipt("another")  # for what was not sent in this stream
         for request in requests:
             if request.WhichOneof("message") == "drift_event":
                 raise RuntimeError("the cloud dies with the event")
