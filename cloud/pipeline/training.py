@@ -107,7 +107,8 @@ def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _
         project=str(run.parent),
         name=run.name,
         exist_ok=True,
-        pretrained=False,
+        # False draws the weights anew even where the start is a checkpoint.
+        pretrained=Path(plan.start).suffix == ".pt",
         resume=resume,
         cache="ram",
         plots=False,

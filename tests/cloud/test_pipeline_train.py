@@ -25,13 +25,19 @@ EPOCHS = SETTINGS.replace("epochs = 1", "epochs = 2")
 
 def give_checkpoint(pipeline: Pipeline, folder: Path) -> None:
     """Put a real checkpoint under the baseline: untrained, and sure of what it sees: bad, but sound."""
-    ultralytics = import_ultralytics()
+    import_ultralytics()
     import torch
+    from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
-    net = ultralytics.nn.tasks.DetectionModel("yolov8n.yaml", nc=len(NAMES), verbose=False)
+    net = DetectionModel("yolov8n.yaml", nc=len(NAMES), verbose=False)
     net.names = dict(enumerate(NAMES))
-    for layer in net.model[-1].cv3:
+    head = net.model[-1]
+    for layer in head.cv2:  # boxes of a cell or so to each side
+        torch.nn.init.zeros_(layer[-1].weight)
+        torch.nn.init.zeros_(layer[-1].bias)
+        layer[-1].bias.data.view(4, -1)[:, 1] = 10.0
+    for layer in head.cv3:
         torch.nn.init.constant_(layer[-1].bias, 4.0)  # stays sure over two epochs
     net.args = {"imgsz": 64, "task": "detect"}
     torch.save({"model": net, "train_args": {}}, folder / "start.pt")
