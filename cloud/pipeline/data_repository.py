@@ -143,7 +143,8 @@ class DataRepository:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            DVCFileSystem(str(self.folder), rev=tag).get(DATASET, str(folder), recursive=True)
+            files = DVCFileSystem(str(self.folder), rev=tag, config=self._dvc_config())
+            files.get(DATASET, str(folder), recursive=True)
         except (DvcException, OSError) as error:
             raise PipelineError(f"{self.folder}: version {tag} cannot be read: {error}") from error
 
@@ -171,13 +172,17 @@ class DataRepository:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
-        repo = Repo(str(self.folder))
+        repo = Repo(str(self.folder), config=self._dvc_config())
         try:
             yield repo
         except DvcException as error:
             raise PipelineError(f"{self.folder}: DVC: {error}") from error
         finally:
             repo.close()
+
+    def _dvc_config(self) -> dict[str, Any]:
+        """DVC's notes on files' hashes stay in the repository, not in the machine's /var/tmp."""
+        return {"core": {"site_cache_dir": str(self.folder.absolute() / ".dvc" / "tmp" / "site")}}
 
     def _git(self, *arguments: str) -> str:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -208,5 +213,7 @@ def _quiet_dvc() -> None:
     """Import DVC without its analytics, and without the advice to people that it logs."""
     os.environ["DVC_NO_ANALYTICS"] = "true"
     import dvc.logger  # noqa: F401 - its import sets the level
+    from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # else each progress bar that DVC does not show leaves a thread behind
     logging.getLogger("dvc").setLevel(logging.WARNING)
