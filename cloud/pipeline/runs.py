@@ -15,7 +15,7 @@ from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Pipeline, StageEvent
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
-from cloud.store.models import DatasetSample, Run, RunState, Sample, SampleState
+from cloud.store.models import DatasetSample, Run, RunState, Sample, SampleState, StageRecord, StageState
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +52,26 @@ def end_run(session: Session, run_id: str, state: RunState, detail: str) -> None
     run = session.get_one(Run, run_id)
     run.state, run.state_detail, run.ended = state, detail, utc_now()
     audit(session, "pipeline", f"retrain {state.value}", run_id, detail=detail)
+
+
+def reopen_run(pipeline: Pipeline) -> str:
+    """Take up the last retrain, which failed; what it did stays done. Give its id.
+
+    Raises:
+        PipelineError: it did not fail.
+    """
+    with pipeline.store.writing() as session:
+        run = find_run(session, None)
+        if run.state is not RunState.FAILED:
+            raise PipelineError(
+                f"{run.id} is {run.state.value}: only a retrain that failed is taken up again"
+            )
+        run.state, run.state_detail, run.ended = RunState.RUNNING, "", None
+        for record in session.scalars(select(StageRecord).where(StageRecord.key == run.id)):
+            if record.state is not StageState.DONE:
+                record.attempts = 0
+        audit(session, "pipeline", "retrain reopened", run.id)
+    return run.id
 
 
 def running_run(session: Session) -> Run | None:

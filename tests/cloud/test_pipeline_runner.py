@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cloud.config import TriggerConfig
-from cloud.pipeline.errors import NotYetError
+from cloud.pipeline.errors import NotYetError, PipelineError
 from cloud.pipeline.job import StageEvent
 from cloud.pipeline.runner import MAX_ATTEMPTS, run_once, watch
 from cloud.pipeline.running import run_stage
+from cloud.pipeline.runs import reopen_run
 from cloud.pipeline.trigger import Situation, decide
 from cloud.store.models import Run, RunState, StageRecord, StageState
 from tests.retrains import SETTINGS, Scripted, begin, night, retrain_cloud
@@ -70,6 +71,11 @@ def test_a_stage_that_always_brings_its_process_down_ends_the_retrain(tmp_path: 
             record.state, record.attempts = StageState.RUNNING, MAX_ATTEMPTS
         failed = run_once(pipeline)
         assert failed["state"] == "failed" and failed["why"] == "label: was interrupted 5 times"
+        # Whoever has seen to the cause takes it up again.
+        assert reopen_run(pipeline) == run_id
+        assert run_once(pipeline)["state"] == "waiting"
+        with pytest.raises(PipelineError, match="is running: only a retrain that failed"):
+            reopen_run(pipeline)
 
 
 def test_watching_says_once_why_it_waits_and_stops_when_it_is_told(

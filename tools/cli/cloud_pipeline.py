@@ -74,15 +74,19 @@ def _stage(name: str, run_id: str | None, new: bool, config: Path) -> None:
 @click.command("run")
 @click.option("--watch", is_flag=True, help="Stay, and begin a retrain whenever the rule says so.")
 @click.option("--now", is_flag=True, help="Begin one whatever the rule says.")
+@click.option("--retry", is_flag=True, help="Take up the last one again, which failed.")
 @_CONFIG
-def _run(watch: bool, now: bool, config: Path) -> None:
+def _run(watch: bool, now: bool, retry: bool, config: Path) -> None:
     """Go on with the retrain that is running, or begin one if its rule says so, and do all its stages."""
     from cloud.pipeline.runner import run_once
     from cloud.pipeline.runner import watch as watch_for_retrains
+    from cloud.pipeline.runs import reopen_run
 
-    if watch and now:
-        raise click.UsageError("--now is for once, --watch goes by the rule")
+    if watch + now + retry > 1:
+        raise click.UsageError("give one of --watch, --now and --retry")
     with _pipeline(config) as pipeline:
+        if retry:
+            reopen_run(pipeline)
         if watch:
             watch_for_retrains(pipeline, _stop_by_signal())
             return

@@ -15,11 +15,12 @@ from cloud.pipeline.champion import CHECKPOINT_KEY
 from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.drift_prior import fleet_prior
 from cloud.pipeline.exported_data import exported_data
+from cloud.pipeline.fine_tuning import fine_tune
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.manifest import Manifest
 from cloud.pipeline.resuming import discard_broken_training
 from cloud.pipeline.tracking import CHALLENGER, REGISTERED_MODEL, Tracking
-from cloud.pipeline.training import EpochReport, TrainingPlan, portable_checkpoint, train
+from cloud.pipeline.training import EpochReport, TrainingPlan, portable_checkpoint
 from cloud.release.assembly import AssemblyOptions, assemble
 from cloud.release.checkpoint import export_checkpoint
 from cloud.store.models import Candidate, Dataset, Run
@@ -148,7 +149,7 @@ def _train(job: Job, start: _Start, data: Path, tracking: Tracking, mlflow_id: s
         threads=config.threads,
         device=config.device,
     )
-    return train(plan, report)
+    return fine_tune(plan, report)
 
 
 def _golden_pictures(model: ModelFile, data: Path, manifest: Manifest, count: int) -> list[bytes]:
