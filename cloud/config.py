@@ -204,6 +204,8 @@ class TrainingConfig(Section):
     imgsz: Annotated[int, Field(ge=32, multiple_of=32)] = 320
     epochs: Count = 10
     batch: Count = 16
+    # Of AdamW, at its highest. Lower than for a model from scratch: what it can do is to stay.
+    learning_rate: Positive = 0.0005
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count = 2
     # "cpu", "0"...; unset: a GPU if there is one.

@@ -154,7 +154,7 @@ def a_sample(identity: str, jpeg: bytes, drive: str, picture: str, drive_ns: int
         jpeg=jpeg,
         jpeg_sha256=hashlib.sha256(jpeg).hexdigest(),
         frame=common.FrameRef(camera="front", width_px=HW[1], height_px=HW[0]),
-        source=fleet.SampleSource(id="scripted", drive_id=drive, picture=picture, drive_ns=drive_ns),
+        source=fleet.SampleSource(id="test:drive", drive_id=drive, picture=picture, drive_ns=drive_ns),
         reasons=[fleet.SAMPLE_REASON_DRIFT],
         priority=0.5,
         drift_event_id="event-1",

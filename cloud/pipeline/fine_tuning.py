@@ -15,23 +15,36 @@ from cloud.pipeline.training import EpochReport, TrainingPlan, train
 from cloud.pipeline.ultralytics_boundary import import_ultralytics
 
 
-def fine_tune(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _: None) -> Path:
+def fine_tune(
+    plan: TrainingPlan, learning_rate: float, progress: Callable[[EpochReport], None] = lambda _: None
+) -> Path:
     """Do as `train` does, from the weights of the checkpoint `plan.start`.
+
+    Args:
+        plan: what to train.
+        learning_rate: of AdamW, at its highest; Ultralytics' own choice is one for new networks.
+        progress: as `train` has it.
 
     Raises:
         TrainingError: as `train`.
     """
-    with _weights_kept():
+    changed = {
+        "pretrained": True,
+        "optimizer": "AdamW",
+        "lr0": learning_rate,
+        "warmup_bias_lr": 0.0,  # as Ultralytics has it for an optimizer of its own choice; else 0.1
+    }
+    with _training_with(changed):
         return train(plan, progress)
 
 
 @contextmanager
-def _weights_kept() -> Iterator[None]:
+def _training_with(changed: dict[str, Any]) -> Iterator[None]:
     ultralytics = import_ultralytics()
 
     class FineTuned(ultralytics.YOLO):  # type: ignore[misc, name-defined]  # untyped
         def train(self, **options: Any) -> Any:
-            return super().train(**{**options, "pretrained": True})
+            return super().train(**{**options, **changed})
 
     # `ultralytics.YOLO` is given out by the module's `__getattr__`: an attribute goes before it.
     ultralytics.YOLO = FineTuned

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from cloud.datasets import Box, read_dataset
+from cloud.pipeline import running
 from cloud.pipeline.baseline import Baseline, take_baseline
 from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.errors import BusyError, NotYetError, PipelineError
@@ -246,7 +247,10 @@ def test_a_release_needs_the_gates_key(tmp_path: Path) -> None:
         assert run_stage(pipeline, "deploy", run_id)["released"]
 
 
-def test_one_process_at_a_time_and_one_retrain_at_a_time(tmp_path: Path) -> None:
+def test_one_process_at_a_time_and_one_retrain_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LOCK_WAIT_S", 0.01)
     with retrain_cloud(tmp_path) as pipeline:
         run_id = begin(pipeline)
         with locked(pipeline.config.folders.work), pytest.raises(BusyError, match="another process"):

@@ -149,7 +149,7 @@ def _train(job: Job, start: _Start, data: Path, tracking: Tracking, mlflow_id: s
         threads=config.threads,
         device=config.device,
     )
-    return fine_tune(plan, report)
+    return fine_tune(plan, config.learning_rate, report)
 
 
 def _golden_pictures(model: ModelFile, data: Path, manifest: Manifest, count: int) -> list[bytes]:
