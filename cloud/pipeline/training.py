@@ -32,6 +32,7 @@ class TrainingPlan:
         epochs, batch, seed: as the words say.
         threads: CPU threads; Ultralytics alone would take one fewer than there are cores.
         device: `cpu`, `0`, or None for a GPU if there is one.
+        learning_rate: of AdamW, at its highest; None: Ultralytics' own choice, which is one for new networks.
     """
 
     start: str
@@ -44,6 +45,7 @@ class TrainingPlan:
     seed: int = 0
     threads: int = 2
     device: str | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,10 @@ def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _
         shutil.rmtree(run, ignore_errors=True)
     model = ultralytics.YOLO(str(last) if resume else plan.start)
     _watch(model, torch, plan, progress)
+    pace: dict[str, object] = {}
+    if plan.learning_rate is not None:
+        # No warm-up of biases, as Ultralytics has it for an optimizer of its own choice.
+        pace = {"optimizer": "AdamW", "lr0": plan.learning_rate, "warmup_bias_lr": 0.0}
     model.train(
         data=str(plan.data.resolve()),
         imgsz=plan.imgsz,
@@ -115,6 +121,7 @@ def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _
         close_mosaic=plan.epochs // 4,
         amp=False,
         verbose=False,
+        **pace,
     )
     if not best.is_file():
         raise TrainingError(f"the training left no checkpoint at {best}: see its log")

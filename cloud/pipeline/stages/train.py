@@ -15,12 +15,11 @@ from cloud.pipeline.champion import CHECKPOINT_KEY
 from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.drift_prior import fleet_prior
 from cloud.pipeline.exported_data import exported_data
-from cloud.pipeline.fine_tuning import fine_tune
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.manifest import Manifest
 from cloud.pipeline.resuming import discard_broken_training
 from cloud.pipeline.tracking import CHALLENGER, REGISTERED_MODEL, Tracking
-from cloud.pipeline.training import EpochReport, TrainingPlan, portable_checkpoint
+from cloud.pipeline.training import EpochReport, TrainingPlan, portable_checkpoint, train
 from cloud.release.assembly import AssemblyOptions, assemble
 from cloud.release.checkpoint import export_checkpoint
 from cloud.store.models import Candidate, Dataset, Run
@@ -148,8 +147,9 @@ def _train(job: Job, start: _Start, data: Path, tracking: Tracking, mlflow_id: s
         seed=config.seed,
         threads=config.threads,
         device=config.device,
+        learning_rate=config.learning_rate,
     )
-    return fine_tune(plan, config.learning_rate, report)
+    return train(plan, report)
 
 
 def _golden_pictures(model: ModelFile, data: Path, manifest: Manifest, count: int) -> list[bytes]:
