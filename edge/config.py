@@ -141,6 +141,8 @@ class CameraConfig(Section):
     stale_after_ms: Positive = 1000.0
     # Of recordings: "realtime", a factor of it, or "lockstep": at the speed of inference, every frame seen.
     pace: Pace = "realtime"
+    # Of lock-step: at most so many times the recording's own time. Taken over by SIGHUP.
+    speed_limit: Positive | None = None
     # Frames per second given to pictures, which have no time of their own.
     still_rate_hz: Positive = 10.0
 
@@ -161,12 +163,14 @@ class ModelConfig(Section):
 class DriftConfig(Section):
     """The drift monitor."""
 
-    # What the world looked like when the model was right; unset: learnt on the way.
+    # What the world looked like when the model was right; unset: as the model file says, else learnt.
     reference: ExistingFile | None = None
-    # Frames per second of the frames' time that are judged.
+    # Frames per second of the frames' time that are judged; a reference brings its own.
     rate_hz: Positive = 2.0
     # Hours of driving to one false alarm.
     target_hours: Positive = 24.0
+    # How long a feature without a reference is watched before it is judged, in the frames' time.
+    learn_s: Positive = 300.0
 
 
 class SamplerConfig(Section):
@@ -182,6 +186,8 @@ class SamplerConfig(Section):
     near_duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 2
     # Of samples, in any 24 hours.
     bytes_per_day: Annotated[int, Field(gt=0)] = 500_000_000
+    # The drift features of all frames are shipped in pieces of so much time.
+    series_s: Positive = 300.0
 
 
 class SpoolConfig(Section):
@@ -199,6 +205,8 @@ class CloudConfig(Section):
     ca: ExistingFile
     cert: ExistingFile
     key: ExistingFile
+    # Longest pause between two tries to reach it.
+    retry_limit_s: Positive = 60.0
 
 
 class UpdatesConfig(Section):
@@ -240,6 +248,7 @@ class EdgeConfig(Section):
     spool: SpoolConfig = SpoolConfig()
     # Without it, the daemon runs alone.
     cloud: CloudConfig | None = None
+    # Needs [cloud].
     updates: UpdatesConfig | None = None
     serve: ServeConfig = ServeConfig()
     log: LogConfig = LogConfig()
@@ -254,6 +263,13 @@ class EdgeConfig(Section):
         if twice:
             raise ValueError(f"expected a name of its own for each camera, and {twice[0]!r} is there twice")
         return cameras
+
+    @field_validator("updates")
+    @classmethod
+    def _has_a_cloud(cls, updates: UpdatesConfig | None, info: ValidationInfo) -> UpdatesConfig | None:
+        if updates is not None and info.data.get("cloud", "broken") is None:
+            raise ValueError("expected a section [cloud] too: updates come from there")
+        return updates
 
 
 def load_config(path: Path) -> EdgeConfig:

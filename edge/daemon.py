@@ -16,14 +16,16 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from edge.config import EdgeConfig
+from edge.config_change import changed_keys, is_taken_over
+from edge.errors import TrafficVisionError
 from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
 from edge.messages import Clock
-from edge.parts import Links, Parts, PartsFactory, StandAlone
+from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
-from edge.perception.hot_swap import SwappableDetector, SwapReport
+from edge.perception.hot_swap import SwappableDetector
 from edge.perception.model_change import ModelChanger
 from edge.publication import Publication
 from edge.reload import Reloader
@@ -44,28 +46,34 @@ _SERVER_GRACE_S = 0.5  # for clients to take what is queued for them
 _CAPTURE_JOIN_S = 0.5
 _TICK_S = 1.0
 
+Reread = Callable[[], EdgeConfig]
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, config: EdgeConfig, factory: PartsFactory | None = None) -> None:
+    def __init__(self, config: EdgeConfig, factory: PartsFactory, reread: Reread | None = None) -> None:
         """For a configuration; nothing is opened yet.
 
         Args:
             config: what to run.
-            factory: makes the optional parts; without it, the daemon stands alone.
+            factory: makes the optional parts.
+            reread: reads the configuration again, at SIGHUP; None: that is ignored.
         """
         self.config = config
         self.address = ""  # of the perception service, once it is started
-        self._factory = factory or StandAlone()
+        self._factory = factory
+        self._reread = reread
+        self._cameras: list[Camera] = []
         self._run_id = uuid.uuid4().hex
         self._clock = Clock(self._run_id)
         self._row: MailboxRow[Arrival] = MailboxRow([camera.name for camera in config.cameras])
         self._detections: Hub[Publication] = Hub()
         self._drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
-        self._inbox: queue.SimpleQueue[int] = queue.SimpleQueue()  # exit codes; its put is safe in signals
+        # Exit codes; None: read the configuration again. Its put is safe in signals.
+        self._inbox: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._started = ExitStack()
         self._stop_at = 0.0
 
@@ -90,9 +98,10 @@ class Daemon:
         """
         began = time.monotonic()
         models = self._factory.open_models(self.config)
+        self._started.callback(models.close)
         options = DetectorOptions(providers=self.config.model.providers, threads=self.config.model.threads)
         detector = SwappableDetector(Detector(models.active(), options), requested=self._row.wake)
-        cameras = self._open_cameras()
+        cameras = self._cameras = self._open_cameras()
         changer = ModelChanger(detector, options, check_timeout_s=self.config.model.check_timeout_s)
         status = Status(
             clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
@@ -133,9 +142,29 @@ class Daemon:
     def _main_loop(self) -> int:
         while True:
             try:
-                return self._inbox.get(timeout=_TICK_S)
+                code = self._inbox.get(timeout=_TICK_S)
             except queue.Empty:
                 continue
+            if code is not None:
+                return code
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Read the configuration again, and take over what can change in a running daemon."""
+        assert self._reread is not None
+        try:
+            config = self._reread()
+        except TrafficVisionError as error:
+            logger.error("%s; what runs goes on", error, extra={"event": "config_refused"})
+            return
+        changes = changed_keys(self.config, config)
+        for camera, section in zip(self._cameras, config.cameras, strict=False):
+            camera.capture.limit_speed(section.speed_limit)
+        logging.getLogger().setLevel(config.log.level.upper())
+        waiting = [key for key in changes if not is_taken_over(key)]
+        if waiting:
+            logger.warning("only a restart takes over %s", ", ".join(waiting))
+        logger.info("configuration read again", extra={"event": "config_reloaded", "changed": changes})
 
     def _open_cameras(self) -> list[Camera]:
         cameras: list[Camera] = []
@@ -177,10 +206,6 @@ class Daemon:
             self._started.callback(part.stop)
 
     def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> None:
-        def swapped(report: SwapReport) -> None:
-            if parts.drift is not None:
-                parts.drift.model_swapped(report)
-
         def fallback(reason: str) -> None:
             if parts.updates is not None:
                 parts.updates.model_failed(detector.active.model, reason)
@@ -191,7 +216,6 @@ class Daemon:
             detector,
             self._detections.publish,
             observers=parts.observers,
-            swapped=swapped,
             fallback=fallback,
         )
         loop.start(failed=lambda: self.stop(EXIT_FAILED))
@@ -220,6 +244,8 @@ class Daemon:
     @contextmanager
     def _captured_signals(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        if self._reread is not None:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: self._inbox.put(None))
         try:
             yield
         finally:

@@ -38,8 +38,8 @@ class FrameObserver(Protocol):
     def name(self) -> str:
         """For the log."""
 
-    def observe(self, frame: Frame, detections: Detections) -> None:
-        """Look at a frame and what was found on it. The image is the observer's to read, not to change."""
+    def observe(self, frame: Frame, published: Publication) -> None:
+        """Look at a frame and what was published of it. The image is to be read, not to be changed."""
 
 
 class FrameLoop:
@@ -131,10 +131,10 @@ class FrameLoop:
         if found is None:
             camera.counts.left(Outcome.INFERENCE_ERROR)
             return
-        self._pass_on(camera, arrival, found, started_ns)
+        published = self._pass_on(camera, arrival, found, started_ns)
         camera.counts.left(Outcome.PUBLISHED)
         for observer in self._observers:
-            self._show(observer, arrival.frame, found)
+            self._show(observer, arrival.frame, published)
 
     def _detect(self, frame: Frame) -> Detections | None:
         try:
@@ -148,7 +148,7 @@ class FrameLoop:
             self._crashed(f"{type(error).__name__}: {error}")
         return None
 
-    def _pass_on(self, camera: Camera, arrival: Arrival, found: Detections, started_ns: int) -> None:
+    def _pass_on(self, camera: Camera, arrival: Arrival, found: Detections, started_ns: int) -> Publication:
         frame = arrival.frame
         now_ns = time.monotonic_ns()
         age_ns = now_ns - arrival.arrived_ns
@@ -162,12 +162,14 @@ class FrameLoop:
             model=self._detector.active.model.metadata,
             wait_ns=started_ns - arrival.arrived_ns,
             age_ns=age_ns,
+            published_ns=now_ns,
         )
         self._publish(publication)
         camera.ages.add(age_ns, now_ns=now_ns)
         report = self._detector.published(frame.key, now_ns)
         if report is not None:
             self._tell_swap(report)
+        return publication
 
     def _tell_swap(self, report: SwapReport) -> None:
         logger.info(
@@ -187,9 +189,9 @@ class FrameLoop:
         )
         self._swapped(report)
 
-    def _show(self, observer: FrameObserver, frame: Frame, found: Detections) -> None:
+    def _show(self, observer: FrameObserver, frame: Frame, published: Publication) -> None:
         try:
-            observer.observe(frame, found)
+            observer.observe(frame, published)
         except Exception as error:  # each observer's boundary
             logger.debug("observer %s failed", observer.name, exc_info=True)
             self._observer_errors[observer.name].log(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.frames.camera import Camera
 from edge.frames.capture import CapturePhase
 from edge.frames.outcomes import FrameTally, Outcome
@@ -21,6 +22,18 @@ _OUTCOMES = {
     Outcome.DECODE_ERROR: common_pb2.FRAME_OUTCOME_DECODE_ERROR,
     Outcome.INFERENCE_ERROR: common_pb2.FRAME_OUTCOME_INFERENCE_ERROR,
     Outcome.STOPPED: common_pb2.FRAME_OUTCOME_STOPPED,
+}
+_VERDICTS = {
+    Verdict.STABLE: common_pb2.DRIFT_VERDICT_STABLE,
+    Verdict.ALARM: common_pb2.DRIFT_VERDICT_ALARM,
+    Verdict.LEARNING: common_pb2.DRIFT_VERDICT_LEARNING,
+    Verdict.UNCALIBRATED: common_pb2.DRIFT_VERDICT_UNCALIBRATED,
+    Verdict.PAUSED: common_pb2.DRIFT_VERDICT_PAUSED,
+}
+_ORIGINS = {
+    Origin.PICTURE: common_pb2.FEATURE_ORIGIN_PICTURE,
+    Origin.DETECTIONS: common_pb2.FEATURE_ORIGIN_DETECTIONS,
+    Origin.EMBEDDING: common_pb2.FEATURE_ORIGIN_EMBEDDING,
 }
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -106,6 +119,7 @@ def frame_detections(
             inference_ns=found.stage_ns.inference,
             postprocess_ns=found.stage_ns.postprocess,
         ),
+        published=clock.machine(publication.published_ns),
     )
     for x1, y1, x2, y2, score, index in found.boxes.tolist():
         name = names[int(index)]
@@ -114,6 +128,59 @@ def frame_detections(
                 x1_px=x1, y1_px=y1, x2_px=x2, y2_px=y2, score=score, class_index=int(index), class_name=name
             )
     return message
+
+
+def drift_state(
+    camera: str,
+    state: DriftState,
+    model: common_pb2.ModelRef,
+    reference_sha256: str,
+    at: Callable[[int], common_pb2.Instant],
+) -> common_pb2.DriftState:
+    """A monitor's judgement.
+
+    Args:
+        camera: whose.
+        state: the judgement.
+        model: that the features of detections come from.
+        reference_sha256: what was judged by.
+        at: makes a moment of the frames' time.
+    """
+    return common_pb2.DriftState(
+        camera=camera,
+        observed=at(state.time_ns),
+        verdict=_VERDICTS[state.verdict],
+        expected_false_alarms_per_day=state.false_alarms_per_day,
+        context=state.context,
+        unknown_context_share=state.unknown_context_share,
+        features=[_feature_drift(feature) for feature in state.features],
+        explanation="; ".join((*_carriers(state), *state.notes)),
+        since=at(state.since_ns),
+        model=model,
+        reference_sha256=reference_sha256,
+    )
+
+
+def _feature_drift(feature: FeatureDrift) -> common_pb2.FeatureDrift:
+    return common_pb2.FeatureDrift(
+        name=feature.name,
+        origin=_ORIGINS[feature.origin],
+        context=feature.context,
+        window_s=feature.window_s,
+        ks_d=feature.d,
+        p_value=feature.p,
+        expected_false_alarms_per_day=feature.false_alarms_per_day,
+        shift_sigma=feature.shift_sigma,
+        verdict=_VERDICTS[feature.verdict],
+    )
+
+
+def _carriers(state: DriftState) -> list[str]:
+    return [
+        f"{feature.name} is {feature.shift_sigma:+.1f} sigma off over {feature.window_s:.0f} s"
+        for feature in state.features
+        if feature.verdict is Verdict.ALARM
+    ]
 
 
 def frame_counts(tally: FrameTally) -> list[common_pb2.FrameCount]:

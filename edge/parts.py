@@ -6,22 +6,16 @@ ask for is None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from edge.config import EdgeConfig, ModelConfig
-from edge.errors import TrafficVisionError
 from edge.frame_loop import FrameObserver
 from edge.messages import Clock
-from edge.perception.hot_swap import SwapReport
 from edge.perception.model_change import ChangeResult
 from edge.perception.model_file import ModelFile, read_model_file
 from protos.traffic_vision.v1 import common_pb2
-
-
-class PartsError(TrafficVisionError):
-    """The configuration asks for a part that is not there."""
 
 
 class BackgroundPart(Protocol):
@@ -42,13 +36,6 @@ class BackgroundPart(Protocol):
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
         """Put into the vehicle's status what this part knows of."""
-
-
-class DriftPart(FrameObserver, Protocol):
-    """The drift monitor. It publishes its states through `Links.publish_drift`."""
-
-    def model_swapped(self, report: SwapReport) -> None:
-        """Another model answers from `report.frame_after` on. On the loop's thread."""
 
 
 class ModelStore(Protocol):
@@ -73,6 +60,9 @@ class ModelStore(Protocol):
 
     def fill_state(self, state: common_pb2.ModelState) -> None:
         """Put slot, phase and candidate into a state whose active model is set."""
+
+    def close(self) -> None:
+        """Give back what is held. May be called twice."""
 
 
 class UpdatesPart(BackgroundPart, Protocol):
@@ -109,27 +99,14 @@ class Parts:
     """The parts that a configuration asks for.
 
     Attributes:
-        drift: sees every published frame first.
-        sampler: sees it next, and may ask drift.
-        fleet: spool, uplink and control stream.
-        updates: fetches, verifies and stages models.
+        observers: see every published frame, in this order: drift, then the sampler, which asks drift.
+        background: have threads; they start in this order and stop in the opposite one, after the frame loop.
+        updates: fetches, verifies and stages models; among `background` too.
     """
 
-    drift: DriftPart | None = None
-    sampler: FrameObserver | None = None
-    fleet: BackgroundPart | None = None
+    observers: tuple[FrameObserver, ...] = ()
+    background: tuple[BackgroundPart, ...] = ()
     updates: UpdatesPart | None = None
-
-    @property
-    def observers(self) -> tuple[FrameObserver, ...]:
-        """Those that see frames, in order."""
-        return tuple(part for part in (self.drift, self.sampler) if part is not None)
-
-    @property
-    def background(self) -> tuple[BackgroundPart, ...]:
-        """Those with threads, in the order in which they start."""
-        found: Iterable[BackgroundPart | None] = (self.fleet, self.updates)
-        return tuple(part for part in found if part is not None)
 
 
 class FactoryModel:
@@ -160,6 +137,9 @@ class FactoryModel:
         state.phase = common_pb2.UPDATE_PHASE_IDLE
         state.last_good.CopyFrom(state.active)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class PartsFactory(Protocol):
     """Makes what a configuration asks for; nothing starts before the daemon starts it."""
@@ -177,24 +157,3 @@ class PartsFactory(Protocol):
         Raises:
             TrafficVisionError: one cannot do what it is asked to.
         """
-
-
-class StandAlone:
-    """The daemon by itself: cameras, model and local clients."""
-
-    def open_models(self, config: EdgeConfig) -> ModelStore:
-        """The factory's model."""
-        return FactoryModel(config.model)
-
-    def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
-        """None.
-
-        Raises:
-            PartsError: the configuration asks for one.
-        """
-        for section in ("drift", "sampler", "cloud", "updates"):
-            if getattr(config, section) is not None:
-                raise PartsError(
-                    f"the configuration has a section [{section}], and this daemon has no such part"
-                )
-        return Parts()

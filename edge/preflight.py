@@ -9,7 +9,7 @@ from edge.frames.camera import open_camera
 from edge.frames.mailbox import Mailbox
 from edge.perception.detector import DetectorOptions
 from edge.perception.model_check import check_in_child
-from edge.perception.model_file import read_model_file
+from edge.perception.model_file import ModelFile, read_model_file
 from edge.perception.providers import resolve
 from edge.redaction import redact
 
@@ -34,7 +34,7 @@ def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
             f"{', '.join(resolve(options.providers))}, {options.threads or 'all'} threads;"
             f" loaded in {report.load_s:.2f} s, {report.golden_frames} golden frames verified",
         ),
-        ("drift", _drift(config)),
+        ("drift", _drift(config, model)),
         (
             "sampler",
             "off" if config.sampler is None else f"{config.sampler.bytes_per_day / 1e6:g} MB a day at most",
@@ -56,14 +56,16 @@ def _camera(config: CameraConfig) -> str:
         camera.capture.stop()
     limit = "" if config.rate_limit_hz is None else f", at most {config.rate_limit_hz:g} frames/s"
     pace = f"{config.pace:g} times its speed" if isinstance(config.pace, float) else config.pace
+    if config.speed_limit is not None and config.pace == "lockstep":
+        pace += f" up to {config.speed_limit:g} times its speed"
     return f"{redact(config.url)}: {rate}{length}, {pace}{limit}, stale after {config.stale_after_ms:g} ms"
 
 
-def _drift(config: EdgeConfig) -> str:
+def _drift(config: EdgeConfig, model: ModelFile) -> str:
     if config.drift is None:
         return "off"
-    reference = config.drift.reference or "learnt on the way"
+    own = "as the model file says" if model.metadata.drift_prior else "learned on the way"
     return (
         f"{config.drift.rate_hz:g} frames/s, one false alarm in {config.drift.target_hours:g} h,"
-        f" reference {reference}"
+        f" reference {config.drift.reference or own}"
     )

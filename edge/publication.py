@@ -24,6 +24,7 @@ class Publication:
         model: the model's metadata; its digest is in `detections`.
         wait_ns: from the frame's arrival to the start of preprocessing.
         age_ns: from the frame's arrival to its publication.
+        published_ns: monotonic time of its publication.
     """
 
     key: FrameKey
@@ -35,3 +36,4 @@ class Publication:
     model: ModelMetadata
     wait_ns: int
     age_ns: int
+    published_ns: int

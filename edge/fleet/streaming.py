@@ -134,6 +134,8 @@ class StreamThread(Generic[RequestT, ResponseT]):
             try:
                 pause_s = self._step()
             except Exception:  # noqa: BLE001  # a thread's top
+                if self._stopping.is_set():  # the channel was closed under it
+                    return
                 # A defect in the party must not end the vehicle's uploads for good.
                 _log.exception("%s: a defect; it goes on after a pause", self._name)
                 pause_s = self._backoff.next_s()

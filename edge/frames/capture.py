@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -106,6 +107,7 @@ class Capture:
         self._config = config
         self._is_live = isinstance(source, LiveSource) and source.is_live
         self._lockstep = config.pace == "lockstep"
+        self._speed = _speed(config)
         if self._is_live and config.pace != "realtime":
             raise CaptureError(
                 f"camera {config.name!r}: pace {config.pace!r} is for recordings, and this is live"
@@ -124,6 +126,7 @@ class Capture:
         self._last_arrival_ns: int | None = None
         self._broken = Repeated(logger, logging.WARNING)
         self._stopping = threading.Event()
+        self._hurry = threading.Event()  # cuts a wait for a frame's moment short
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
 
     def start(self) -> None:
@@ -133,6 +136,7 @@ class Capture:
     def stop(self) -> None:
         """Ask the thread to end; the frame that nobody took leaves as stopped. May be called twice."""
         self._stopping.set()
+        self._hurry.set()
         if self._thread.ident is None:
             self.source.close()
         if self._mailbox.close() is not None:
@@ -143,6 +147,12 @@ class Capture:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def limit_speed(self, factor: float | None) -> None:
+        """Let a recording in lock-step run at most `factor` times its own time; None: no limit."""
+        if self._lockstep:
+            self._speed = math.inf if factor is None else factor
+            self._hurry.set()
 
     @property
     def is_live(self) -> bool:
@@ -211,12 +221,10 @@ class Capture:
         # Frames of a new connection follow on: one sequence and rising epochs, whatever the source counts.
         first_sequence = self._next_sequence
         first_epoch = self._epoch + 1 if first_sequence else 0
-        speed = self._config.pace if isinstance(self._config.pace, float) else 1.0
-        schedule = None if self._is_live or self._lockstep else Schedule(speed)
+        schedule = None if self._is_live else Schedule(self._speed)
         for shot in source:
             if schedule is not None:
-                due_ns = schedule.due_ns(shot.captured_ns, time.monotonic_ns())
-                self._stopping.wait(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+                self._wait_until_due(schedule, shot.captured_ns)
             renumbered = replace(
                 shot,
                 camera=self._config.name,
@@ -227,6 +235,16 @@ class Capture:
             self._epoch = renumbered.epoch
             self._take_in(renumbered)
             if self._stopping.is_set():
+                return
+
+    def _wait_until_due(self, schedule: Schedule, captured_ns: int) -> None:
+        while True:
+            self._hurry.clear()
+            if self._stopping.is_set():
+                return
+            schedule.change(self._speed)
+            due_ns = schedule.due_ns(captured_ns, time.monotonic_ns())
+            if not self._hurry.wait(max(0.0, (due_ns - time.monotonic_ns()) / 1e9)):
                 return
 
     def _take_in(self, shot: Frame | BrokenFrame) -> None:
@@ -251,3 +269,10 @@ class Capture:
             return
         if displaced is not None:
             self._counts.left(Outcome.SUPERSEDED)
+
+
+def _speed(config: CameraConfig) -> float:
+    """How many seconds of a recording go by in one of ours, at most."""
+    if config.pace == "lockstep":
+        return math.inf if config.speed_limit is None else config.speed_limit
+    return config.pace if isinstance(config.pace, float) else 1.0

@@ -10,10 +10,15 @@ class Schedule:
     """Maps a recording's time to this machine's, from its first frame on."""
 
     def __init__(self, factor: float) -> None:
-        """`factor` seconds of the recording in one of ours."""
+        """`factor` seconds of the recording in one of ours, at most; `math.inf`: none waits."""
         self._factor = factor
         self._first_ns: int | None = None
         self._anchor_ns = 0
+
+    def change(self, factor: float) -> None:
+        """Go on at another speed, from the next frame on."""
+        if factor != self._factor:
+            self._factor, self._first_ns = factor, None
 
     def due_ns(self, captured_ns: int, now_ns: int) -> int:
         """The monotonic time at which the frame of that time is to be let out; may lie in the past."""

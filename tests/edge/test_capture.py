@@ -127,6 +127,26 @@ def test_stopping_counts_the_frame_in_the_mailbox_and_wakes_lockstep(tmp_path: P
     assert total == {}
 
 
+def test_lockstep_keeps_a_speed_limit_until_it_is_lifted(tmp_path: Path) -> None:
+    source = open_source(str(write_pictures(tmp_path, 12)))
+    rig = Rig(source, pace="lockstep", speed_limit=1e-6)  # the second frame is due in a day
+    rig.capture.start()
+    first = rig.mailbox.take(LONG_S)
+    assert first is not None and first.frame.sequence == 0
+    assert rig.mailbox.take(0.1) is None
+    rig.capture.limit_speed(None)
+    assert [frame.sequence for frame in rig.frames()] == list(range(1, 12))
+    rig.end()
+    assert rig.total() == {"captured": 12}
+
+
+def test_a_speed_limit_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    rig = Rig(open_source(str(write_pictures(tmp_path, 3))), pace="lockstep", speed_limit=1e-6)
+    rig.capture.start()
+    assert rig.mailbox.take(LONG_S) is not None
+    rig.end()
+
+
 def test_a_rate_limit_is_by_the_frames_own_time(tmp_path: Path) -> None:
     source = open_source(str(write_pictures(tmp_path, 30)), still_rate_hz=10)
     rig = Rig(source, pace="lockstep", rate_limit_hz=5.0)

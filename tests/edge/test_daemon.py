@@ -14,6 +14,7 @@ from tests.daemons import LONG_S, DaemonProcess, counts_of, refused, write_confi
 from tests.models_factory import rectangles_model
 from tests.recordings import damage_packets, write_pictures, write_video
 from tests.replays import COMMAND, write_drive
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
@@ -140,10 +141,28 @@ def test_a_broken_model_and_a_missing_provider_are_refused(tmp_path: Path) -> No
     )
 
 
-def test_a_section_for_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_updates_without_a_cloud_are_refused(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive", 1)
-    line = refused(write_config(tmp_path, {"url": "drive"}, sampler={"drift_spacing_s": 1}))
-    assert "section [sampler], and this daemon has no such part" in line
+    (tmp_path / "root.json").write_text("{}")
+    line = refused(write_config(tmp_path, {"url": "drive"}, updates={"root": "root.json"}))
+    assert "updates = " in line and "expected a section [cloud] too" in line
+
+
+def test_sighup_takes_over_a_speed_limit_and_refuses_a_broken_file(tmp_path: Path) -> None:
+    drive = {"url": "sim:7?seconds=0&rate=10&size=64x64", "pace": "lockstep"}
+    config = write_config(tmp_path, {**drive, "speed_limit": 1e-6})
+    with DaemonProcess(config) as daemon:
+        broken = config.read_text().replace("speed_limit", "speed_limits")
+        config.write_text(broken)
+        daemon.process.send_signal(signal.SIGHUP)
+        assert "did you mean 'speed_limit'" in daemon.event("config_refused")["message"]
+        write_config(tmp_path, drive, log={"level": "debug"}, spool={"limit_bytes": 7})
+        daemon.process.send_signal(signal.SIGHUP)
+        reloaded = daemon.event("config_reloaded")
+        assert reloaded["changed"] == ["cameras[0].speed_limit", "log.level", "spool.limit_bytes"]
+        assert any("only a restart takes over spool.limit_bytes" in line["message"] for line in daemon.log)
+        eventually(lambda: daemon.cameras()["camera0"].captured_frames > 50, "frames at full speed")
+        assert daemon.terminate() == 0
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:

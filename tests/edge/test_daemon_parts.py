@@ -14,9 +14,9 @@ from edge.errors import TrafficVisionError
 from edge.frames.frame import Frame
 from edge.parts import FactoryModel, Links, ModelStore, Parts
 from edge.perception.detector import Detections, Detector, SessionError
-from edge.perception.hot_swap import SwapReport
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile
+from edge.publication import Publication
 from edge.serve.client import PerceptionClient
 from protos.traffic_vision.v1 import common_pb2
 from tests.daemons import LONG_S, write_config
@@ -36,19 +36,18 @@ class Recorder:
     links: Links | None = None
     events: list[str] = field(default_factory=list)
     frames: int = 0
-    swap: SwapReport | None = None
+    models: list[str] = field(default_factory=list)
     swapped: threading.Event = field(default_factory=threading.Event)
     failed: threading.Event = field(default_factory=threading.Event)
 
-    def observe(self, frame: Frame, detections: Detections) -> None:
+    def observe(self, frame: Frame, published: Publication) -> None:
         self.frames += 1
+        self.models.append(published.detections.model_digest)
+        if self.models[-1] != self.models[0]:
+            self.swapped.set()
         assert self.links is not None
         verdict = common_pb2.DRIFT_VERDICT_LEARNING
         self.links.publish_drift(common_pb2.DriftState(camera=frame.camera, verdict=verdict))
-
-    def model_swapped(self, report: SwapReport) -> None:
-        self.swap = report
-        self.swapped.set()
 
     def model_failed(self, model: ModelFile, reason: str) -> None:
         self.events.append(f"failed: {reason}")
@@ -80,7 +79,7 @@ class Factory:
         if self.refuses:
             raise TrafficVisionError("the certificate is of another authority")
         self.recorder.links = links
-        return Parts(drift=self.recorder, updates=self.recorder)
+        return Parts((self.recorder,), (self.recorder,), self.recorder)
 
 
 @pytest.fixture
@@ -113,7 +112,7 @@ def test_parts_see_frames_fill_the_status_and_are_stopped(config: EdgeConfig) ->
         assert not thread.is_alive(), thread
 
 
-def test_drift_is_told_of_a_swap(tmp_path: Path) -> None:
+def test_observers_see_which_model_answered(tmp_path: Path) -> None:
     config = load_config(write_config(tmp_path, {"url": "sim:7?seconds=0&size=64x64", "pace": "lockstep"}))
     factory = Factory()
     recorder = factory.recorder
@@ -125,7 +124,7 @@ def test_drift_is_told_of_a_swap(tmp_path: Path) -> None:
         assert recorder.swapped.wait(LONG_S)
     finally:
         daemon.shutdown()
-    assert recorder.swap is not None and recorder.swap.new_digest == NEW.digest
+    assert recorder.models[-1] == NEW.digest and recorder.models[0] != NEW.digest
 
 
 def test_updates_are_told_of_a_model_that_crashes(

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.background_writer import BackgroundWriter
 from edge.fleet.assemble import AssembleError, assemble_sample, encode_jpeg, new_id
 from edge.fleet.feature_log import FeatureLog, SeriesHead
 from edge.fleet.sampler import BASELINE, DRIFT, SampleReason
 from edge.fleet.spool import Spool
 from edge.fleet.spool_item import ID_FORM
-from edge.fleet.writer import BackgroundWriter
 from edge.frames.frame import Frame
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet

@@ -34,10 +34,10 @@ class Observer:
         self.fails = fails
         self.seen: list[tuple[int, int]] = []
 
-    def observe(self, frame: Frame, detections: Detections) -> None:
+    def observe(self, frame: Frame, published: Publication) -> None:
         if self.fails:
             raise ValueError("an observer's own defect")
-        self.seen.append((frame.sequence, len(detections.boxes)))
+        self.seen.append((frame.sequence, len(published.detections.boxes)))
 
 
 class Rig:

@@ -75,6 +75,17 @@ def fit(
     click.echo(reference_text(reference), err=True)
 
 
+@command.command("attach")
+@click.argument("reference", type=_PATH)
+@_MODEL
+@click.option("-o", "--output", type=_PATH, required=True, help="The model file to write; it may be MODEL.")
+def attach(reference: Path, model: Path, output: Path) -> None:
+    """Write MODEL again with REFERENCE in it, for vehicles to judge by until they know better."""
+    from cloud.release.attaching import attach as attach_reference
+
+    click.echo(f"{output}: {attach_reference(reference, model, output).summary()}")
+
+
 @command.command("scan")
 @click.argument("source")
 @click.option("--reference", type=_PATH, required=True, help="What to judge by.")

@@ -26,16 +26,19 @@ def command() -> None:
 def run(config_path: Path) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
+    SIGHUP makes it read the file again, and take over speed_limit of cameras and the log's level.
+
     It logs to standard error, one line an event. Exit codes: 0 stopped when asked to; 1 it could not start,
     with one line that says why; 70 a defect, with its traceback in the log.
     """
     from edge.config import load_config
     from edge.daemon import Daemon
     from edge.logs import set_up_logging
+    from edge.vehicle import VehicleParts
 
     config = load_config(config_path)
     set_up_logging(config.log.level, config.log.format)
-    sys.exit(Daemon(config).run())
+    sys.exit(Daemon(config, VehicleParts(), lambda: load_config(config_path)).run())
 
 
 @command.command("check")

@@ -222,16 +222,18 @@ class StageTimes(_message.Message):
     def __init__(self, wait_ns: _Optional[int] = ..., preprocess_ns: _Optional[int] = ..., inference_ns: _Optional[int] = ..., postprocess_ns: _Optional[int] = ...) -> None: ...
 
 class FrameDetections(_message.Message):
-    __slots__ = ("frame", "model", "detections", "times")
+    __slots__ = ("frame", "model", "detections", "times", "published")
     FRAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DETECTIONS_FIELD_NUMBER: _ClassVar[int]
     TIMES_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
     frame: FrameRef
     model: ModelRef
     detections: _containers.RepeatedCompositeFieldContainer[Detection]
     times: StageTimes
-    def __init__(self, frame: _Optional[_Union[FrameRef, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ...) -> None: ...
+    published: Instant
+    def __init__(self, frame: _Optional[_Union[FrameRef, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., detections: _Optional[_Iterable[_Union[Detection, _Mapping]]] = ..., times: _Optional[_Union[StageTimes, _Mapping]] = ..., published: _Optional[_Union[Instant, _Mapping]] = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("names", "values")

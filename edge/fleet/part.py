@@ -1,0 +1,215 @@
+"""What ties the vehicle to its cloud, as a part of the daemon: spools, uplinks and the control stream."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+import grpc
+
+from edge.background_writer import BackgroundWriter
+from edge.backoff import BackoffOptions
+from edge.config import CloudConfig, EdgeConfig
+from edge.fleet.assemble import new_id
+from edge.fleet.channel import ChannelOptions, open_channel
+from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
+from edge.fleet.sampling import Sampling, Spools
+from edge.fleet.spool import Spool, SpoolOptions
+from edge.fleet.uplink import FEATURES, SAMPLES, Uplink, UplinkOptions
+from edge.fleet.upload_budget import UploadBudget
+from edge.parts import Links
+from edge.status import daemon_version
+from protos.traffic_vision.v1 import common_pb2, fleet_pb2
+
+logger = logging.getLogger(__name__)
+
+# Beside the samples; both are small.
+_SERIES_LIMIT_BYTES = 200_000_000
+_EVENTS_LIMIT_BYTES = 10_000_000
+_WAITING = 16  # pictures that wait for the disk: at 1280x720 some 45 MB
+_RETRY_S = 0.5  # the first pause between two tries
+_STREAM_STOP_S = 1.0
+
+
+def open_cloud_channel(config: CloudConfig) -> grpc.Channel:
+    """Open the vehicle's connection to its cloud; it connects when it is first used.
+
+    Raises:
+        ChannelError: a file is missing or not what it should be.
+    """
+    return open_channel(
+        ChannelOptions(config.address, config.ca, config.cert, config.key, backoff=_backoff(config))
+    )
+
+
+def open_spools(config: EdgeConfig) -> Spools:
+    """Open the queues on disk.
+
+    Raises:
+        SpoolError: a folder cannot be used.
+    """
+    folder, samples = config.state_folder / "spool", config.spool
+    limits = {
+        "samples": SpoolOptions(samples.limit_bytes, samples.bytes_per_day),
+        "series": SpoolOptions(_SERIES_LIMIT_BYTES),
+        "events": SpoolOptions(_EVENTS_LIMIT_BYTES),
+    }
+    return Spools(**{name: Spool(folder / name, options) for name, options in limits.items()})
+
+
+class Fleet:
+    """Owns the spools, and, where there is a cloud, what empties them."""
+
+    name = "fleet"
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        links: Links,
+        spools: Spools,
+        writer: BackgroundWriter,
+        *,
+        channel: grpc.Channel | None,
+        hardware_ids: tuple[str, ...],
+        nudge: Callable[[int], None] = lambda counter: None,
+    ) -> None:
+        """Make ready.
+
+        Args:
+            config: the whole.
+            links: to the daemon.
+            spools: filled by the sampler, and with drift events from here.
+            writer: of the sampler; stopped from here, so that what it writes is there before the end.
+            channel: to the cloud, closed from here; None: the spools are kept until there is one.
+            hardware_ids: what releases are made for.
+            nudge: is told that there may be a release.
+        """
+        self._spools = spools
+        self._writer = writer
+        self._channel = channel
+        self._sampling: Sampling | None = None
+        self._events: dict[str, str] = {}  # the drift event of each camera that is in alarm
+        budget = None if config.sampler is None else config.sampler.bytes_per_day
+        self._budget = UploadBudget(budget, config.state_folder / "upload-budget.json")
+        self._uplinks: tuple[Uplink, ...] = ()
+        self._control: ControlClient | None = None
+        if channel is not None and config.cloud is not None:
+            self._connect(config.cloud, links, channel, hardware_ids, nudge)
+
+    @property
+    def control(self) -> ControlClient | None:
+        """The control stream; None without a cloud."""
+        return self._control
+
+    def serve(self, sampling: Sampling) -> None:
+        """Pass the cloud's wishes for samples on to the sampler."""
+        self._sampling = sampling
+
+    def drift_changed(self, state: common_pb2.DriftState, previous: common_pb2.DriftVerdict) -> None:
+        """Report another verdict, by way of the disk; on the frame loop's thread."""
+        alarm = common_pb2.DRIFT_VERDICT_ALARM
+        if alarm not in (state.verdict, previous):
+            return  # what is learned, and what is judged without a promise, is in each heartbeat
+        event = fleet_pb2.DriftEvent(id=new_id("drift"), state=state, previous=previous)
+        self._events[state.camera] = event.id if state.verdict == alarm else ""
+        if not self._writer.submit(partial(self._spools.events.append, event.id, event.SerializeToString())):
+            logger.warning("camera %s: a drift event is lost: the disk is too slow", state.camera)
+
+    def event_of(self, camera: str) -> str:
+        """The drift event that began a camera's present alarm; empty without one."""
+        return self._events.get(camera, "")
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._writer.start()
+        for uplink in self._uplinks:
+            uplink.start()
+        if self._control is not None:
+            self._control.start()
+
+    def stop(self) -> None:
+        """Cut the connection; what has no answer is sent again after the next start."""
+        if self._sampling is not None:
+            self._sampling.cut()
+        for stream in self._streams():
+            stream.stop(0.0)
+        if self._channel is not None:
+            self._channel.close()  # cuts every other call too: a download of the updates' thread
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until what was taken is on disk and the threads have ended."""
+        end = time.monotonic() + timeout_s
+        written = self._writer.stop(timeout_s)
+        ended = [
+            stream.stop(min(_STREAM_STOP_S, max(0.0, end - time.monotonic()))) for stream in self._streams()
+        ]
+        self._budget.save()
+        return written and all(ended)
+
+    def fill_status(self, status: common_pb2.VehicleStatus) -> None:
+        """Add the spool of samples and the connection."""
+        spool = self._spools.samples.status()
+        status.spool.CopyFrom(
+            common_pb2.SpoolStatus(
+                samples=spool.items,
+                used_bytes=spool.used_bytes,
+                limit_bytes=spool.limit_bytes,
+                dropped_samples=spool.dropped,
+            )
+        )
+        status.connected_to_cloud = self._control is not None and self._control.status().stream.connected
+
+    def _streams(self) -> list[Uplink | ControlClient]:
+        return [*self._uplinks, *([self._control] if self._control else [])]
+
+    def _connect(
+        self,
+        config: CloudConfig,
+        links: Links,
+        channel: grpc.Channel,
+        hardware_ids: tuple[str, ...],
+        nudge: Callable[[int], None],
+    ) -> None:
+        options = UplinkOptions(backoff=_backoff(config))
+        lanes = ((SAMPLES, self._spools.samples), (FEATURES, self._spools.series))
+        self._uplinks = tuple(
+            Uplink(lane, spool, channel, options, budget=self._budget) for lane, spool in lanes
+        )
+        handlers = ControlHandlers(
+            status=links.status,
+            update_nudge=nudge,
+            sample_request=self._take_samples,
+            upload_budget=self._limit_budget,
+            welcome=self._welcome,
+        )
+        who = ControlOptions(
+            daemon_version=daemon_version(),
+            hardware_ids=hardware_ids,
+            instance_id=links.run_id,
+            backoff=_backoff(config),
+        )
+        self._control = ControlClient(channel, self._spools.events, handlers, who)
+
+    def _take_samples(self, request: fleet_pb2.SampleRequest) -> str | None:
+        return "this vehicle has no sampler" if self._sampling is None else self._sampling.request(request)
+
+    def _limit_budget(self, command: fleet_pb2.UploadBudget) -> str | None:
+        self._budget.limit_to(command.bytes_per_day)
+        for uplink in self._uplinks:
+            uplink.wake()
+        return None
+
+    def _welcome(self, welcome: fleet_pb2.Welcome) -> None:
+        for uplink in self._uplinks:
+            uplink.limit_to(welcome.samples_in_flight_limit, welcome.sample_limit_bytes)
+
+
+def new_writer() -> BackgroundWriter:
+    """The thread that encodes and writes for the frame loop."""
+    return BackgroundWriter(limit=_WAITING, name="sample-writer")
+
+
+def _backoff(config: CloudConfig) -> BackoffOptions:
+    return BackoffOptions(min(_RETRY_S, config.retry_limit_s), config.retry_limit_s)

@@ -1,0 +1,84 @@
+"""All parts of a vehicle's daemon, as its configuration asks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge.config import ConfigError, EdgeConfig
+from edge.frame_loop import FrameObserver
+from edge.parts import BackgroundPart, FactoryModel, Links, ModelStore, Parts
+from edge.updates.hardware import hardware_ids
+
+if TYPE_CHECKING:
+    from edge.drift.part import DriftWatch
+
+
+class VehicleParts:
+    """The factory of the daemon that runs on vehicles; a `PartsFactory`."""
+
+    def open_models(self, config: EdgeConfig) -> ModelStore:
+        """Open the slots, or without updates the factory's model alone.
+
+        Raises:
+            TrafficVisionError: there is no model that can be used.
+        """
+        if config.updates is not None:
+            raise ConfigError("[updates]: this daemon does not take updates yet")
+        return FactoryModel(config.model)
+
+    def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
+        """Build what the configuration asks for. Without [cloud] and [sampler] there is no fleet part.
+
+        Raises:
+            TrafficVisionError: a reference, certificate or folder cannot be used.
+        """
+        # Each part brings libraries of its own, and a vehicle may do without.
+        observers: list[FrameObserver] = []
+        background: list[BackgroundPart] = []
+        drift = _drift(config, links)
+        if drift is not None:
+            observers.append(drift)
+            background.append(drift)
+        if config.sampler is None and config.cloud is None:
+            return Parts(tuple(observers), tuple(background))
+
+        from edge.fleet.part import Fleet, new_writer, open_cloud_channel, open_spools
+
+        spools, writer = open_spools(config), new_writer()
+        channel = None if config.cloud is None else open_cloud_channel(config.cloud)
+        fleet = Fleet(
+            config,
+            links,
+            spools,
+            writer,
+            channel=channel,
+            hardware_ids=hardware_ids(config.model.providers),
+        )
+        background.append(fleet)
+        if drift is not None:
+            drift.listen(fleet.drift_changed)
+        if config.sampler is not None:
+            from edge.fleet.sampling import Sampling
+
+            cameras = {camera.name: camera for camera in config.cameras}
+            sampling = Sampling(
+                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, fleet.event_of
+            )
+            fleet.serve(sampling)
+            observers.append(sampling)
+        return Parts(tuple(observers), tuple(background))
+
+
+def _drift(config: EdgeConfig, links: Links) -> DriftWatch | None:
+    if config.drift is None:
+        return None
+    from edge.drift.part import DriftWatch
+
+    return DriftWatch(
+        config.drift,
+        [camera.name for camera in config.cameras],
+        config.model.factory,
+        config.state_folder / "drift",
+        links.clock,
+        links.publish_drift,
+    )

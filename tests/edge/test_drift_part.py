@@ -1,0 +1,203 @@
+"""The drift monitors as the frame loop drives them: which reference judges, what is told, what is kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.config import DriftConfig
+from edge.drift import Reference, combine, fit
+from edge.drift.features import NAMES, ORIGINS, extract
+from edge.drift.part import DriftWatch
+from edge.drift.reference import DriftReferenceError
+from edge.frames.frame import Frame
+from edge.messages import Clock
+from edge.perception.detector import Detections, StageTimes
+from edge.publication import Publication
+from protos.traffic_vision.v1 import common_pb2 as common
+from tests.models_factory import loaded, rectangles_model
+
+RATE_HZ = 2.0
+BY_DAY, BY_NIGHT = 140.0, 20.0
+NO_BOXES = np.zeros((0, 6), np.float32)
+MODEL = loaded(rectangles_model(version="1"))
+VERDICTS = {value: name.removeprefix("DRIFT_VERDICT_").lower() for name, value in common.DriftVerdict.items()}
+
+
+def image(number: int, level: float) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    return np.clip(rng.normal(level + rng.normal(0, 6), 12, (36, 64, 3)), 0, 255).astype(np.uint8)
+
+
+def reference(level: float, context: str) -> Reference:
+    drives = [
+        np.array([extract(image(seed * 1000 + number, level), NO_BOXES) for number in range(60)])
+        for seed in range(1, 11)
+    ]
+    return fit(drives, RATE_HZ, NAMES, origins=ORIGINS, context=context)
+
+
+@pytest.fixture(scope="module")
+def day() -> Reference:
+    return reference(BY_DAY, "daytime")
+
+
+@pytest.fixture(scope="module")
+def day_and_night(day: Reference) -> Reference:
+    return combine(day, reference(BY_NIGHT, "night"))
+
+
+class Drive:
+    """Frames of one camera at 10 Hz, shown to a watch."""
+
+    def __init__(self, watch: DriftWatch) -> None:
+        self.watch = watch
+        self.number = 0
+        self.digest = MODEL.digest
+        self.metadata = MODEL.metadata
+
+    def go(self, seconds: float, level: float) -> None:
+        for _ in range(round(seconds * 10)):
+            picture = image(self.number, level)
+            frame = Frame("front", self.number, 0, self.number * 100_000_000, picture)
+            found = Detections(NO_BOXES, self.digest, StageTimes(0, 0, 0))
+            self.watch.observe(
+                frame,
+                Publication(frame.key, frame.captured_ns, False, 36, 64, found, self.metadata, 0, 0, 0),
+            )
+            self.number += 1
+
+    def another_model(self, prior: Reference | None) -> None:
+        self.digest = "b" * 64
+        text = None if prior is None else prior.to_bytes().decode()
+        self.metadata = replace(MODEL.metadata, version="2", drift_prior=text)
+
+
+class Told:
+    def __init__(self) -> None:
+        self.states: list[common.DriftState] = []
+        self.changes: list[tuple[str, str]] = []
+
+    def changed(self, state: common.DriftState, previous: common.DriftVerdict) -> None:
+        self.changes.append((VERDICTS[previous], VERDICTS[state.verdict]))
+
+
+def a_watch(folder: Path, told: Told, **config: object) -> DriftWatch:
+    (folder / "factory.onnx").write_bytes(MODEL.data)
+    section = DriftConfig.model_validate(config)
+    watch = DriftWatch(
+        section, ["front"], folder / "factory.onnx", folder / "drift", Clock("run"), told.states.append
+    )
+    watch.listen(told.changed)
+    return watch
+
+
+def saved(day: Reference, folder: Path) -> Path:
+    day.save(folder / "day.json")
+    return folder / "day.json"
+
+
+def test_the_day_is_quiet_the_night_alarms_and_a_model_that_knows_it_is_quiet(
+    tmp_path: Path, day: Reference, day_and_night: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Told()
+    watch = a_watch(tmp_path, told, reference=saved(day, tmp_path))
+    drive = Drive(watch)
+    with caplog.at_level(logging.INFO):
+        drive.go(120, BY_DAY)
+        assert "alarm" not in {after for _, after in told.changes}
+        drive.go(120, BY_NIGHT)
+    assert told.changes[-1][1] == "alarm"
+    watched = watch.latest("front")
+    assert watched is not None and watched.state is not None
+    assert watched.state.reference_sha256 == day.digest and watched.state.model.sha256 == MODEL.digest
+    (line,) = [r for r in caplog.records if getattr(r, "verdict", "") == "alarm"]
+    assert line.event == "drift_verdict" and "brightness" in line.features and 120 < line.time_s < 240
+    before = len(told.changes)
+    drive.another_model(day_and_night)
+    drive.go(120, BY_NIGHT)
+    assert [after for _, after in told.changes[before:]] and told.changes[-1][1] != "alarm"
+    assert "alarm" not in {after for _, after in told.changes[before:]}
+    assert watch.latest("front").state.model.sha256 == "b" * 64  # type: ignore[union-attr]
+
+
+def test_frames_between_two_looks_cost_nothing(
+    tmp_path: Path, day: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def counted(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        looked.append(1)
+        return extract(picture, boxes)
+
+    monkeypatch.setattr("edge.drift.part.extract", counted)
+    Drive(a_watch(tmp_path, Told(), reference=saved(day, tmp_path))).go(30, BY_DAY)
+    assert len(looked) == 60  # of 300 frames
+
+
+def test_a_model_without_a_reference_of_its_own_is_learned(tmp_path: Path, day: Reference) -> None:
+    told = Told()
+    drive = Drive(a_watch(tmp_path, told, reference=saved(day, tmp_path), learn_s=30))
+    drive.go(40, BY_DAY)
+    drive.another_model(None)
+    drive.go(20, BY_DAY)
+    assert told.changes[-1][1] == "learning"
+
+
+def test_the_models_own_prior_is_used_where_nothing_is_configured(tmp_path: Path, day: Reference) -> None:
+    told = Told()
+    drive = Drive(a_watch(tmp_path, told))
+    drive.metadata = replace(MODEL.metadata, drift_prior=day.to_bytes().decode())
+    drive.go(60, BY_DAY)
+    assert told.states[-1].reference_sha256 == day.digest
+
+
+def test_a_prior_that_cannot_be_read_is_told_and_learned_instead(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Told()
+    drive = Drive(a_watch(tmp_path, told))
+    drive.metadata = replace(MODEL.metadata, drift_prior="{}")
+    drive.go(10, BY_DAY)
+    assert VERDICTS[told.states[-1].verdict] == "learning"
+    assert "is not used" in caplog.text
+
+
+def test_a_restart_goes_on_where_the_monitor_was(tmp_path: Path, day: Reference) -> None:
+    threads = set(threading.enumerate())
+    path = saved(day, tmp_path)
+    watch = a_watch(tmp_path, Told(), reference=path)
+    watch.start()
+    first = Drive(watch)
+    first.go(100, BY_NIGHT)
+    watch.stop()
+    watch.stop()
+    assert watch.join(30)
+    assert set(threading.enumerate()) <= threads
+    told = Told()
+    second = Drive(a_watch(tmp_path, told, reference=path))
+    second.number = first.number
+    second.go(2, BY_NIGHT)
+    assert VERDICTS[told.states[0].verdict] == "alarm"  # a monitor that began anew would have no full window
+
+
+def test_what_was_kept_and_is_damaged_is_told_and_begun_anew(
+    tmp_path: Path, day: Reference, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "drift").mkdir()
+    (tmp_path / "drift" / "front.json").write_text("{")
+    told = Told()
+    Drive(a_watch(tmp_path, told, reference=saved(day, tmp_path))).go(60, BY_DAY)
+    assert told.states and "its drift monitor begins anew" in caplog.text
+
+
+def test_a_reference_of_other_features_is_refused_at_the_start(tmp_path: Path) -> None:
+    other = fit(np.random.default_rng(0).normal(size=(100, 2)), RATE_HZ, ["speed", "noise"])
+    other.save(tmp_path / "other.json")
+    with pytest.raises(DriftReferenceError, match="the reference is of speed, noise"):
+        a_watch(tmp_path, Told(), reference=tmp_path / "other.json")
