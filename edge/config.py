@@ -215,6 +215,9 @@ class UpdatesConfig(Section):
     # The TUF root that came with the vehicle.
     root: ExistingFile
     check_interval_s: Positive = 3600.0
+    # A new model is confirmed once it has run so long, and published so many frames.
+    probation_s: Positive = 300.0
+    probation_frames: Annotated[int, Field(gt=0)] = 500
 
 
 class ServeConfig(Section):

@@ -41,9 +41,13 @@ class Reloader:
             detail = f"the slot holds model {model.digest}, not {request.expected_sha256}"
             return self._answer(perception_pb2.RELOAD_OUTCOME_REFUSED, detail)
         result = self._changer.change(model)
+        detail = result.detail
         if result.outcome is ChangeOutcome.SWAPPED:
-            self._models.activated(request.slot, model)
-        return self._answer(_OUTCOMES[result.outcome], result.detail, result.active)
+            try:
+                self._models.activated(request.slot, model)
+            except TrafficVisionError as error:
+                detail = f"it runs, and the next start does not know of it: {error}"
+        return self._answer(_OUTCOMES[result.outcome], detail, result.active)
 
     def _answer(
         self, outcome: perception_pb2.ReloadOutcome, detail: str, active: ModelFile | None = None

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge.config import ConfigError, EdgeConfig
+from edge.config import EdgeConfig
 from edge.frame_loop import FrameObserver
 from edge.parts import BackgroundPart, FactoryModel, Links, ModelStore, Parts
 from edge.updates.hardware import hardware_ids
 
 if TYPE_CHECKING:
     from edge.drift.part import DriftWatch
+    from edge.updates.models import SlotModels
 
 
 class VehicleParts:
     """The factory of the daemon that runs on vehicles; a `PartsFactory`."""
+
+    def __init__(self) -> None:
+        """Make ready for one run."""
+        self._models: SlotModels | None = None
 
     def open_models(self, config: EdgeConfig) -> ModelStore:
         """Open the slots, or without updates the factory's model alone.
@@ -22,9 +27,12 @@ class VehicleParts:
         Raises:
             TrafficVisionError: there is no model that can be used.
         """
-        if config.updates is not None:
-            raise ConfigError("[updates]: this daemon does not take updates yet")
-        return FactoryModel(config.model)
+        if config.updates is None:
+            return FactoryModel(config.model)
+        from edge.updates.models import open_slot_models
+
+        self._models = open_slot_models(config)
+        return self._models
 
     def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
         """Build what the configuration asks for. Without [cloud] and [sampler] there is no fleet part.
@@ -46,6 +54,11 @@ class VehicleParts:
 
         spools, writer = open_spools(config), new_writer()
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
+        updates = None
+        if config.updates is not None and channel is not None and self._models is not None:
+            from edge.updates.part import Updates
+
+            updates = Updates(self._models, config.updates, channel, links)
         fleet = Fleet(
             config,
             links,
@@ -53,8 +66,13 @@ class VehicleParts:
             writer,
             channel=channel,
             hardware_ids=hardware_ids(config.model.providers),
+            nudge=updates.nudge if updates else lambda counter: None,
         )
         background.append(fleet)
+        if updates is not None:
+            background.append(updates)
+            if fleet.control is not None:
+                updates.listen(fleet.control.model_changed)
         if drift is not None:
             drift.listen(fleet.drift_changed)
         if config.sampler is not None:
@@ -66,7 +84,7 @@ class VehicleParts:
             )
             fleet.serve(sampling)
             observers.append(sampling)
-        return Parts(tuple(observers), tuple(background))
+        return Parts(tuple(observers), tuple(background), updates)
 
 
 def _drift(config: EdgeConfig, links: Links) -> DriftWatch | None:

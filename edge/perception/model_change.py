@@ -13,6 +13,7 @@ from edge.errors import TrafficVisionError
 from edge.memory import give_back
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
+from edge.perception.model_check import ModelRefused
 from edge.perception.model_file import ModelFile
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,14 @@ class ChangeResult:
         outcome: what.
         active: the model that runs after it.
         detail: why, for people; empty where the outcome says all.
+        is_final: of a refusal: the model itself failed its check, and would fail again. False: something else
+            was in the way (the daemon stops, inference hangs, a time-out), and nothing is said of the model.
     """
 
     outcome: ChangeOutcome
     active: ModelFile
     detail: str = ""
+    is_final: bool = False
 
 
 class Prepare(Protocol):
@@ -110,7 +114,9 @@ class ModelChanger:
             detector = self._prepare(
                 model, self._options, timeout_s=self._check_timeout_s, stopping=self._stopping
             )
-        except TrafficVisionError as error:
+        except ModelRefused as error:
+            return self._refused(model, str(error), is_final=error.is_final)
+        except TrafficVisionError as error:  # it passed its check: what is missing is room for two
             return self._refused(model, str(error))
         reason = self._exchange(detector)
         return self._refused(model, reason) if reason else self._result(ChangeOutcome.SWAPPED)
@@ -128,14 +134,14 @@ class ModelChanger:
         # Taken back too late, it has happened.
         return reason if reason and self._detector.withdraw(pending) else ""
 
-    def _refused(self, model: ModelFile, reason: str) -> ChangeResult:
+    def _refused(self, model: ModelFile, reason: str, *, is_final: bool = False) -> ChangeResult:
         logger.warning(
             "model %s refused, the old one goes on: %s",
             model.digest[:12],
             reason,
             extra={"event": "model_refused", "model": model.digest},
         )
-        return self._result(ChangeOutcome.REFUSED, reason)
+        return self._result(ChangeOutcome.REFUSED, reason, is_final=is_final)
 
-    def _result(self, outcome: ChangeOutcome, detail: str = "") -> ChangeResult:
-        return ChangeResult(outcome, self.active, detail)
+    def _result(self, outcome: ChangeOutcome, detail: str = "", *, is_final: bool = False) -> ChangeResult:
+        return ChangeResult(outcome, self.active, detail, is_final)

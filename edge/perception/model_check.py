@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,13 +22,23 @@ from edge.errors import TrafficVisionError
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file
+from edge.perception.providers import ProviderError
 
 NICENESS = 10
 _POLL_S = 0.2
 
 
 class ModelRefused(TrafficVisionError):  # noqa: N818 - what it says, and no fault of the program
-    """A model that must not come near the frames; the message says why."""
+    """A model that must not come near the frames; the message says why.
+
+    Attributes:
+        is_final: the model itself failed, and would fail again. False: the check came to no end, or it was
+            the machine that failed.
+    """
+
+    def __init__(self, message: str, *, is_final: bool = True) -> None:
+        super().__init__(message)
+        self.is_final = is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +90,10 @@ def check_in_child(
     if child.returncode != 0 or answer is None:
         said = err.decode(errors="replace").strip().splitlines()
         reason = f"its check died ({_ended(child.returncode)})" + (f": {said[-1][:300]}" if said else "")
-        raise ModelRefused(reason)
+        # SIGKILL comes from outside: the kernel out of memory, or somebody by hand.
+        raise ModelRefused(reason, is_final=child.returncode != -signal.SIGKILL)
     if answer["reason"]:
-        raise ModelRefused(answer["reason"])
+        raise ModelRefused(answer["reason"], is_final=answer["is_final"])
     return CheckReport(float(answer["load_s"]), int(answer["golden_frames"]))
 
 
@@ -96,9 +108,9 @@ def _communicate(
             except subprocess.TimeoutExpired:  # what it read so far, it keeps
                 pass
             if stopping.is_set():
-                raise ModelRefused("its check was broken off: the daemon stops")
+                raise ModelRefused("its check was broken off: the daemon stops", is_final=False)
             if time.monotonic() > deadline:
-                raise ModelRefused(f"its check took longer than {timeout_s:g} s")
+                raise ModelRefused(f"its check took longer than {timeout_s:g} s", is_final=False)
     finally:
         if child.poll() is None:
             child.kill()
@@ -123,11 +135,11 @@ def main() -> None:
     os.nice(NICENESS)
     header = json.loads(sys.stdin.buffer.readline())
     data = sys.stdin.buffer.read()
-    answer: dict[str, Any] = {"reason": "", "load_s": 0.0, "golden_frames": 0}
+    answer: dict[str, Any] = {"reason": "", "is_final": True, "load_s": 0.0, "golden_frames": 0}
     try:
         answer |= _check(data, header["origin"], header["options"])
     except TrafficVisionError as error:
-        answer["reason"] = str(error)
+        answer |= {"reason": str(error), "is_final": not isinstance(error, ProviderError)}
     print(json.dumps(answer), flush=True)
 
 

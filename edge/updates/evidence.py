@@ -69,6 +69,19 @@ class Evidence:
         return cls(roots, targets, models, path)
 
 
+def check_root(data: bytes) -> None:
+    """Check that this is root metadata which vouches for itself, as one that ships with a vehicle does.
+
+    Raises:
+        RefusedError: METADATA: it is not.
+    """
+    try:
+        root = _load(Root, data)
+        _verify_by(root.signed, Root.type, root)
+    except (RepositoryError, ValueError, TypeError, KeyError) as error:
+        raise RefusedError(Refusal.METADATA, f"no root metadata of TUF: {error}") from None
+
+
 def verify(shipped_root: bytes, evidence: Evidence, model: bytes) -> ReleaseFacts:
     """Check that `model` is what the owner signed, and return what is signed about it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.updates.slot_state import SlotName, SlotState
+from edge.updates.slot_state import WRITABLE, SlotName, SlotState
 from edge.updates.slots import Slots
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
@@ -40,9 +40,15 @@ def model_state(slots: Slots, running: ModelRef, factory: ModelRef) -> ModelStat
         factory: the factory's model.
     """
     state = slots.state
+    held: dict[SlotName, str] = {
+        slot: release.model_sha256 for slot in WRITABLE if (release := state.release(slot)) is not None
+    }
+    held["factory"] = factory.sha256
+    # Not always the slots' active one: see `edge.updates.models`.
+    in_slots = [slot for slot in (state.active, *held) if held[slot] == running.sha256]
     message = ModelState(
         active=running,
-        active_slot=_SLOTS[state.active],
+        active_slot=_SLOTS[in_slots[0]] if in_slots else common_pb2.SLOT_UNSPECIFIED,
         phase=resting_phase(state),
         release_counter=max(state.release_floor, slots.vehicle.release_floor),
         bad_sha256=[entry.sha256 for entry in state.bad],

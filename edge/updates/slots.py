@@ -231,8 +231,7 @@ class Slots:
                 if slot == "factory":
                     raise
                 troubles.append(str(error))
-                _LOG.error("the model in slot %s cannot be used, falling back: %s", slot, error)
-                self._change(partial(slot_state.lost, slot=slot))
+                self.lose(slot, str(error))
 
     def stage(self, model: bytes | Path, evidence: Evidence) -> SlotContent:
         """Put a release into the slot that is free; it is the candidate when this returns.
@@ -283,6 +282,14 @@ class Slots:
     def mark_bad(self, sha256: str, reason: str) -> None:
         """Never try this model again. As the candidate it is dropped; on probation it reverts."""
         self._change(lambda state: slot_state.marked_bad(state, sha256, reason))
+
+    def lose(self, slot: SlotName, reason: str) -> None:
+        """What the slot holds cannot be used, though the model did nothing wrong: its content is given up.
+
+        Where it was active, the state falls back as at a start. The same release may be fetched again.
+        """
+        _LOG.error("the model in slot %s cannot be used, it is given up: %s", slot, reason)
+        self._change(partial(slot_state.lost, slot=slot))
 
     def raise_floors(self, *, release: int | None = None, clock_s: int | None = None) -> None:
         """Remember that no older release and no earlier time is possible."""

@@ -87,15 +87,17 @@ def test_a_good_model_passes_in_a_child_and_is_loaded_here() -> None:
     ],
 )
 def test_a_model_that_fails_its_golden_frames_is_refused(model: ModelFile, reason: str) -> None:
-    with pytest.raises(ModelRefused, match=reason):
+    with pytest.raises(ModelRefused, match=reason) as refused:
         check(model)
+    assert refused.value.is_final
 
 
 def test_a_provider_that_is_not_there_is_named() -> None:
-    with pytest.raises(ModelRefused, match="'nonesuch' is not in this ONNX Runtime"):
+    with pytest.raises(ModelRefused, match="'nonesuch' is not in this ONNX Runtime") as refused:
         check_in_child(
             NEW, DetectorOptions(providers=("nonesuch",)), timeout_s=LONG_S, stopping=threading.Event()
         )
+    assert not refused.value.is_final, "the machine's fault"
 
 
 def children() -> set[str]:
@@ -108,10 +110,11 @@ def test_a_check_that_stops_or_takes_too_long_leaves_no_child() -> None:
     before = children()
     stopping = threading.Event()
     stopping.set()
-    with pytest.raises(ModelRefused, match="the daemon stops"):
+    with pytest.raises(ModelRefused, match="the daemon stops") as stopped:
         check(NEW, stopping=stopping)
-    with pytest.raises(ModelRefused, match="took longer than 0 s"):
+    with pytest.raises(ModelRefused, match="took longer than 0 s") as late:
         check(NEW, timeout_s=0.0)
+    assert not stopped.value.is_final and not late.value.is_final, "nothing was found out about the model"
     assert children() <= before
 
 

@@ -330,7 +330,9 @@ def test_the_contract_says_how_the_slots_stand(world: World, slots: Slots) -> No
     factory = common.ModelRef(sha256=slots.active().digest, name="rectangles", version="factory")
 
     def said() -> common.ModelState:
-        return model_state(slots, factory, factory)
+        """Where the loop runs what the slots say."""
+        running = common.ModelRef(sha256=slots.active().digest)
+        return model_state(slots, running, factory)
 
     assert (said().phase, said().active_slot) == (common.UPDATE_PHASE_IDLE, common.SLOT_FACTORY)
     digest = stage(world, slots, 1)
@@ -347,6 +349,7 @@ def test_the_contract_says_how_the_slots_stand(world: World, slots: Slots) -> No
     slots.revert("it saw nothing")
     assert (said().phase, said().detail) == (common.UPDATE_PHASE_REVERTED, "it saw nothing")
     assert list(said().bad_sha256) == [failed]
+    assert model_state(slots, factory, factory).active_slot == common.SLOT_FACTORY, "of what runs"
 
 
 def test_a_kill_at_any_file_operation_leaves_the_old_state_or_the_new_one(tmp_path: Path) -> None:

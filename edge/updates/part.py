@@ -1,0 +1,280 @@
+"""Updates as a part of the daemon: one thread that looks for releases, puts them in, and watches them.
+
+    check -> staged -> change of model -> probation -> confirmed
+                 |                           |
+                 +-> refused                 +-> reverted: the last good model again
+
+One thing at a time, so that nothing has to be undone in the middle: while a model is on probation (`watch`),
+nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import grpc
+
+from edge.backoff import Backoff, BackoffOptions
+from edge.config import UpdatesConfig
+from edge.errors import TrafficVisionError
+from edge.parts import Links
+from edge.perception.model_change import ChangeOutcome
+from edge.perception.model_file import ModelFile, ModelFileError
+from edge.updates.client import Progress, UpdateClient, UpdateResult
+from edge.updates.download import TransferLimits
+from edge.updates.errors import Refusal
+from edge.updates.models import SlotModels, Work, log_release
+from edge.updates.probation import ProbationRules
+from edge.updates.slots import SlotContent
+from edge.updates.watch import BUSY_S, PUT_IN, Watch
+from protos.release_facts import ReleaseFacts
+from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
+
+logger = logging.getLogger(__name__)
+
+RETRY = BackoffOptions(initial_s=1.0, limit_s=300.0)  # of a check: the cloud is away
+CHANGE_RETRY = BackoffOptions(
+    initial_s=5.0, limit_s=3600.0
+)  # of a change of model, whose check may take long
+_JITTER = 0.1  # of the interval, either way, so that a fleet does not march
+_LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
+_CHANCE = random.SystemRandom()
+
+
+class Updates:
+    """The daemon's `UpdatesPart`."""
+
+    def __init__(
+        self,
+        models: SlotModels,
+        config: UpdatesConfig,
+        channel: grpc.Channel,
+        links: Links,
+        *,
+        limits: TransferLimits | None = None,
+        retry: BackoffOptions = RETRY,
+        change_retry: BackoffOptions = CHANGE_RETRY,
+    ) -> None:
+        """Make ready; nothing is asked before `start`.
+
+        Args:
+            models: where releases go; closed when the thread ends.
+            config: how often to look, and how long a probation is.
+            channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs.
+            links: to the daemon.
+            limits: how long the server may take.
+            retry: between tries to look.
+            change_retry: between tries to put a model in, where it is not the model that was in the way.
+        """
+        self._models = models
+        self._config = config
+        self._links = links
+        self._client = UpdateClient(
+            FleetServiceStub(channel), models.slots, limits=limits, on_progress=self._progress
+        )
+        self._stopping = threading.Event()
+        rules = ProbationRules(config.probation_s, config.probation_frames)
+        self._watch = Watch(models, rules, links, self._stopping)
+        self._wake = threading.Event()
+        self._nudged = threading.Event()
+        models.on_change(self._wake.set)
+        self._lock = threading.Lock()  # guards the next two
+        self._listeners: list[Callable[[common_pb2.ModelState], None]] = []
+        self._expires: datetime | None = None
+        # The rest is the thread's own.
+        self._retry = Backoff(retry)
+        self._change_retry = Backoff(change_retry)
+        self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
+        self._staged = self._refused = ""  # the digest and the reason that were logged last
+        self._told: common_pb2.ModelState | None = None
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return "updates"
+
+    def start(self) -> None:
+        """Start the thread; it looks for a release at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end. Returns at once; may be called twice.
+
+        An RPC ends with its channel, a change of model with the daemon's `ModelChanger`: whoever owns these
+        stops them before this part is joined.
+        """
+        self._stopping.set()
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread, which closes the slots as it ends; False where it hangs."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def nudge(self, release_counter: int) -> None:
+        """Look soon: there may be this release, or, at 0, any. From any thread, returns at once."""
+        if release_counter and release_counter <= self._models.newest_counter:
+            return
+        self._nudged.set()
+        self._wake.set()
+
+    def listen(self, listener: Callable[[common_pb2.ModelState], None]) -> None:
+        """Have it told each change of the model's state but bytes received. On the updates' thread."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def model_failed(self, model: ModelFile, reason: str) -> None:
+        """The running model crashed three times within a minute. Returns at once."""
+        self._watch.failed(model.digest, f"it crashed three times within a minute: {reason}")
+        self._wake.set()
+
+    def fill_status(self, status: common_pb2.VehicleStatus) -> None:
+        """Until when the metadata holds. The model's state is filled by `SlotModels.fill_state`."""
+        with self._lock:
+            expires = self._expires
+        if expires is not None:
+            status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._wake.clear()  # before the look at `_stopping`, which `stop` sets first
+                if self._stopping.is_set():
+                    return
+                self._wake.wait(self._guarded_turn())
+        finally:
+            self._models.close()
+
+    def _guarded_turn(self) -> float:
+        try:
+            return self._turn()
+        except (TrafficVisionError, OSError) as error:
+            logger.warning("updates: %s; tried again", error, extra={"event": "updates_trouble"})
+        except Exception:  # the thread's top: a defect must not end the vehicle's updates for good
+            logger.exception("updates: a defect; they go on after a pause", extra={"event": "updates_failed"})
+        pause_s = self._change_retry.next_s()
+        self._check_in(pause_s)
+        return pause_s
+
+    def _turn(self) -> float:
+        """Do the one thing that comes first; seconds until there may be another."""
+        self._tell()
+        pause_s = self._watch.turn()
+        if pause_s is not None:
+            self._check_in(0.0)  # what is offered meanwhile has waited
+            return pause_s
+        now_s, due_s = time.monotonic(), self._check_at_s
+        if self._nudged.is_set():
+            due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
+        if now_s < due_s:
+            return due_s - now_s
+        self._look()
+        return 0.0
+
+    def _look(self) -> None:
+        """Look for a release, and put in what is staged."""
+        self._nudged.clear()
+        result = self._client.check()
+        self._last_check_s = time.monotonic()
+        if result.retry:
+            self._check_in(self._retry.next_s())
+        else:
+            self._retry.reset()
+            self._check_in(self._config.check_interval_s * _CHANCE.uniform(1 - _JITTER, 1 + _JITTER))
+        if result.metadata_expires is not None:
+            with self._lock:
+                self._expires = result.metadata_expires
+        self._show(result)
+        self._tell()
+        content = result.staged
+        if content is None and result.retry and result.refusal is None:
+            # A cloud that is away does not hold up what was staged before: it is verified without one.
+            content = self._models.slots.candidate()
+        if content is not None and not self._stopping.is_set():
+            self._put_in(content)
+
+    def _put_in(self, content: SlotContent) -> None:
+        if content.digest != self._staged:
+            self._staged = content.digest
+            self._change_retry.reset()
+            log_release("update_staged", content.release, content.digest, f"is in slot {content.slot}")
+        try:
+            model = self._models.load(content.slot)
+        except ModelFileError as error:  # signed, and no use here
+            self._refuse(content, str(error))
+            return
+        except TrafficVisionError as error:  # damaged since it was staged
+            self._models.lose(content.slot, str(error))
+            self._check_in(self._change_retry.next_s())  # which fetches it anew
+            return
+        result = self._links.change_model(model)
+        if result.outcome in PUT_IN:
+            self._models.activated(common_pb2.SLOT_UNSPECIFIED, model)
+            self._watch.set_aside = ""
+            self._change_retry.reset()
+        elif result.outcome is ChangeOutcome.BUSY:
+            self._check_in(BUSY_S)
+        elif result.is_final:
+            self._refuse(content, result.detail)
+        else:  # nothing is said of the model
+            self._models.show(Work(detail=result.detail))
+            self._check_in(self._change_retry.next_s())
+
+    def _refuse(self, content: SlotContent, reason: str) -> None:
+        self._models.mark_bad(content, reason)
+        self._show_refusal(content.release, reason)
+
+    def _show(self, result: UpdateResult) -> None:
+        """Show how a check ended."""
+        reverted = self._models.slots.state.reverted
+        # What was reverted is shown as such, though it is still the newest on offer.
+        is_reverted = (
+            result.refusal is Refusal.KNOWN_BAD
+            and result.release is not None
+            and reverted is not None
+            and reverted.sha256 == result.release.model_sha256
+        )
+        if result.refusal is not None and not is_reverted:
+            self._show_refusal(result.release, result.detail)
+        else:
+            self._models.show(Work(detail=result.detail if result.retry else self._watch.set_aside))
+
+    def _show_refusal(self, release: ReleaseFacts | None, reason: str) -> None:
+        self._models.show(Work(common_pb2.UPDATE_PHASE_REFUSED, release, detail=reason))
+        if reason != self._refused:  # not at each check that finds the same
+            self._refused = reason
+            digest = release.model_sha256 if release else ""
+            log_release("update_refused", release, digest, f"is refused: {reason}", logging.WARNING)
+
+    def _progress(self, progress: Progress) -> None:
+        self._models.show(
+            Work(progress.phase, progress.release, progress.received_bytes, progress.total_bytes)
+        )
+        if self._told is None or self._told.phase != progress.phase:
+            self._tell()
+
+    def _check_in(self, seconds: float) -> None:
+        self._check_at_s = time.monotonic() + seconds
+
+    def _tell(self) -> None:
+        """Tell the listeners how the model's state is, if that is new."""
+        state = self._links.status().model
+        shown = common_pb2.ModelState()
+        shown.CopyFrom(state)
+        shown.ClearField("received_bytes")
+        shown.ClearField("total_bytes")
+        if shown == self._told:
+            return
+        self._told = shown
+        with self._lock:
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(state)

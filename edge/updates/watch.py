@@ -1,0 +1,161 @@
+"""The model that runs is watched: a probation ends well or badly, and a model that fails makes place.
+
+on probation, and passed    it is confirmed
+on probation, and failed    the last good one is put in, then the probation reverts: this one is bad
+confirmed, and crashing     another one is put in until the next start. It is not called bad: it has proved
+                            itself, and a device that is gone would condemn one good model after the other
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edge.backoff import Backoff, BackoffOptions
+from edge.errors import TrafficVisionError
+from edge.parts import Links
+from edge.perception.model_change import ChangeOutcome
+from edge.perception.model_file import ModelFile
+from edge.updates.models import SlotModels
+from edge.updates.probation import Probation, ProbationRules, frame_totals
+from edge.updates.slot_state import SlotName
+
+logger = logging.getLogger(__name__)
+
+PUT_IN = (ChangeOutcome.SWAPPED, ChangeOutcome.ALREADY_ACTIVE)
+BUSY_S = 1.0  # until the next look whether another change of model has ended
+LOOK_S = 1.0  # between two looks at a model on probation
+STUCK = BackoffOptions(initial_s=2.0, limit_s=300.0)  # where no other model can be put in
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A model that must make place."""
+
+    digest: str
+    reason: str
+
+
+class Watch:
+    """Watches what runs. `failed` is for any thread, the rest for one."""
+
+    def __init__(
+        self, models: SlotModels, rules: ProbationRules, links: Links, stopping: threading.Event
+    ) -> None:
+        """Nothing is looked at before the first turn; while it stops, no change of model comes to an end."""
+        self.set_aside = ""  # why the model that is active in its slot does not run, for people
+        self._models = models
+        self._rules = rules
+        self._links = links
+        self._stopping = stopping
+        self._lock = threading.Lock()
+        self._failure: _Failure | None = None
+        self._probation: Probation | None = None
+        self._gave_up: set[str] = set()  # models that were taken out in this run of the daemon
+        self._stuck = Backoff(STUCK)
+
+    def failed(self, digest: str, reason: str) -> None:
+        """The running model must make place. Returns at once."""
+        with self._lock:
+            self._failure = _Failure(digest, reason)
+
+    def turn(self) -> float | None:
+        """Look once, and act on what is seen; seconds until the next look, None: there is nothing to watch.
+
+        Raises:
+            SlotError: what has happened cannot be kept on disk; the next turn tries again.
+        """
+        with self._lock:
+            failure = self._failure
+        if failure is None and self._models.slots.state.on_probation:
+            failure = self._look()
+            if failure is None and self._models.slots.state.on_probation:
+                return LOOK_S
+        if failure is None:
+            was_on_probation, self._probation = self._probation is not None, None
+            return 0.0 if was_on_probation else None
+        return self._make_place(failure)
+
+    def _look(self) -> _Failure | None:
+        """Look at the model on probation; its failure, if it has failed."""
+        active = self._models.slots.active()
+        status = self._links.status()
+        if status.model.active.sha256 != active.digest:
+            # Changed by hand in the moment between a swap and its note in the slots.
+            self._models.revert("another model was chosen by hand")
+            return None
+        totals, now_s = frame_totals(status.cameras), time.monotonic()
+        if self._probation is None or self._probation.digest != active.digest:
+            self._probation = Probation(active.digest, now_s, totals)
+        reason = self._probation.failure(totals)
+        if reason:
+            self.failed(active.digest, reason)  # it stays failed until it has made place
+        elif self._probation.passed(totals, now_s, self._rules):
+            self._models.confirm()
+        with self._lock:
+            return self._failure
+
+    def _make_place(self, failure: _Failure) -> float:
+        """Put another model in the failed one's place, then note it.
+
+        In this order, a kill in between leaves the failed model on probation, where starts are counted, and
+        never an active slot whose model was not loaded.
+        """
+        if self._links.status().model.active.sha256 == failure.digest:
+            for model in self._others(failure.digest):
+                result = self._links.change_model(model)
+                if result.outcome in PUT_IN:
+                    self._gave_up.add(failure.digest)
+                    self._stuck.reset()
+                    break
+                if result.outcome is ChangeOutcome.BUSY or self._stopping.is_set():
+                    return BUSY_S
+            else:
+                self._done_with(failure)
+                logger.error(
+                    "model %s fails, and no other can take its place; it is tried on: %s",
+                    failure.digest[:12],
+                    failure.reason,
+                    extra={"event": "model_stuck", "model": failure.digest},
+                )
+                return self._stuck.next_s()
+        self._note(failure)
+        self._done_with(failure)
+        return 0.0
+
+    def _note(self, failure: _Failure) -> None:
+        if self._models.slots.active().digest != failure.digest:
+            return  # the slots know nothing of its having run
+        if self._models.slots.state.on_probation:
+            self._models.revert(failure.reason)
+            return
+        self.set_aside = f"model {failure.digest[:12]} is set aside until the next start: {failure.reason}"
+        logger.error("%s", self.set_aside, extra={"event": "model_set_aside", "model": failure.digest})
+
+    def _others(self, failed: str) -> Iterator[ModelFile]:
+        """Models that may take the failed one's place, the best first; each is read when its turn comes."""
+        state = self._models.slots.state
+        order: tuple[SlotName, ...] = (state.active, state.last_good, "a", "b", "factory")
+        for slot in dict.fromkeys(order):
+            if slot != "factory" and (slot == state.candidate or state.release(slot) is None):
+                continue
+            try:
+                digest = self._models.slots.content(slot).digest
+                if digest == failed or digest in self._gave_up or digest in state.bad_sha256:
+                    continue
+                yield self._models.load(slot)
+            except TrafficVisionError as error:
+                logger.error(
+                    "the model in slot %s cannot take over: %s",
+                    slot,
+                    error,
+                    extra={"event": "updates_trouble"},
+                )
+
+    def _done_with(self, failure: _Failure) -> None:
+        with self._lock:
+            if self._failure is failure:
+                self._failure = None
