@@ -111,8 +111,8 @@ class Daemon:
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
 
-        self._start_server(server, changer)
-        self._start_parts(parts)
+        self._start_server(server)
+        self._start_parts(parts, changer)
         self._start_loop(cameras, detector, parts)
         self._start_cameras(cameras)
         server.ready()
@@ -191,19 +191,19 @@ class Daemon:
         self._at_stop("server", server.stop, _SERVER_GRACE_S)
         return server
 
-    def _start_server(self, server: PerceptionServer, changer: ModelChanger) -> None:
+    def _start_server(self, server: PerceptionServer) -> None:
         server.start()
         self.address = server.address
-        self._started.callback(changer.stop)
         self._started.callback(self._detections.close)
         self._started.callback(self._drift.close)
 
-    def _start_parts(self, parts: Parts) -> None:
+    def _start_parts(self, parts: Parts, changer: ModelChanger) -> None:
         for part in parts.background:
             part.start()
             self._at_stop(part.name, part.join)
         for part in parts.background:
             self._started.callback(part.stop)
+        self._started.callback(changer.stop)  # first, or a part that changes the model could not end
 
     def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> None:
         def fallback(reason: str) -> None:

@@ -233,19 +233,16 @@ class Updates:
         self._show_refusal(content.release, reason)
 
     def _show(self, result: UpdateResult) -> None:
-        """Show how a check ended."""
-        reverted = self._models.slots.state.reverted
-        # What was reverted is shown as such, though it is still the newest on offer.
-        is_reverted = (
-            result.refusal is Refusal.KNOWN_BAD
-            and result.release is not None
-            and reverted is not None
-            and reverted.sha256 == result.release.model_sha256
-        )
-        if result.refusal is not None and not is_reverted:
-            self._show_refusal(result.release, result.detail)
-        else:
+        """Show how a check ended. What failed here before is shown with what it failed by."""
+        state, offered = self._models.slots.state, result.release
+        known = {entry.sha256: entry for entry in state.bad}
+        failed = known.get(offered.model_sha256) if offered is not None else None
+        if result.refusal is None or (failed is not None and failed == state.reverted):
             self._models.show(Work(detail=result.detail if result.retry else self._watch.set_aside))
+        elif result.refusal is Refusal.KNOWN_BAD and failed is not None:
+            self._show_refusal(offered, failed.reason)
+        else:
+            self._show_refusal(offered, result.detail)
 
     def _show_refusal(self, release: ReleaseFacts | None, reason: str) -> None:
         self._models.show(Work(common_pb2.UPDATE_PHASE_REFUSED, release, detail=reason))

@@ -127,6 +127,8 @@ class DemoRecord:
         edge: `peak_resident_mb` and other facts of the vehicle's process.
         lineage: where the candidate comes from, as text.
         machine: what it ran on, for people.
+        wall_s: wall time of the whole run; the sum of `timings` unless given.
+        train_and_evaluate: names in `timings` of the stages that are training or evaluation.
     """
 
     mode: Literal["simulated", "real"]
@@ -144,3 +146,5 @@ class DemoRecord:
     edge: Mapping[str, float] = field(default_factory=dict)
     lineage: str = ""
     machine: str = ""
+    wall_s: float | None = None
+    train_and_evaluate: tuple[str, ...] = ("train", "validate", "evaluate")
