@@ -23,12 +23,12 @@ from tools.demo.events import hear_pipeline, hear_vehicle
 from tools.demo.listening import drift_point, vehicle_now
 from tools.demo.plan import Scene
 from tools.demo.real import part
-from tools.demo.recording import swap_record
+from tools.demo.recording import swap_record, timings
 from tools.demo.scoring import score
 from tools.demo.settings import toml
 from tools.demo.simulated import Simulation
 from tools.demo.story import Publication, Story
-from tools.demo.summary import figures
+from tools.demo.summary import print_summary
 from tools.demo.view import line_text, render
 from tools.demo.work_folder import WorkFolder
 
@@ -291,31 +291,46 @@ def test_both_models_are_scored_by_slice_with_intervals(tmp_path: Path) -> None:
         score(day, night, [tmp_path / "data"], min_boxes=100, threads=1)
 
 
-def report(**changes: Any) -> dict[str, Any]:
-    return {
-        "mode": "simulated",
-        "baseline": {"day_map50": 0.54, "night_map50": 0.10},
-        "candidate": {"day_map50": 0.53, "night_map50": 0.30},
-        "swap": {"frames_lost": 0, "worst_gap_ms": 30.0, "median_gap_ms": 15.0},
-        "drift": {"false_alarms_by_day": 0, "alarm_after_s": 35.0, "alarms_at_night_after_swap": 0},
+def test_the_summary_says_what_was_promised_and_what_was_seen(tmp_path: Path) -> None:
+    scores = {f"{name}_map50{end}": 0.5 for name in ("day", "night") for end in ("", "_low", "_high")}
+    report = {
+        "promises": [
+            {"what": "frames lost by the swap", "asked": "0", "seen": "0", "kept": True},
+            {"what": "mAP50 by night", "asked": "at least 1.5 times", "seen": "1.20 times", "kept": False},
+            {"what": "memory", "asked": "under 350 MB", "seen": "not measured", "kept": None},
+        ],
+        "baseline": scores,
+        "candidate": scores,
+        "swap": {"worst_gap_ms": 30.0, "median_gap_ms": None},
         "samples": {"shipped": 130, "stored": 130},
-        "timings": {"train_s": 200.0, "validate_s": 20.0, "evaluation_s": 30.0, "total_s": 500.0},
-        "edge": {"peak_resident_mb": 240.0},
-        **changes,
+        "wall": {"seconds": 498.0, "share_neither_training_nor_evaluation": 0.5},
     }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    stream, story = io.StringIO(), Story()
+    hear_pipeline(story, pipeline_line("validate", "done", seconds=9.0, **GATE))
+    print_summary(Console(file=stream, width=130), story, tmp_path)
+    text = stream.getvalue()
+    for expected in (
+        "gate: pass",
+        "kept",
+        "MISSED",
+        "mAP50 by night: 0.500 (0.500 to 0.500) -> 0.500 (0.500 to 0.500)",
+        "gaps around the swap: 30.0 ms at worst, not measured median",
+        "wall time: 8.3 min, 50% neither training nor evaluation",
+    ):
+        assert expected in text, text
 
 
-def test_the_figures_stand_beside_their_targets() -> None:
-    assert all(figure.met is not False for figure in figures(report()))
-    wall = figures(report())[-1]
-    assert wall.value == "8.3 min, 50% neither training nor evaluation"
-    worse = report(
-        candidate={"day_map50": 0.51, "night_map50": 0.12},
-        drift={"false_alarms_by_day": 1, "alarm_after_s": None, "alarms_at_night_after_swap": 2},
-    )
-    assert sum(figure.met is False for figure in figures(worse)) == 5
-    real = report(mode="real", candidate={"day_map50": 0.53, "night_map50": 0.12})
-    assert all(figure.met is not False for figure in figures(real))
+def test_the_timings_add_up_to_the_whole() -> None:
+    story = Story()
+    story.enter("day", "driving by day")
+    story.enter("retrain", "retraining")
+    story.began -= 100
+    hear_pipeline(story, pipeline_line("train", "done", seconds=60.0))
+    hear_pipeline(story, pipeline_line("validate", "done", seconds=10.0, verdict="pass"))
+    found = timings(story)
+    assert set(found) == {"day", "retrain", "train", "validate"}
+    assert sum(found.values()) == pytest.approx(100.0, abs=5.0) and found["retrain"] < 35.0
 
 
 def test_a_folder_that_is_someones_is_refused_in_one_line(tmp_path: Path) -> None:

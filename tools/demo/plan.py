@@ -12,12 +12,6 @@ from tools.demo.tasks import Task
 VEHICLE = "demo-1"
 CAMERA = "front"
 
-# What the issue of the demonstration asks for (drives that no training saw, mAP50, seconds of drive).
-NIGHT_GAIN = 1.5
-DAY_LOSS = 0.02
-ALARM_WITHIN_S = 120.0
-RESIDENT_MB = 350.0
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

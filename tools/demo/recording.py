@@ -14,6 +14,7 @@ from cloud.store.models import Candidate
 from edge.perception.model_file import ModelFile, read_model_file
 from tools.bench.report import machine
 from tools.demo.companion import Companion
+from tools.demo.findings import stage_keys
 from tools.demo.loop import Closed
 from tools.demo.plan import Scene
 from tools.demo.record import DemoRecord, ModelRecord, SwapRecord
@@ -55,6 +56,7 @@ def make_record(
         edge={"peak_resident_mb": closed.peak_resident_mb},
         lineage=_lineage(companion, closed.candidate),
         machine=machine_text(),
+        wall_s=story.elapsed_s(),
     )
 
 
@@ -70,7 +72,8 @@ def write_incomplete(folder: Path, scene: Scene, story: Story, companion: Compan
         "gate": story.stages.get("validate"),
         "frames": dict(story.vehicle.frames),
         "samples": sample_counts(story),
-        "timings": timings(story),
+        "timings": stage_keys(timings(story)),
+        "wall": {"seconds": story.elapsed_s()},
         "training": [[epoch.loss, epoch.map50] for epoch in story.training],
         "machine": machine_text(),
     }
@@ -117,9 +120,12 @@ def sample_counts(story: Story) -> dict[str, int]:
 
 
 def timings(story: Story) -> dict[str, float]:
-    """Seconds of the phases and of the retrain's stages, and of all."""
+    """Seconds of the phases, of the retrain's by its stages: nothing counts twice."""
+    phases = story.phase_seconds()
     stages = {name: float(line["seconds"]) for name, line in story.stages.items()}
-    return {**story.phase_seconds(), **stages, "total": story.elapsed_s()}
+    if "retrain" in phases:
+        phases["retrain"] = max(0.0, phases["retrain"] - sum(stages.values()))  # what it waited
+    return {**phases, **stages}
 
 
 def machine_text() -> str:

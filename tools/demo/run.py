@@ -86,7 +86,7 @@ def _scene(request: Request, work: Path) -> Scene:
 def _run(request: Request, scene: Scene, loop: Loop, story: Story) -> Path:
     closed = loop.close()
     loop.finish_tasks()
-    story.enter("evaluation", "evaluating both models on drives that no training saw")
+    story.enter("evaluate", "evaluating both models on drives that no training saw")
     candidate = candidate_file(loop.companion, closed.candidate)
 
     def progress(what: str, done: int, of: int) -> None:

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cloud.datasets import Box, LabeledImage, canonical, read_dataset
+from cloud.datasets import LabeledImage, canonical, read_dataset
 from cloud.pipeline.bootstrap import paired_bootstrap
 from cloud.pipeline.evaluation import IOU_THRESHOLD, SCORE_THRESHOLD, predict
 from cloud.pipeline.evaluation_coco import MAX_DETECTIONS, Matches, RankedClass
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.model_file import ModelFile
 from tools.demo.errors import DemoError
+from tools.demo.findings import Detected, Labelled, objects_found
 from tools.demo.record import SLICES, Comparison, Score
 
 SLICE_BY = "timeofday"
@@ -24,7 +25,6 @@ _VALUES = {"day": "daytime", "night": "night"}
 _CONFIDENCE = 0.95
 _RESAMPLES = 500
 _COMPARISONS = 6
-_SAME_OBJECT_IOU = 0.5
 
 Boxes = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -148,7 +148,7 @@ def _comparisons(
         if image.attributes.get(SLICE_BY) != _VALUES["night"]:
             continue
         hits = [
-            objects_found(image, boxes[number], model)
+            _found(image, boxes[number], model)
             for boxes, model in ((found["baseline"], baseline), (found["candidate"], candidate))
         ]
         gains.append((hits[1] - hits[0], hits[1], number))
@@ -159,49 +159,27 @@ def _comparisons(
     return tuple(_compare(images[number], detectors) for number in list(best.values())[:_COMPARISONS])
 
 
-def objects_found(image: LabeledImage, boxes: Boxes, model: ModelFile) -> int:
-    """Count the labelled objects that a model finds above its own threshold.
-
-    Args:
-        image: the labels.
-        boxes: `float32[N, 6]` x1, y1, x2, y2, score, class.
-        model: gives threshold and class names.
-    """
-    names = [canonical(name) for name in model.metadata.class_names]
+def _found(image: LabeledImage, boxes: Boxes, model: ModelFile) -> int:
+    """Count the labelled objects that a model finds above its own threshold."""
+    names = model.metadata.class_names
     sure = boxes[boxes[:, 4] >= model.metadata.score_threshold]
-    return sum(
-        any(names[int(row[5])] == box.category and _iou(row[:4], box) >= _SAME_OBJECT_IOU for row in sure)
-        for box in image.boxes
-    )
-
-
-def _iou(row: Boxes, box: Box) -> float:
-    across = min(row[2], box.x2) - max(row[0], box.x1)
-    down = min(row[3], box.y2) - max(row[1], box.y1)
-    if across <= 0 or down <= 0:
-        return 0.0
-    common = float(across * down)
-    areas = float((row[2] - row[0]) * (row[3] - row[1])) + (box.x2 - box.x1) * (box.y2 - box.y1)
-    return common / (areas - common)
+    return objects_found(_rows(sure, names), _truth(image))
 
 
 def _compare(image: LabeledImage, detectors: Sequence[Detector]) -> Comparison:
     assert image.path is not None
     jpeg = image.path.read_bytes()
     picture = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
-    before, after = (
-        [
-            (
-                float(x1),
-                float(y1),
-                float(x2),
-                float(y2),
-                float(sure),
-                detector.class_names[int(kind)],
-            )
-            for x1, y1, x2, y2, sure, kind in detector.detect(picture).boxes
-        ]
-        for detector in detectors
-    )
-    truth = [(box.x1, box.y1, box.x2, box.y2, box.category) for box in image.boxes]
-    return Comparison(image.name, jpeg, before, after, truth)
+    before, after = (_rows(detector.detect(picture).boxes, detector.class_names) for detector in detectors)
+    return Comparison(image.name, jpeg, before, after, _truth(image))
+
+
+def _rows(boxes: Boxes, names: Sequence[str]) -> list[Detected]:
+    return [
+        (float(x1), float(y1), float(x2), float(y2), float(sure), names[int(kind)])
+        for x1, y1, x2, y2, sure, kind in boxes
+    ]
+
+
+def _truth(image: LabeledImage) -> list[Labelled]:
+    return [(box.x1, box.y1, box.x2, box.y2, box.category) for box in image.boxes]
