@@ -35,7 +35,12 @@ _PATH = click.Path(path_type=Path)
     help="Checkpoint that the baseline of --data is made from; the default is Ultralytics' own download.",
 )
 @click.option("--quick", is_flag=True, hidden=True, help="The simulated one in small, for tests.")
-def command(report: Path, work: Path, data: Path | None, weights: str, quick: bool) -> None:
+@click.option(
+    "--baseline", type=_PATH, hidden=True, help="Day model of --quick, in place of the shipped one."
+)
+def command(
+    report: Path, work: Path, data: Path | None, weights: str, quick: bool, baseline: Path | None
+) -> None:
     """Drive from day into night, and see the detector notice, retrain and swap.
 
     Real cloud and vehicle processes on this machine: the vehicle notices that the world has left its model's
@@ -46,4 +51,4 @@ def command(report: Path, work: Path, data: Path | None, weights: str, quick: bo
     """
     from tools.demo.run import Request, demonstrate
 
-    demonstrate(Request(work, report, data, weights, quick), sys.stdout)
+    demonstrate(Request(work, report, data, weights, quick, baseline), sys.stdout)

@@ -26,9 +26,11 @@ _RETRAIN_S = 3 * 3600.0
 _SWAP_S = 300.0
 _PROBATION_S = 300.0
 _AFTER_S = 1800.0
+_SHIP_S = 120.0
 
 _AT_ONCE = 2  # background tasks; each keeps one core busy
 _RELEASED = "released"
+_STANDING = 1e-6  # of the drive's time
 
 
 class GateError(DemoError):
@@ -88,6 +90,7 @@ class Loop:
             self._drive(vehicle)
             peak = vehicle.peak_resident_mb()
             story.enter("stop", "stopping the vehicle")
+            self._ship_the_rest(vehicle)
             vehicle.stop(self._children)
         self._children.stop("cloud-pipeline", "cloud-server")
         frames: dict[str, int] = story.vehicle_log.get("frames", {}).get("frames", {})
@@ -136,6 +139,16 @@ class Loop:
 
     def _wait(self, what: str, holds: Callable[[], bool], timeout_s: float) -> None:
         self._story.wait(what, holds, timeout_s, self._check)
+
+    def _ship_the_rest(self, vehicle: Vehicle) -> None:
+        """Let the vehicle stand until the cloud has all its samples, so that the counts tell of them all."""
+        vehicle.limit_speed(_STANDING)
+        since = self._story.vehicle
+        self._wait(
+            "the last samples",
+            lambda: self._story.vehicle is not since and not self._story.vehicle.spooled,
+            _SHIP_S,
+        )
 
     def _check(self) -> None:
         self._vehicle.check()

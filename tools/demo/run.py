@@ -39,6 +39,7 @@ class Request:
         data: labelled pictures by day and by night; None: simulated drives.
         weights: checkpoint that the baseline of `data` is fine-tuned from.
         quick: the simulated one in small, for tests.
+        baseline: model file in place of the shipped one, for tests.
     """
 
     work: Path
@@ -46,6 +47,7 @@ class Request:
     data: Path | None = None
     weights: str = "yolov8n.pt"
     quick: bool = False
+    baseline: Path | None = None
 
 
 def demonstrate(request: Request, output: TextIO) -> Path:
@@ -79,7 +81,7 @@ def _scene(request: Request, work: Path) -> Scene:
         from tools.demo.real import real_scene
 
         return real_scene(request.data, request.weights, work)
-    simulation = simulated.quick() if request.quick else simulated.Simulation()
+    simulation = simulated.quick(request.baseline) if request.quick else simulated.Simulation()
     return simulation.scene(work)
 
 

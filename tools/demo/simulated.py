@@ -8,7 +8,8 @@ from pathlib import Path
 from tools.demo.plan import Pace, Recipe, Scene
 from tools.demo.tasks import Task
 
-ROOT = Path(__file__).resolve().parents[2]
+_MODELS = Path(__file__).resolve().parents[2] / "models"
+SHIPPED, CHECKPOINT = _MODELS / "baseline.onnx", _MODELS / "baseline.pt"
 
 _TRAINING = "training pictures"
 
@@ -35,6 +36,8 @@ class Simulation:
         seed: of the vehicle's drive.
         rate_hz: its frames per second.
         dusk_s, fade_s: when the light begins to fall, and how long it takes.
+        recipe, pace, learn_s: see `tools.demo.plan`.
+        baseline: the day model; its retrain goes on from the shipped checkpoint.
     """
 
     training: Drives = field(default_factory=lambda: Drives(10000, 225, 10, val_drives=25))
@@ -47,6 +50,8 @@ class Simulation:
     fade_s: float = 30.0
     recipe: Recipe = field(default_factory=Recipe)
     pace: Pace = field(default_factory=Pace)
+    learn_s: float = 300.0
+    baseline: Path = SHIPPED
 
     def scene(self, work: Path) -> Scene:
         """Lay the scene out in a folder; its tasks draw the pictures."""
@@ -63,8 +68,8 @@ class Simulation:
         )
         return Scene(
             mode="simulated",
-            baseline=ROOT / "models" / "baseline.onnx",
-            checkpoint=ROOT / "models" / "baseline.pt",
+            baseline=self.baseline.absolute(),
+            checkpoint=CHECKPOINT,
             data=data,
             holdout=(work / "holdout-day", work / "holdout-night"),
             evaluation=(work / "evaluation-day", work / "evaluation-night"),
@@ -73,6 +78,7 @@ class Simulation:
             dark_s=self.dusk_s + self.fade_s,
             recipe=self.recipe,
             pace=self.pace,
+            learn_s=self.learn_s,
             tasks=(
                 _drawing(_TRAINING, self.training, "noon", data),
                 *(_drawing(name, *what) for name, what in drawn.items()),
@@ -82,8 +88,12 @@ class Simulation:
         )
 
 
-def quick() -> Simulation:
-    """Give a demonstration for tests: the same in small, whose retrain need not come to anything."""
+def quick(baseline: Path | None = None) -> Simulation:
+    """Give a demonstration for tests: the same in small, whose retrain learns next to nothing.
+
+    Args:
+        baseline: a day model that the shipped checkpoint is better than closes the loop all the same.
+    """
     return Simulation(
         training=Drives(10000, 12, 4, val_drives=3),
         holdout_day=Drives(30000, 10, 2),
@@ -92,8 +102,10 @@ def quick() -> Simulation:
         rate_hz=2.0,
         dusk_s=60.0,
         fade_s=10.0,
-        recipe=Recipe(samples=12, old_per_new=1, epochs=1, min_boxes=5, min_drives=2),
+        recipe=Recipe(samples=12, old_per_new=1, epochs=1, learning_rate=1e-5, min_boxes=5, min_drives=2),
         pace=Pace(judged_s=30.0),
+        learn_s=30.0,
+        baseline=baseline or SHIPPED,
     )
 
 
