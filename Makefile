@@ -3,6 +3,8 @@
 # PYTHON    the interpreter that the environments are made from (3.11 or newer; the vehicle's: 3.10 or newer)
 # PIP_ARGS  passed to pip; for a CPU-only torch (some GB less on Linux):
 #           make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# DATA      labelled pictures by day and by night for `make demo`, in place of simulated drives
+# WEIGHTS   the checkpoint that their baseline is made from
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -12,7 +14,6 @@ VENV_PROTOS := .venv-protos
 # The oldest generator that protobuf's and grpcio's bounds in pyproject.toml allow.
 PROTO_TOOLS := grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 BIN := $(VENV)/bin
-MODEL := models/baseline.onnx
 REPORT ?= demo-report
 EVERYTHING := '.[cloud,dev]'
 VEHICLE := '.[edge]'
@@ -35,10 +36,6 @@ define opencv_loads
 	@$(1)/bin/python -c 'import cv2' || { \
 	  echo "error: OpenCV's wheel needs system libraries that are missing here; on Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
 endef
-
-# $(1): the light, $(2): the name of what is written
-drive = $(BIN)/traffic-vision replay "sim:2024?light=$(1)&seconds=40&rate=10" --model $(MODEL) \
-	--video $(REPORT)/$(2).mp4 --jsonl $(REPORT)/$(2).jsonl --json > $(REPORT)/$(2).json
 
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
@@ -63,13 +60,8 @@ $(VENV_PROTOS)/.ready: Makefile
 protos: $(VENV_PROTOS)/.ready ## the stubs of protos/, made anew
 	$(VENV_PROTOS)/bin/python tools/generate_stubs.py
 
-demo: setup ## one street by day and by night through the shipped detector, into demo-report/
-	@mkdir -p $(REPORT)
-	@echo "By day:"
-	@$(call drive,noon,day)
-	@echo "The same street by night:"
-	@$(call drive,night,night)
-	@echo "Annotated videos, detections and summaries: $(REPORT)/{day,night}.{mp4,jsonl,json}"
+demo: setup ## the whole loop, live: a drive into the night, a retrain, the swap; report in REPORT
+	@$(BIN)/traffic-vision demo --report $(REPORT) $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 test: setup ## what needs no service and no network
 	$(BIN)/python -m pytest -m "not services"
@@ -92,7 +84,7 @@ format: setup ## put style right
 	$(BIN)/ruff format .
 
 clean: ## caches and built files; environments stay
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist runs $(REPORT)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist runs $(REPORT) demo-work
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 clean-all: clean ## the environments too

@@ -22,12 +22,17 @@ class PairedScores:
 
     Attributes:
         champion, challenger: on the images as they are.
-        differences: `float64[resamples]`, challenger's less champion's.
+        resamples: `float64[resamples, 2]`, both on each draw, the champion first.
     """
 
     champion: float
     challenger: float
-    differences: npt.NDArray[np.float64]
+    resamples: npt.NDArray[np.float64]
+
+    @property
+    def differences(self) -> npt.NDArray[np.float64]:
+        """`float64[resamples]`, challenger's less champion's: what is hard in a draw cancels."""
+        return self.resamples[:, 1] - self.resamples[:, 0]
 
 
 def paired_bootstrap(
@@ -54,13 +59,12 @@ def paired_bootstrap(
     times = np.zeros(len(drives), np.int64)
     times[places] = 1
     both = _map50(champion, challenger, times)
-    differences = np.empty(resamples)
+    scores = np.empty((resamples, 2))
     for number in range(resamples):
         drawn = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))
         times[places] = drawn[drive_of]
-        first, second = _map50(champion, challenger, times)
-        differences[number] = second - first
-    return PairedScores(*both, differences)
+        scores[number] = _map50(champion, challenger, times)
+    return PairedScores(*both, scores)
 
 
 def _map50(

@@ -18,6 +18,10 @@ class MissingCloudExtraError(TrafficVisionError):
     """Something needs Ultralytics and it is not installed."""
 
 
+class WeightsError(TrafficVisionError):
+    """A checkpoint is not there and cannot be fetched."""
+
+
 def state_folder() -> Path:
     """Return the folder for what libraries keep between runs (`XDG_STATE_HOME`, else `~/.local/state`)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -57,6 +61,39 @@ def import_ultralytics(*, online: bool = False) -> Any:
     _ensure_torchvision()
     ultralytics.settings.update({"sync": False, "mlflow": False, "tensorboard": False, "wandb": False})
     return ultralytics
+
+
+def find_weights(weights: str) -> Path:
+    """Find a checkpoint; the name of one that Ultralytics publishes is downloaded once, and kept.
+
+    Args:
+        weights: a file, or a name such as `yolov8n.pt`.
+
+    Raises:
+        WeightsError: there is no such file, and it could not be downloaded.
+        MissingCloudExtraError: Ultralytics is not installed.
+    """
+    if Path(weights).is_file():
+        return Path(weights)
+    if Path(weights).name != weights:
+        raise WeightsError(f"{weights}: there is no such checkpoint")
+    kept = state_folder() / "weights" / weights
+    if kept.is_file():
+        return kept
+    import_ultralytics(online=True)
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    kept.parent.mkdir(exist_ok=True)
+    try:
+        attempt_download_asset(str(kept))
+    except Exception as error:  # boundary: it raises whatever the network and its own checks raise
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"{weights}: not here, and could not be downloaded ({reason}); give a checkpoint's file"
+        ) from error
+    if not kept.is_file():
+        raise WeightsError(f"{weights}: neither a file nor weights that Ultralytics publishes")
+    return kept
 
 
 @contextmanager

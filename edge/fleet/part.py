@@ -146,6 +146,7 @@ class Fleet:
             stream.stop(min(_STREAM_STOP_S, max(0.0, end - time.monotonic()))) for stream in self._streams()
         ]
         self._budget.save()
+        self._log_uploads()
         return written and all(ended)
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
@@ -160,6 +161,23 @@ class Fleet:
             )
         )
         status.connected_to_cloud = self._control is not None and self._control.status().stream.connected
+
+    def _log_uploads(self) -> None:
+        """Tell once, at the end, what was acknowledged: what the spool no longer has, the cloud has."""
+        for uplink in self._uplinks:
+            counts = uplink.status().counts
+            logger.info(
+                "%s: %d stored by the cloud, %d of them twice sent, %d refused",
+                uplink.name,
+                counts.stored + counts.duplicates,
+                counts.duplicates,
+                counts.refused.total(),
+                extra={
+                    "event": f"uploaded_{uplink.name}",
+                    "acknowledged": counts.stored + counts.duplicates,
+                    "refused": dict(counts.refused),
+                },
+            )
 
     def _streams(self) -> list[Uplink | ControlClient]:
         return [*self._uplinks, *([self._control] if self._control else [])]

@@ -109,6 +109,7 @@ class Uplink:
             budget: of bytes, shared by the uplinks of a vehicle; None: no limit.
         """
         options = options or UplinkOptions()
+        self.name = lane.name
         self._party = _Upload(lane, spool, options, budget or UploadBudget(None))
         method = getattr(fleet_pb2_grpc.FleetServiceStub(channel), lane.method)
 

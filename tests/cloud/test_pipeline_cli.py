@@ -26,6 +26,33 @@ def label(source_id, picture, drive_ns):
 """
 
 
+def test_a_retrain_tells_what_happens_one_json_line_an_event(tmp_path: Path) -> None:
+    config = make_retrain_cloud(tmp_path)
+    with opened(config) as pipeline:
+        add_baseline(pipeline, tmp_path)
+        add_samples(pipeline, {"0.jpg": red_picture(100), "1.jpg": red_picture(101)})
+    told = tmp_path / "events.jsonl"
+    done = subprocess.run(
+        command_line("cloud", "run", "--events", told, "--config", tmp_path / "cloud" / "cloud.toml"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    # Nobody labels samples of a source that is not known, and without labels there is no retrain.
+    assert done.returncode == 1 and json.loads(done.stdout)["state"] == "failed"
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [(event["stage"], event["kind"]) for event in events] == [
+        ("", "started"),
+        ("label", "begun"),
+        ("label", "progress"),
+        ("label", "failed"),
+        ("", "ended"),
+    ]
+    assert events[-1]["facts"]["state"] == "failed" and events[-1]["run"] == "retrain-0001"
+
+
 def test_each_command_prints_one_line_or_says_in_one_why_not(tmp_path: Path) -> None:
     config = make_retrain_cloud(tmp_path, SETTINGS.replace("min_samples = 2", "min_samples = 5"))
     with opened(config) as pipeline:

@@ -79,7 +79,9 @@ def test_both_models_are_scored_on_the_same_draws() -> None:
     classes = ranked(images, {"daytime": 0.8, "night": 0.5}, 1)
     drives = [image.drive for image in images]
     same = paired_bootstrap(classes, classes, drives, range(40), 100)
-    assert not same.differences.any() and same.champion == same.challenger
+    assert (
+        same.resamples.shape == (100, 2) and not same.differences.any() and same.champion == same.challenger
+    )
     other = ranked(images, {"daytime": 0.8, "night": 0.9}, 2)
     first, again, otherwise = (
         paired_bootstrap(classes, other, drives, range(40), 100, seed).differences for seed in (1, 1, 2)

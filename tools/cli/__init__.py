@@ -17,6 +17,7 @@ COMMANDS = {
     "bench": "Measure, beside the floor and the peers.",
     "cloud": "Set up and run the cloud: identities, ingest, retrains, status.",
     "data": "Bring in, look at, split and simulate labelled drives.",
+    "demo": "Show the whole loop: a drive into the night, and a new model between two frames.",
     "drift": "Make a drift reference, and judge a drive by one.",
     "edge": "Run the daemon on the vehicle.",
     "model": "Make, inspect, verify and evaluate model files.",

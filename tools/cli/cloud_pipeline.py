@@ -11,9 +11,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -75,16 +75,24 @@ def _stage(name: str, run_id: str | None, new: bool, config: Path) -> None:
 @click.option("--watch", is_flag=True, help="Stay, and begin a retrain whenever the rule says so.")
 @click.option("--now", is_flag=True, help="Begin one whatever the rule says.")
 @click.option("--retry", is_flag=True, help="Take up the last one again, which failed.")
+@click.option(
+    "--events",
+    type=click.File("a"),
+    help="Write what happens to this file (- for standard output), one JSON line an event.",
+)
 @_CONFIG
-def _run(watch: bool, now: bool, retry: bool, config: Path) -> None:
-    """Go on with the retrain that is running, or begin one if its rule says so, and do all its stages."""
+def _run(watch: bool, now: bool, retry: bool, events: IO[str] | None, config: Path) -> None:
+    """Go on with the retrain that is running, or begin one if its rule says so, and do all its stages.
+
+    Events are begun, progress, done, waiting and failed of a stage, started and ended of a retrain.
+    """
     from cloud.pipeline.runner import run_once
     from cloud.pipeline.runner import watch as watch_for_retrains
     from cloud.pipeline.runs import reopen_run
 
     if watch + now + retry > 1:
         raise click.UsageError("give one of --watch, --now and --retry")
-    with _pipeline(config) as pipeline:
+    with _pipeline(config, _writer(events) if events is not None else None) as pipeline:
         if retry:
             reopen_run(pipeline)
         if watch:
@@ -118,7 +126,7 @@ def _lineage(model: str, as_json: bool, config: Path) -> None:
 
 
 @contextlib.contextmanager
-def _pipeline(path: Path) -> Iterator[Pipeline]:
+def _pipeline(path: Path, listen: Callable[[StageEvent], None] | None = None) -> Iterator[Pipeline]:
     """Open the pipeline; what libraries print meanwhile goes to standard error."""
     from cloud.config import load_config
     from cloud.pipeline.opening import opened
@@ -128,8 +136,25 @@ def _pipeline(path: Path) -> Iterator[Pipeline]:
         level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with contextlib.redirect_stdout(sys.stderr), opened(config, _log_event) as pipeline:
+
+    def hear(event: StageEvent) -> None:
+        _log_event(event)
+        if listen is not None:
+            listen(event)
+
+    with contextlib.redirect_stdout(sys.stderr), opened(config, hear) as pipeline:
         yield pipeline
+
+
+def _writer(stream: IO[str]) -> Callable[[StageEvent], None]:
+    """Write events as JSON lines, each at once."""
+
+    def write(event: StageEvent) -> None:
+        line = {"run": event.run_id, "stage": event.stage, "kind": event.kind, "facts": dict(event.facts)}
+        stream.write(json.dumps(line, default=str) + "\n")
+        stream.flush()
+
+    return write
 
 
 def _log_event(event: StageEvent) -> None:

@@ -1,0 +1,170 @@
+"""The demonstration in small, as real processes: it ends in every way that it can, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.clouds import command_line, environment
+from tests.extras import needs_ultralytics
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.services, needs_ultralytics]
+
+
+class Demonstration:
+    """`traffic-vision demo --quick`, with what it says as it says it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.work, self.report = folder / "work", folder / "report"
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        words = ("demo", "--quick", "--work", self.work, "--report", self.report)
+        self.process = subprocess.Popen(
+            command_line(*words),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
+            for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def said(self, text: str) -> bool:
+        assert self.process.poll() is None or text in "".join(self.lines), (self.lines, self.errors)
+        return text in "".join(self.lines)
+
+    def children(self) -> list[int]:
+        """Processes whose command line names the work folder; the demonstration itself aside."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == self.process.pid:
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(self.work) in command:
+                found.append(int(entry.name))
+        return found
+
+    def wait(self) -> int:
+        code = self.process.wait(280)
+        for reader in self._readers:
+            reader.join(60)
+        return code
+
+    @staticmethod
+    def _read(stream: Iterator[str], lines: list[str]) -> None:
+        lines.extend(stream)
+
+
+@contextmanager
+def demonstration(folder: Path) -> Iterator[Demonstration]:
+    running = Demonstration(folder)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.wait()
+
+
+def test_a_retrain_that_the_gate_refuses_is_said_and_what_there_is_is_kept(tmp_path: Path) -> None:
+    with demonstration(tmp_path) as demo:
+        code = demo.wait()
+        assert not demo.children()
+    text = "".join(demo.lines)
+    for expected in ("drift alarm at", "retrain begins: ", "the gate's verdict: ", "the loop did not close"):
+        assert expected in text, (text, demo.errors)
+    assert code == 1 and len(demo.errors) == 1
+    assert demo.errors[0].startswith("traffic-vision: error: no release came of the retrain: rejected: ")
+    report = json.loads((demo.report / "report.json").read_text())
+    assert report["complete"] is False and report["gate"]["verdict"] != "pass"
+    assert report["samples"]["stored"] >= 12 and report["training"]
+    assert (demo.report / "candidate.onnx").stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("driving by day", signal.SIGINT),
+        ("shipping samples of the night", signal.SIGTERM),
+        ("cloud: trains", signal.SIGINT),
+    ],
+)
+def test_interrupted_at_any_moment_it_leaves_no_process(
+    tmp_path: Path, moment: str, number: signal.Signals
+) -> None:
+    with demonstration(tmp_path) as demo:
+        eventually(lambda: demo.said(moment), moment)
+        assert demo.children()
+        demo.process.send_signal(number)
+        assert demo.wait() == 130
+        assert not demo.children()
+    assert demo.errors == ["traffic-vision: interrupted\n"]
+    # A second run starts clean.
+    with demonstration(tmp_path) as again:
+        eventually(lambda: again.said("driving by day"), "the second run")
+
+
+def test_a_demonstration_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
+    with demonstration(tmp_path) as demo:
+        eventually(lambda: demo.said("driving by day"), "the drive")
+        assert demo.children()
+        demo.process.kill()
+        demo.wait()
+        eventually(lambda: not demo.children(), "the end of its children")
+
+
+def test_a_process_that_dies_ends_it_with_its_last_words(tmp_path: Path) -> None:
+    with demonstration(tmp_path) as demo:
+        eventually(lambda: demo.said("driving by day"), "the drive")
+        (vehicle,) = [
+            pid for pid in demo.children() if b"edge.toml" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(vehicle, signal.SIGKILL)
+        assert demo.wait() == 1
+        assert not demo.children()
+    error = "".join(demo.errors)
+    assert error.startswith(
+        "traffic-vision: error: the vehicle's daemon was ended by SIGKILL; its last lines"
+    )
+    assert '"event": "started"' in error
+
+
+def test_on_a_terminal_the_screen_is_drawn_and_given_back(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    words = ("demo", "--quick", "--work", tmp_path / "work", "--report", tmp_path / "report")
+    with subprocess.Popen(
+        command_line(*words), env={**environment(), "TERM": "xterm"}, stdout=follower, stderr=follower
+    ) as running:
+        os.close(follower)
+        shown = b""
+        try:
+            while b"driving by day" not in shown:
+                shown += os.read(leader, 65536)
+            running.send_signal(signal.SIGINT)
+            while True:
+                try:
+                    shown += os.read(leader, 65536)
+                except OSError:  # the other end is closed
+                    break
+            assert running.wait(60) == 130
+        finally:
+            running.kill()
+            os.close(leader)
+    assert b"drift:" in shown and b"samples:" in shown
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l") >= 0  # the cursor is back
