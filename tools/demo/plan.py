@@ -49,7 +49,7 @@ class Pace:
         series_s: how much of the drive's features goes to the cloud at a time.
     """
 
-    sample_spacing_s: float = 2.0
+    sample_spacing_s: float = 1.0
     slow: float = 0.5
     judged_s: float = 150.0
     longest_learning_s: float = 900.0

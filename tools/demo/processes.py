@@ -1,4 +1,4 @@
-"""The demonstration's child processes: each in a session of its own, its output in a file, none left over."""
+"""The demonstration's child processes: each in a group of its own, its output in a file, none left over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -72,7 +71,6 @@ class Child:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C on the terminal is the demonstration's to pass on
             )
         except OSError as error:
             raise DemoError(f"{name} cannot be started: {error.strerror}") from None
@@ -91,7 +89,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its process group's and session's too."""
+        """Its process id, which is its group's too."""
         return self._process.pid
 
     def returncode(self) -> int | None:
@@ -137,8 +135,10 @@ class Child:
             reader.join(_JOIN_S)
 
     def _signal_group(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
+        try:
             os.killpg(self.pid, number)
+        except ProcessLookupError:  # it has no group yet, or is gone with all of it
+            self._process.send_signal(number)
 
     def _read(self, stream: IO[str], hear: Hear, ended: Callable[[], None]) -> None:
         with stream, self.log.open("a", buffering=1) as log:

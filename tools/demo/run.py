@@ -25,7 +25,7 @@ from tools.demo.summary import print_summary
 from tools.demo.view import Screen, line_text
 from tools.demo.work_folder import WorkFolder
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SCREEN_HZ = 4.0
 
 
@@ -55,7 +55,7 @@ def demonstrate(request: Request, output: TextIO) -> Path:
 
     Raises:
         DemoError: the loop did not close, or a process ended; the work folder is kept.
-        KeyboardInterrupt: by SIGINT or SIGTERM; no child is left.
+        KeyboardInterrupt: by SIGINT, SIGTERM or SIGHUP; no child is left.
     """
     with ExitStack() as stack:
         work = stack.enter_context(WorkFolder(request.work))
@@ -123,7 +123,10 @@ def _screen(console: Console, story: Story, scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have SIGTERM do as SIGINT does. A second signal, while the children are ended, changes nothing."""
+    """Have SIGTERM, and a terminal that goes away, do as SIGINT does.
+
+    A second signal, while the children are ended, changes nothing.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:
