@@ -50,7 +50,7 @@ class Pace:
     """
 
     sample_spacing_s: float = 1.0
-    slow: float = 0.5
+    slow: float = 0.25
     judged_s: float = 150.0
     longest_learning_s: float = 900.0
     longest_alarm_s: float = 600.0

@@ -24,7 +24,7 @@ from tools.demo.scoring import SLICE_BY
 
 DAY, NIGHT = "daytime", "night"
 RATE_HZ = 2.0  # of the drive: every picture is judged by the drift monitor
-PARTS = {"learn": 0.65, "judge": 0.35}
+PARTS = {"learn": 0.7, "judge": 0.3}
 SIDES = {"train": 0.88, "val": 0.12}
 
 IMGSZ = 512
