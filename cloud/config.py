@@ -206,6 +206,15 @@ class TrainingConfig(Section):
     batch: Count = 16
     # Of AdamW, at its highest. Lower than for a model from scratch: what it can do is to stay.
     learning_rate: Positive = 0.0005
+    # Pictures keep their shape, one for all, rather than be padded to a square: 16:9 costs 60 % of it.
+    rectangular: bool = False
+    # Pictures that one step of the optimizer is made of. Fewer make more steps of a short training.
+    step_images: Count = 64
+    # While the learning rate rises.
+    warmup_epochs: Annotated[float, Field(ge=0)] = 3.0
+    # "best" on the validation images, or "last": where those have nothing of what is new, the best by them
+    # is what learned least of it.
+    keep: Literal["best", "last"] = "best"
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count = 2
     # "cpu", "0"...; unset: a GPU if there is one.

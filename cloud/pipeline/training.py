@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cloud.datasets import canonical
 from cloud.pipeline.ultralytics_boundary import import_ultralytics
 from edge.errors import TrafficVisionError
 
@@ -33,6 +34,13 @@ class TrainingPlan:
         threads: CPU threads; Ultralytics alone would take one fewer than there are cores.
         device: `cpu`, `0`, or None for a GPU if there is one.
         learning_rate: of AdamW, at its highest; None: Ultralytics' own choice, which is one for new networks.
+        rectangular: pictures keep their shape, which must be the same for all, rather than be padded to a
+            square: a 16:9 picture costs 60 % of it. There is no mosaic then.
+        step_images: pictures that one step of the optimizer is made of, at least a batch.
+        warmup_epochs: while the learning rate rises.
+        keep: the checkpoint that is returned: the one that did best on the validation images, or the last.
+            Of a short training on something new, of which those images have nothing, the best would be the
+            one that learned least.
     """
 
     start: str
@@ -46,6 +54,10 @@ class TrainingPlan:
     threads: int = 2
     device: str | None = None
     learning_rate: float | None = None
+    rectangular: bool = False
+    step_images: int = 64
+    warmup_epochs: float = 3.0
+    keep: Literal["best", "last"] = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +86,35 @@ class EpochReport:
 
 
 def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _: None) -> Path:
-    """Train, or go on with an interrupted run, and return the best checkpoint's path.
+    """Train, or go on with an interrupted run, and return the checkpoint's path.
 
     Augmentation is Ultralytics' default, with mosaic off for the last quarter of the epochs. A run of this
     name that ended is not trained again.
 
     Raises:
-        TrainingError: the data is missing or no checkpoint came out.
+        TrainingError: the data is missing, pictures of several shapes are to keep them, or no checkpoint
+            came out.
     """
     if not plan.data.is_file():
         raise TrainingError(f"{plan.data} is missing: make the training data first")
     os.environ["OMP_NUM_THREADS"] = str(plan.threads)
+    # OpenMP reads it when torch is loaded. Threads that spin at a barrier are in the way of whoever they wait
+    # for, wherever another process wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     ultralytics = import_ultralytics()
     import torch
 
     run = (plan.work / plan.name).resolve()
     last, best = run / "weights" / "last.pt", run / "weights" / "best.pt"
+    kept = best if plan.keep == "best" else last
     if last.is_file() and best.is_file() and _is_finished(torch, last):
-        return best
+        return kept
     resume = last.is_file()
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
     model = ultralytics.YOLO(str(last) if resume else plan.start)
+    # Ultralytics carries a class over from a checkpoint by its name, and COCO's person is our pedestrian.
+    model.model.names = {number: canonical(name) for number, name in model.names.items()}
     _watch(model, torch, plan, progress)
     pace: dict[str, object] = {}
     if plan.learning_rate is not None:
@@ -106,6 +125,9 @@ def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _
         imgsz=plan.imgsz,
         epochs=plan.epochs,
         batch=plan.batch,
+        nbs=plan.step_images,
+        warmup_epochs=plan.warmup_epochs,
+        rect=plan.rectangular,
         seed=plan.seed,
         deterministic=True,
         device=plan.device if plan.device is not None else ("0" if torch.cuda.is_available() else "cpu"),
@@ -123,9 +145,9 @@ def train(plan: TrainingPlan, progress: Callable[[EpochReport], None] = lambda _
         verbose=False,
         **pace,
     )
-    if not best.is_file():
-        raise TrainingError(f"the training left no checkpoint at {best}: see its log")
-    return best
+    if not kept.is_file():
+        raise TrainingError(f"the training left no checkpoint at {kept}: see its log")
+    return kept
 
 
 def portable_checkpoint(checkpoint: Path) -> bytes:
@@ -156,6 +178,14 @@ def portable_checkpoint(checkpoint: Path) -> bytes:
 def _watch(model: Any, torch: Any, plan: TrainingPlan, progress: Callable[[EpochReport], None]) -> None:
     began, in_epoch = time.monotonic(), False
 
+    def check_shapes(trainer: Any) -> None:
+        shapes = {tuple(shape) for shape in trainer.train_loader.dataset.batch_shapes.tolist()}
+        if len(shapes) > 1:  # Ultralytics would go on, without shuffling
+            raise TrainingError(
+                f"{plan.data}: its pictures have {len(shapes)} shapes, and a rectangular training takes "
+                "them one after the other, unshuffled: train on squares"
+            )
+
     def set_threads(_: Any) -> None:
         nonlocal began, in_epoch
         # Ultralytics' device selection takes cpu_count - 1, one on a machine with two.
@@ -172,6 +202,8 @@ def _watch(model: Any, torch: Any, plan: TrainingPlan, progress: Callable[[Epoch
         loss = float(sum(trainer.tloss.values()))
         progress(EpochReport(trainer.epoch + 1, plan.epochs, loss, map50, left * (time.monotonic() - began)))
 
+    if plan.rectangular:
+        model.add_callback("on_train_start", check_shapes)
     model.add_callback("on_train_epoch_start", set_threads)
     model.add_callback("on_fit_epoch_end", tell)
 

@@ -148,6 +148,10 @@ def _train(job: Job, start: _Start, data: Path, tracking: Tracking, mlflow_id: s
         threads=config.threads,
         device=config.device,
         learning_rate=config.learning_rate,
+        rectangular=config.rectangular,
+        step_images=config.step_images,
+        warmup_epochs=config.warmup_epochs,
+        keep=config.keep,
     )
     return train(plan, report)
 
