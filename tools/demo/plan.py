@@ -24,11 +24,15 @@ class Recipe:
     """
 
     samples: int = 120
-    old_per_new: float = 3.0
-    epochs: int = 8
+    old_per_new: float = 4.0
+    epochs: int = 6
     batch: int = 16
     imgsz: int = 320
-    learning_rate: float = 0.0005
+    learning_rate: float = 0.0002
+    rectangular: bool = True
+    step_images: int = 16
+    warmup_epochs: float = 1.0
+    keep: Literal["best", "last"] = "last"
     val_share: float = 0.1
     margin: float = 0.02
     min_boxes: int = 100
@@ -119,6 +123,10 @@ class Scene:
                 "batch": recipe.batch,
                 "imgsz": recipe.imgsz,
                 "learning_rate": recipe.learning_rate,
+                "rectangular": recipe.rectangular,
+                "step_images": recipe.step_images,
+                "warmup_epochs": recipe.warmup_epochs,
+                "keep": recipe.keep,
             },
             "gate": {
                 "holdout": list(self.holdout),

@@ -48,7 +48,7 @@ class Simulation:
     rate_hz: float = 5.0
     dusk_s: float = 420.0
     fade_s: float = 30.0
-    recipe: Recipe = field(default_factory=lambda: Recipe(old_per_new=4.0, epochs=6, learning_rate=0.0002))
+    recipe: Recipe = field(default_factory=Recipe)
     pace: Pace = field(default_factory=Pace)
     learn_s: float = 300.0
     baseline: Path = SHIPPED
