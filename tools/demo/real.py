@@ -29,7 +29,7 @@ SIDES = {"train": 0.88, "val": 0.12}
 
 IMGSZ = 512
 BASELINE_EPOCHS = 10
-RECIPE = Recipe(old_per_new=1.0, epochs=8, imgsz=IMGSZ, targets=(NIGHT,))
+RECIPE = Recipe(old_per_new=1.0, epochs=8, imgsz=IMGSZ, targets=(NIGHT,))  # day and night in equal parts
 SAMPLED_SHARE = 0.8  # of the night pictures to learn from; the first pass before the alarm
 # One picture in half a minute while the cloud trains, so that some are left for the new model.
 PACE = Pace(sample_spacing_s=1 / RATE_HZ, slow=1 / (30 * RATE_HZ), longest_alarm_s=120.0)
@@ -89,7 +89,7 @@ def real_scene(data: Path, weights: str, work: Path) -> Scene:
         camera={"url": str(drive / "images"), "still_rate_hz": RATE_HZ},
         dusk_s=dusk_s,
         dark_s=dusk_s,
-        recipe=_recipe(len(parts.learn_night)),
+        recipe=_recipe(parts),
         pace=PACE,
         labels=(drive,),
         learn_s=LEARN_S,
@@ -132,5 +132,7 @@ def _side(image: LabeledImage) -> str:
     return split_of_drive(image.drive, SIDES, salt="baseline")
 
 
-def _recipe(nights: int) -> Recipe:
-    return replace(RECIPE, samples=round(SAMPLED_SHARE * nights))
+def _recipe(parts: Parts) -> Recipe:
+    shapes = {(image.height, image.width) for image in (*parts.learn_day, *parts.learn_night)}
+    samples = round(SAMPLED_SHARE * len(parts.learn_night))
+    return replace(RECIPE, samples=samples, rectangular=len(shapes) == 1)
