@@ -23,6 +23,7 @@ _DAY_S = 1800.0
 _NIGHT_S = 1800.0
 _PREPARE_S = 1800.0
 _RETRAIN_S = 3 * 3600.0
+_RELEASE_S = 120.0
 _SWAP_S = 300.0
 _PROBATION_S = 300.0
 _AFTER_S = 1800.0
@@ -125,9 +126,10 @@ class Loop:
         story.enter(
             "retrain", f"retraining; the vehicle is held at {scene.pace.slow:g} times the drive's time"
         )
-        self._wait("the retrain", lambda: story.retrain is not None, _RETRAIN_S)
+        self._wait("the gate's verdict", self._judged_candidate, _RETRAIN_S)
+        vehicle.limit_speed(None)  # before the release, so that the swap comes at full speed
+        self._wait("the retrain's end", lambda: story.retrain is not None, _RELEASE_S)
         self._require_release()
-        vehicle.limit_speed(None)
         story.enter("swap", "bringing the new model to the vehicle")
         self._wait("the swap", self._swapped, _SWAP_S)
         story.enter("new_night", "driving by night under the new model")
@@ -192,6 +194,9 @@ class Loop:
                 f"and a retrain begins with {wanted}"
             )
         return enough
+
+    def _judged_candidate(self) -> bool:
+        return "validate" in self._story.stages or self._story.retrain is not None
 
     def _require_release(self) -> None:
         ended: dict[str, Any] = self._story.retrain or {}

@@ -14,7 +14,7 @@ from tools.demo.record import DriftPoint
 
 _LOOK_EVERY_S = 0.25
 _PUBLICATIONS = 4000
-_GAPS_EACH_SIDE = 60  # publications before and after the swap that the record keeps
+_GAPS_EACH_SIDE = 40  # publications before and after the swap that the record keeps
 
 
 @dataclass(frozen=True, slots=True)
