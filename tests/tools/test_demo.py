@@ -144,6 +144,8 @@ def test_of_the_publications_those_around_the_swap_are_kept() -> None:
     assert (record.gap_ms, record.exchange_us) == (21.0, 4.0)
     assert dict(record.gaps)[101] == 40.0 and dict(record.gaps)[102] == 20.0
     assert min(dict(record.gaps)) == 62 and max(dict(record.gaps)) == 141
+    freed = swap_record(story.vehicle_log["model_swapped"], story.around_swap, held_until=90)
+    assert min(dict(freed.gaps)) == 91 and freed.frames_lost == 1
 
 
 def test_the_view_shows_what_there_is(tmp_path: Path) -> None:

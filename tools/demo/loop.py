@@ -128,6 +128,9 @@ class Loop:
         )
         self._wait("the gate's verdict", self._judged_candidate, _RETRAIN_S)
         vehicle.limit_speed(None)  # before the release, so that the swap comes at full speed
+        with story.changed:
+            # The frame that waited for its moment has the next number.
+            story.held_until = story.publications[-1].sequence + 1 if story.publications else -1
         self._wait("the retrain's end", lambda: story.retrain is not None, _RELEASE_S)
         self._require_release()
         story.enter("swap", "bringing the new model to the vehicle")

@@ -47,7 +47,7 @@ def make_record(
         gate=story.stages["validate"],
         night_from_s=scene.dusk_s,
         drift=tuple(story.drift),
-        swap=swap_record(story.vehicle_log["model_swapped"], story.around_swap),
+        swap=swap_record(story.vehicle_log["model_swapped"], story.around_swap, story.held_until),
         frames=closed.frames,
         samples=sample_counts(story),
         timings=timings(story),
@@ -86,8 +86,14 @@ def write_incomplete(folder: Path, scene: Scene, story: Story, companion: Compan
             write_file(folder / f"{name}.onnx", path.read_bytes())
 
 
-def swap_record(line: dict[str, Any], around: tuple[Publication, ...]) -> SwapRecord:
-    """Read the swap from the daemon's log line and the publications around it."""
+def swap_record(line: dict[str, Any], around: tuple[Publication, ...], held_until: int = -1) -> SwapRecord:
+    """Read the swap from the daemon's log line and the publications around it.
+
+    Args:
+        line: of the log.
+        around: the publications.
+        held_until: up to this frame the vehicle was held back, and gaps say nothing of the swap.
+    """
     before, after = line["frame_before"][2], line["frame_after"][2]
     published = {publication.sequence for publication in around}
     between = set(range(before + 1, after))
@@ -102,6 +108,7 @@ def swap_record(line: dict[str, Any], around: tuple[Publication, ...]) -> SwapRe
         gaps=tuple(
             (second.sequence, (second.published_ns - first.published_ns) / 1e6)
             for first, second in pairwise(around)
+            if second.sequence > held_until
         ),
     )
 

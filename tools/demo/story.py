@@ -99,6 +99,7 @@ class Story:
         self.drift: list[DriftPoint] = []
         self.publications: deque[Publication] = deque(maxlen=_PUBLICATIONS)
         self.around_swap: tuple[Publication, ...] = ()
+        self.held_until = -1  # the last frame that came later because the vehicle was told to be slow
         self.samples: dict[str, int] = {}
         self.stage = ""
         self.stage_facts: dict[str, Any] = {}  # its last progress
