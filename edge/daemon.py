@@ -22,6 +22,7 @@ from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
+from edge.memory import limit_arenas
 from edge.messages import Clock
 from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
@@ -83,6 +84,7 @@ class Daemon:
         Raises:
             TrafficVisionError: it cannot start; what was started is stopped.
         """
+        limit_arenas()
         with StateFolder(self.config.state_folder), self._captured_signals():
             try:
                 self.startup()

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 # Beside the samples; both are small.
 _SERIES_LIMIT_BYTES = 200_000_000
 _EVENTS_LIMIT_BYTES = 10_000_000
-_WAITING = 16  # pictures that wait for the disk: at 1280x720 some 45 MB
+_WAITING = 8  # pictures that wait for the disk: at 1280x720 some 22 MB
 _RETRY_S = 0.5  # the first pause between two tries
 _STREAM_STOP_S = 1.0
 
