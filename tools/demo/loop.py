@@ -127,7 +127,7 @@ class Loop:
             "retrain", f"retraining; the vehicle is held at {scene.pace.slow:g} times the drive's time"
         )
         self._wait("the gate's verdict", self._judged_candidate, _RETRAIN_S)
-        vehicle.limit_speed(None)  # before the release, so that the swap comes at full speed
+        vehicle.limit_speed(scene.pace.fast)  # before the release, so that the swap comes at full speed
         with story.changed:
             # The frame that waited for its moment has the next number.
             story.held_until = story.publications[-1].sequence + 1 if story.publications else -1

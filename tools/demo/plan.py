@@ -46,6 +46,7 @@ class Pace:
 
     Attributes:
         sample_spacing_s: least time between two samples of drift.
+        fast: factor of the drive's own time that the vehicle keeps to otherwise; None: as fast as it can.
         slow: factor of the drive's own time that the vehicle keeps to while the training shares the machine.
         judged_s: of the night under the new model, once the monitor has learned what that sees.
         longest_learning_s: after the swap.
@@ -54,6 +55,7 @@ class Pace:
     """
 
     sample_spacing_s: float = 1.0
+    fast: float | None = None
     slow: float = 0.25
     judged_s: float = 150.0
     longest_learning_s: float = 900.0

@@ -30,10 +30,17 @@ SIDES = {"train": 0.88, "val": 0.12}
 IMGSZ = 512
 BASELINE_EPOCHS = 10
 RECIPE = Recipe(old_per_new=1.0, epochs=8, imgsz=IMGSZ, targets=(NIGHT,))  # day and night in equal parts
-SAMPLED_SHARE = 0.8  # of the night pictures to learn from; the first pass before the alarm
-# One picture in half a minute while the cloud trains, so that some are left for the new model.
-PACE = Pace(sample_spacing_s=1 / RATE_HZ, slow=1 / (30 * RATE_HZ), longest_alarm_s=120.0)
-LEARN_S = 30.0
+SAMPLED_SHARE = 0.85  # of the night pictures to learn from; the first pass before the alarm
+# Ten pictures a second, and one in half a minute while the cloud trains, so that some are left for the new
+# model. Small pieces of features, so that the cloud has enough of the night to know it again.
+PACE = Pace(
+    sample_spacing_s=1 / RATE_HZ,
+    fast=10 / RATE_HZ,
+    slow=1 / (30 * RATE_HZ),
+    longest_alarm_s=120.0,
+    series_s=5.0,
+)
+LEARN_S = 15.0  # of the few pictures that there are
 
 _MIN_PICTURES = 20  # of each kind; fewer tell nothing
 

@@ -36,7 +36,7 @@ class Vehicle:
         self._scene = scene
         self._cloud_address = cloud_address
         self._story = story
-        self._configure(None)
+        self._configure(scene.pace.fast)
 
     def start(self, children: Children) -> None:
         """Start the daemon; it drives when this returns.
