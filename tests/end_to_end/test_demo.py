@@ -147,7 +147,9 @@ def test_a_retrain_that_the_gate_refuses_is_said_and_what_there_is_is_kept(tmp_p
     for expected in ("drift alarm at", "retrain begins: ", "the gate's verdict: ", "the loop did not close"):
         assert expected in text, (text, demo.errors)
     assert code == 1 and len(demo.errors) == 1
-    assert demo.errors[0].startswith("traffic-vision: error: no release came of the retrain: rejected: ")
+    assert demo.errors[0].startswith(
+        "traffic-vision: error: no release came of the retrain: the gate's verdict is "
+    )
     report = json.loads((demo.report / "report.json").read_text())
     assert report["complete"] is False and report["gate"]["verdict"] != "pass"
     assert report["samples"]["stored"] >= 12 and report["training"]

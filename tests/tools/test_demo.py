@@ -21,6 +21,7 @@ from tests import models_factory as factory
 from tools.demo.errors import DemoError
 from tools.demo.events import hear_pipeline, hear_vehicle
 from tools.demo.listening import drift_point, vehicle_now
+from tools.demo.loop import gate_text
 from tools.demo.plan import Scene
 from tools.demo.real import part
 from tools.demo.recording import swap_record, timings
@@ -321,6 +322,37 @@ def test_the_summary_says_what_was_promised_and_what_was_seen(tmp_path: Path) ->
         "wall time: 8.3 min, 50% neither training nor evaluation",
     ):
         assert expected in text, text
+
+
+def test_why_the_gate_refused_is_one_line() -> None:
+    rules = [
+        {
+            "rule": "not worse",
+            "slice": "(all)",
+            "bound": -0.02,
+            "verdict": "pass",
+            "why": "worse by 0 at most",
+        },
+        {
+            "rule": "not worse",
+            "slice": "daytime",
+            "bound": -0.02,
+            "verdict": "inconclusive",
+            "why": "-0.03 to +0.01",
+        },
+        {
+            "rule": "better",
+            "slice": "night",
+            "bound": 0.0,
+            "verdict": "fail",
+            "why": "worse by 0.01 at least",
+        },
+    ]
+    slices = [{"name": "daytime", "detectable": 0.034}, {"name": "night", "detectable": 0.03}]
+    assert gate_text({"verdict": "fail", "slices": slices, "rules": rules}) == (
+        "the gate's verdict is fail (daytime not worse: inconclusive, -0.03 to +0.01; these pictures show"
+        " differences from 0.034 on; night better: fail, worse by 0.01 at least)"
+    )
 
 
 def test_the_timings_add_up_to_the_whole() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cloud.store.models import VerdictKind
 from tools.demo.companion import BASELINE_TASK, Companion
 from tools.demo.errors import DemoError
 from tools.demo.events import hear_pipeline
@@ -204,7 +205,12 @@ class Loop:
     def _require_release(self) -> None:
         ended: dict[str, Any] = self._story.retrain or {}
         if ended.get("state") != _RELEASED:
-            raise GateError(f"no release came of the retrain: {ended.get('state')}: {ended.get('why')}")
+            why = (
+                gate_text(self._story.stages["validate"])
+                if "validate" in self._story.stages
+                else ended["why"]
+            )
+            raise GateError(f"no release came of the retrain: {why}")
 
     def _swapped(self) -> bool:
         return "model_swapped" in self._story.vehicle_log
@@ -223,3 +229,18 @@ class Loop:
         if learned is not None:
             return story.drive_s >= learned + pace.judged_s
         return story.drive_s >= points[0].drive_s + pace.longest_learning_s
+
+
+def gate_text(judgement: Mapping[str, Any]) -> str:
+    """Say in a line why the gate let no candidate through: what each rule found, and could have found."""
+    shown = {figures["name"]: figures.get("detectable") for figures in judgement["slices"]}
+    found = []
+    for rule in judgement["rules"]:
+        if rule["verdict"] == VerdictKind.PASS.value:
+            continue
+        text = f"{rule['slice']} {rule['rule']}: {rule['verdict']}, {rule['why']}"
+        least = shown.get(rule["slice"])
+        if rule["verdict"] == VerdictKind.INCONCLUSIVE.value and least:
+            text += f"; these pictures show differences from {least:.3f} on"
+        found.append(text)
+    return f"the gate's verdict is {judgement['verdict']} ({'; '.join(found)})"
