@@ -1,0 +1,168 @@
+"""Vehicles that take updates: the repository, gRPC, slots and the part are the real ones.
+
+The frame loop is a stand-in that runs what it is given, and says that it made frames whenever it is asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edge.backoff import BackoffOptions
+from edge.config import EdgeConfig, load_config
+from edge.messages import Clock
+from edge.parts import Links
+from edge.perception.model_change import ChangeOutcome, ChangeResult
+from edge.perception.model_file import ModelFile
+from edge.updates.hardware import hardware_ids
+from edge.updates.models import open_slot_models
+from edge.updates.part import Updates
+from protos.release_facts import ReleaseFacts
+from protos.traffic_vision.v1 import common_pb2
+from tests.daemons import write_config
+from tests.models_factory import constant_model, golden_frame
+from tests.update_world import LIMITS, World, model
+from tests.waiting import eventually
+
+SOON = BackoffOptions(initial_s=0.01, limit_s=0.05)
+FRAMES = 50  # of a probation
+BIG = model("big", padding=300_000)
+WRONG = constant_model(
+    [[20, 20, 10, 10, 0.9, 0, 0]], class_names=("blue", "green", "red"), golden=(golden_frame(),)
+)
+PROBATION = common_pb2.UPDATE_PHASE_PROBATION
+CONFIRMED = common_pb2.UPDATE_PHASE_CONFIRMED
+REVERTED = common_pb2.UPDATE_PHASE_REVERTED
+REFUSED = common_pb2.UPDATE_PHASE_REFUSED
+STAGED = common_pb2.UPDATE_PHASE_STAGED
+
+
+class Vehicle:
+    """A start of the daemon: the real store and part, and a frame loop that the test drives."""
+
+    def __init__(self, world: World, config: EdgeConfig) -> None:
+        assert config.updates is not None
+        self.models = open_slot_models(config)
+        self.running = self.models.active()
+        self.published = self.errors = 0
+        self.publishing = self.erring = 0  # frames from one look at the status to the next
+        self.answers: list[ChangeResult] = []  # to changes of model, before it is done as asked
+        self.asked: list[str] = []  # digests, in order
+        self.on_probation_at: list[bool] = []  # whether the slots said so when each was asked
+        self.told: list[common_pb2.ModelState] = []
+        links = Links(Clock("run"), "run", self.status, lambda state: None, self.change)
+        self.updates = Updates(
+            self.models,
+            config.updates,
+            world.channel,
+            links,
+            limits=LIMITS,
+            retry=SOON,
+            change_retry=SOON,
+        )
+        self.updates.listen(self.told.append)
+
+    def status(self) -> common_pb2.VehicleStatus:
+        self.published += self.publishing
+        self.errors += self.erring
+        about = self.running.metadata
+        active = common_pb2.ModelRef(sha256=self.running.digest, name=about.name, version=about.version)
+        counts = [
+            common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_PUBLISHED, frames=self.published),
+            common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_INFERENCE_ERROR, frames=self.errors),
+        ]
+        status = common_pb2.VehicleStatus(
+            model=common_pb2.ModelState(active=active),
+            cameras=[common_pb2.CameraStatus(camera="front", outcomes=counts)],
+        )
+        self.models.fill_state(status.model)
+        self.updates.fill_status(status)
+        return status
+
+    def change(self, model: ModelFile) -> ChangeResult:
+        self.asked.append(model.digest)
+        self.on_probation_at.append(self.models.slots.state.on_probation)
+        if self.answers:
+            return dataclasses.replace(self.answers.pop(0), active=self.running)
+        if model.digest == self.running.digest:
+            return ChangeResult(ChangeOutcome.ALREADY_ACTIVE, self.running)
+        self.running = model
+        return ChangeResult(ChangeOutcome.SWAPPED, self.running)
+
+    def answer(self, outcome: ChangeOutcome, detail: str = "", *, is_final: bool = False) -> None:
+        self.answers.append(ChangeResult(outcome, self.running, detail, is_final))
+
+    def until(self, phase: common_pb2.UpdatePhase) -> common_pb2.ModelState:
+        found = common_pb2.ModelState()
+
+        def holds() -> bool:
+            found.CopyFrom(self.status().model)
+            return found.phase == phase
+
+        eventually(holds, common_pb2.UpdatePhase.Name(phase))
+        return found
+
+    def phases(self) -> list[common_pb2.UpdatePhase]:
+        return [state.phase for state in self.told]
+
+    def stop(self) -> None:
+        self.updates.stop()
+        assert self.updates.join(30)
+        self.models.close()
+
+
+def configured(folder: Path, root: bytes, url: str = "sim:7?size=64x64") -> EdgeConfig:
+    folder.mkdir(exist_ok=True)
+    (folder / "root.json").write_bytes(root)
+    (folder / "factory.onnx").write_bytes(model("factory"))
+    updates = {"root": "root.json", "probation_s": 0.001, "probation_frames": FRAMES}
+    # Never connected to: the world's own channel is used.
+    cloud = {"address": "127.0.0.1:1", **dict.fromkeys(("ca", "cert", "key"), "root.json")}
+    drive = {"url": url, "pace": "lockstep"}
+    return load_config(write_config(folder, drive, updates=updates, cloud=cloud))
+
+
+class Garage:
+    """Starts vehicles, and stops what a test left running."""
+
+    def __init__(self, world: World, config: EdgeConfig) -> None:
+        self.world = world
+        self.config = config
+        self.vehicles: list[Vehicle] = []
+
+    def __call__(self, *, start: bool = True) -> Vehicle:
+        for vehicle in self.vehicles:
+            vehicle.stop()
+        self.vehicles.append(Vehicle(self.world, self.config))
+        if start:
+            self.vehicles[-1].updates.start()
+        return self.vehicles[-1]
+
+    def release(self, data: bytes) -> ReleaseFacts:
+        return self.world.release(data, hardware_ids=hardware_ids(("cpu",)))
+
+    def confirmed(self, data: bytes) -> Vehicle:
+        """A vehicle that has this release, confirmed."""
+        facts = self.release(data)
+        vehicle = self()
+        vehicle.publishing = FRAMES
+        eventually(lambda: vehicle.models.slots.state.release_floor == facts.release_counter, "confirmed")
+        return vehicle
+
+
+@contextmanager
+def garage(world: World, config: EdgeConfig) -> Iterator[Garage]:
+    opened = Garage(world, config)
+    yield opened
+    for vehicle in opened.vehicles:
+        vehicle.stop()
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        event for record in caplog.records if (event := getattr(record, "event", "")).startswith("update_")
+    ]
