@@ -57,6 +57,7 @@ def make_record(
         lineage=_lineage(companion, closed.candidate),
         machine=machine_text(),
         wall_s=story.elapsed_s(),
+        train_and_evaluate=("baseline", "train", "validate", "evaluate"),
     )
 
 
