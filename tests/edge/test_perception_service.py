@@ -31,7 +31,7 @@ ROWS = [[1, 2, 30, 40, 0.9, 2], [5, 6, 70, 80, 0.4, 0]]
 def publication(sequence: int, camera: str = "front", time_s: float | None = None) -> Publication:
     found = Detections(np.array(ROWS, np.float32), DIGEST, StageTimes(1, 2, 3))
     captured_ns = round((sequence if time_s is None else time_s) * 1e9)
-    return Publication(FrameKey(camera, 0, sequence), captured_ns, False, 96, 160, found, metadata(), 7, 8)
+    return Publication(FrameKey(camera, 0, sequence), captured_ns, False, 96, 160, found, metadata(), 7, 8, 9)
 
 
 def drift(verdict: common_pb2.DriftVerdict, camera: str = "front") -> common_pb2.DriftState:
@@ -113,6 +113,8 @@ def test_a_frame_arrives_whole(served: Served) -> None:
     assert found.frame.captured.source == common_pb2.CLOCK_SOURCE_RECORDING
     assert found.model == common_pb2.ModelRef(sha256=DIGEST, name="rectangles", version="1")
     assert found.times == common_pb2.StageTimes(wait_ns=7, preprocess_ns=1, inference_ns=2, postprocess_ns=3)
+    assert found.published.monotonic_ns == 9
+    assert found.published.source == common_pb2.CLOCK_SOURCE_SYSTEM
     first = found.detections[0]
     assert (first.class_name, first.class_index, first.x1_px, first.y2_px) == ("red", 2, 1, 40)
     assert first.score == pytest.approx(0.9)
