@@ -1,25 +1,31 @@
-"""What a configuration that was read again changes, and what of it a running daemon takes over."""
+"""What a running daemon takes over of a configuration that was read again."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.config import EdgeConfig
 
-_TAKEN_OVER = re.compile(r"cameras\[\d+\]\.speed_limit|log\.level")
+
+def taken_over(running: EdgeConfig, wanted: EdgeConfig) -> EdgeConfig:
+    """Give what runs from now on: the running configuration with those of the wanted values that can change.
+
+    These are each camera's `speed_limit`, by the camera's name, and the log's level.
+    """
+    limits = {camera.name: camera.speed_limit for camera in wanted.cameras}
+    cameras = tuple(
+        camera.model_copy(update={"speed_limit": limits.get(camera.name, camera.speed_limit)})
+        for camera in running.cameras
+    )
+    log = running.log.model_copy(update={"level": wanted.log.level})
+    return running.model_copy(update={"cameras": cameras, "log": log})
 
 
 def changed_keys(old: EdgeConfig, new: EdgeConfig) -> list[str]:
     """Name the keys whose values differ, as in errors: `cameras[0].speed_limit`."""
     before, after = (_flat("", config.model_dump()) for config in (old, new))
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-
-
-def is_taken_over(key: str) -> bool:
-    """Whether a running daemon takes a change of this key over."""
-    return _TAKEN_OVER.fullmatch(key) is not None
 
 
 def _flat(name: str, value: object) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from edge.config import EdgeConfig
-from edge.config_change import changed_keys, is_taken_over
+from edge.config_change import changed_keys, taken_over
 from edge.errors import TrafficVisionError
 from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera
@@ -155,15 +155,15 @@ class Daemon:
         """Read the configuration again, and take over what can change in a running daemon."""
         assert self._reread is not None
         try:
-            config = self._reread()
+            wanted = self._reread()
         except TrafficVisionError as error:
             logger.error("%s; what runs goes on", error, extra={"event": "config_refused"})
             return
-        changes = changed_keys(self.config, config)
-        for camera, section in zip(self._cameras, config.cameras, strict=False):
+        before, self.config = self.config, taken_over(self.config, wanted)
+        for camera, section in zip(self._cameras, self.config.cameras, strict=True):
             camera.capture.limit_speed(section.speed_limit)
-        logging.getLogger().setLevel(config.log.level.upper())
-        waiting = [key for key in changes if not is_taken_over(key)]
+        logging.getLogger().setLevel(self.config.log.level.upper())
+        changes, waiting = changed_keys(before, self.config), changed_keys(self.config, wanted)
         if waiting:
             logger.warning("only a restart takes over %s", ", ".join(waiting))
         logger.info("configuration read again", extra={"event": "config_reloaded", "changed": changes})

@@ -53,7 +53,6 @@ class FrameLoop:
         publish: Callable[[Publication], None],
         *,
         observers: Sequence[FrameObserver] = (),
-        swapped: Callable[[SwapReport], None] = lambda report: None,
         fallback: Callable[[str], None] = lambda reason: None,
         crash_rules: CrashRules | None = None,
     ) -> None:
@@ -65,7 +64,6 @@ class FrameLoop:
             detector: its swaps are applied here.
             publish: takes each frame's detections, without waiting.
             observers: in the order in which they see a frame.
-            swapped: told of each swap once the new model's first frame is published.
             fallback: told, with the reason, when inference crashed three times within a minute; returns at
                 once, and has another model requested of the detector.
             crash_rules: how crashes are answered.
@@ -75,7 +73,6 @@ class FrameLoop:
         self._detector = detector
         self._publish = publish
         self._observers = observers
-        self._swapped = swapped
         self._fallback = fallback
         self._crash_rules = crash_rules or CrashRules()
         self._restart_at: float | None = None  # monotonic seconds; set while inference is down
@@ -168,26 +165,8 @@ class FrameLoop:
         camera.ages.add(age_ns, now_ns=now_ns)
         report = self._detector.published(frame.key, now_ns)
         if report is not None:
-            self._tell_swap(report)
+            _log_swap(report)
         return publication
-
-    def _tell_swap(self, report: SwapReport) -> None:
-        logger.info(
-            "model %s answers from camera %s, frame %d on",
-            report.new_digest[:12],
-            report.frame_after.camera,
-            report.frame_after.sequence,
-            extra={
-                "event": "model_swapped",
-                "old": report.old_digest,
-                "new": report.new_digest,
-                "frame_before": report.frame_before,
-                "frame_after": report.frame_after,
-                "gap_ns": report.gap_ns,
-                "exchange_ns": report.exchange_ns,
-            },
-        )
-        self._swapped(report)
 
     def _show(self, observer: FrameObserver, frame: Frame, published: Publication) -> None:
         try:
@@ -232,3 +211,21 @@ class FrameLoop:
         self._restart_at = None
         logger.info("inference is up again", extra={"event": "inference_up"})
         return True
+
+
+def _log_swap(report: SwapReport) -> None:
+    logger.info(
+        "model %s answers from camera %s, frame %d on",
+        report.new_digest[:12],
+        report.frame_after.camera,
+        report.frame_after.sequence,
+        extra={
+            "event": "model_swapped",
+            "old": report.old_digest,
+            "new": report.new_digest,
+            "frame_before": report.frame_before,
+            "frame_after": report.frame_after,
+            "gap_ns": report.gap_ns,
+            "exchange_ns": report.exchange_ns,
+        },
+    )

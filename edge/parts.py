@@ -1,7 +1,6 @@
 """The optional parts of the daemon, as it sees them: what it starts, asks, tells and stops.
 
-The daemon knows these few methods and nothing of what is behind them. A part that the configuration does not
-ask for is None.
+The daemon knows these few methods and nothing of what is behind them.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from edge.frames.frame import Frame
 from edge.frames.mailbox import MailboxRow
 from edge.perception.crashes import CrashRules
 from edge.perception.detector import Detections, Detector, DetectorOptions, InferenceError, SessionError
-from edge.perception.hot_swap import SwappableDetector, SwapReport
+from edge.perception.hot_swap import SwappableDetector
 from edge.publication import Publication
 from tests.models_factory import loaded, picture, rectangles_model
 from tests.recordings import write_pictures
@@ -54,7 +54,6 @@ class Rig:
         }
         self.detector = SwappableDetector(Detector(OLD, OPTIONS))
         self.published: list[Publication] = []
-        self.swaps: list[SwapReport] = []
         self.fallbacks: list[str] = []
         self.loop = FrameLoop(
             list(self.cameras.values()),
@@ -62,7 +61,6 @@ class Rig:
             self.detector,
             self.published.append,
             observers=observers,
-            swapped=self.swaps.append,
             fallback=self.fallbacks.append,
             crash_rules=CrashRules(Backoff(BackoffOptions(0.001, 0.001))),
         )
@@ -129,7 +127,14 @@ def test_an_observers_defect_costs_nobody_else(tmp_path: Path, caplog: pytest.Lo
     assert len([record for record in caplog.records if "observer failing failed" in record.message]) == 1
 
 
-def test_a_swap_is_applied_between_two_frames_and_told_with_the_first_one(tmp_path: Path) -> None:
+def swaps(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if getattr(record, "event", "") == "model_swapped"]
+
+
+def test_a_swap_is_applied_between_two_frames_and_told_with_the_first_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     rig = Rig(tmp_path)
     rig.frame(0)
     pending = rig.detector.request(Detector(NEW, OPTIONS))
@@ -139,15 +144,16 @@ def test_a_swap_is_applied_between_two_frames_and_told_with_the_first_one(tmp_pa
     digests = [publication.detections.model_digest for publication in rig.published]
     assert digests == [OLD.digest, NEW.digest, NEW.digest]
     assert [publication.model.version for publication in rig.published] == ["1", "2", "2"]
-    (report,) = rig.swaps
+    (report,) = swaps(caplog)
     assert report.frame_before == ("front", 0, 0) and report.frame_after == ("front", 0, 1)
 
 
-def test_a_swap_needs_no_frame_to_be_applied(tmp_path: Path) -> None:
+def test_a_swap_needs_no_frame_to_be_applied(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     rig = Rig(tmp_path)
     pending = rig.detector.request(Detector(NEW, OPTIONS))
     rig.loop.step(0)
-    assert pending.wait_applied(0) and rig.swaps == []
+    assert pending.wait_applied(0) and swaps(caplog) == []
 
 
 def test_every_camera_has_its_turn(tmp_path: Path) -> None:
