@@ -121,17 +121,7 @@ def evaluate_model_file(
     model = read_model_file(model_path)
     dataset = read_dataset(data, options.images)
     check_usable(dataset, model.metadata.class_names, slices, str(data))
-    detector = Detector(
-        model,
-        DetectorOptions(
-            providers=options.providers,
-            threads=options.threads,
-            score_threshold=SCORE_THRESHOLD,
-            iou_threshold=IOU_THRESHOLD,
-            max_detections=MAX_DETECTIONS,
-            multi_label=True,
-        ),
-    )
+    detector = Detector(model, evaluation_options(options.threads, options.providers))
     images, predictions, refusals = predict(detector, dataset.images, options.progress)
     refusals.update(refusal.reason for refusal in dataset.refusals)
     if not images:
@@ -158,6 +148,20 @@ def evaluate_model_file(
             "images": len(images),
             "drives": len({image.drive for image in images}),
         },
+    )
+
+
+def evaluation_options(
+    threads: int, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+) -> DetectorOptions:
+    """Give the options of a detector whose every candidate counts."""
+    return DetectorOptions(
+        providers=providers,
+        threads=threads,
+        score_threshold=SCORE_THRESHOLD,
+        iou_threshold=IOU_THRESHOLD,
+        max_detections=MAX_DETECTIONS,
+        multi_label=True,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tools.demo.story import Epoch, Story
+from cloud.pipeline.training import EpochReport
+from tools.demo.story import Story
 
 BASELINE = "baseline"  # the stage's name of `tools.demo.fine_tune`
 
@@ -65,7 +66,7 @@ def hear_pipeline(story: Story, line: str) -> None:
             story.stage_facts = facts
             if "loss" in facts:
                 epochs = story.fine_tuning if stage == BASELINE else story.training
-                epochs.append(Epoch(**{name: facts[name] for name in Epoch.__dataclass_fields__}))
+                epochs.append(EpochReport(**{name: facts[name] for name in EpochReport.__dataclass_fields__}))
         elif kind == "done":
             story.stages[stage] = facts
         elif kind == "ended":

@@ -9,7 +9,7 @@ from typing import Any
 
 from cloud.datasets.files import write_file
 from cloud.pipeline.lineage import lineage, to_text
-from cloud.store import FolderObjects, open_database
+from cloud.pipeline.opening import opened
 from cloud.store.models import Candidate
 from edge.perception.model_file import ModelFile, read_model_file
 from tools.bench.report import machine
@@ -24,15 +24,8 @@ from tools.demo.story import Publication, Story
 
 def candidate_file(companion: Companion, sha256: str) -> Path:
     """Find the file of a model that a retrain made, in the cloud's objects."""
-    config = companion.config()
-    objects = FolderObjects(config.store.objects)
-    store = open_database(config.store.database)
-    try:
-        with store.reading() as session:
-            return objects.path(session.get_one(Candidate, sha256).object_key)
-    finally:
-        store.close()
-        objects.close()
+    with opened(companion.config()) as cloud, cloud.store.reading() as session:
+        return cloud.objects.path(session.get_one(Candidate, sha256).object_key)
 
 
 def make_record(
@@ -148,8 +141,5 @@ def _model(model: ModelFile, path: Path, scores: Any) -> ModelRecord:
 
 
 def _lineage(companion: Companion, sha256: str) -> str:
-    store = open_database(companion.config().store.database)
-    try:
-        return to_text(lineage(store, sha256))
-    finally:
-        store.close()
+    with opened(companion.config()) as cloud:
+        return to_text(lineage(cloud.store, sha256))

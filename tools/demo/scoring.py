@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from cloud.datasets import LabeledImage, canonical, read_dataset
 from cloud.pipeline.bootstrap import paired_bootstrap
-from cloud.pipeline.evaluation import IOU_THRESHOLD, SCORE_THRESHOLD, predict
-from cloud.pipeline.evaluation_coco import MAX_DETECTIONS, Matches, RankedClass
+from cloud.pipeline.evaluation import evaluation_options, predict
+from cloud.pipeline.evaluation_coco import Matches, RankedClass
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.model_file import ModelFile
 from tools.demo.errors import DemoError
@@ -92,20 +92,12 @@ def score(
 def _predict(
     name: str, model: ModelFile, images: Sequence[LabeledImage], threads: int, progress: Progress
 ) -> list[Boxes]:
-    options = DetectorOptions(
-        threads=threads,
-        score_threshold=SCORE_THRESHOLD,
-        iou_threshold=IOU_THRESHOLD,
-        max_detections=MAX_DETECTIONS,
-        multi_label=True,
-    )
-
     def telling(items: Iterable[LabeledImage]) -> Iterator[LabeledImage]:
         for number, item in enumerate(items):
             progress(f"evaluating the {name}", number, len(images))
             yield item
 
-    used, boxes, refusals = predict(Detector(model, options), images, telling)
+    used, boxes, refusals = predict(Detector(model, evaluation_options(threads)), images, telling)
     if len(used) != len(images):
         raise DemoError(f"pictures of the evaluation cannot be used: {dict(refusals)}")
     return boxes

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from tools.demo.plan import Pace, Recipe, Scene
 from tools.demo.tasks import Task
 
@@ -40,7 +42,7 @@ class Simulation:
         baseline: the day model; its retrain goes on from the shipped checkpoint.
     """
 
-    training: Drives = field(default_factory=lambda: Drives(10000, 225, 10, val_drives=25))
+    training: Drives = field(default_factory=lambda: baseline_drives())
     holdout_day: Drives = field(default_factory=lambda: Drives(30000, 100, 4))
     holdout_night: Drives = field(default_factory=lambda: Drives(31000, 60, 4))
     evaluation: Drives = field(default_factory=lambda: Drives(20000, 20, 20))
@@ -86,6 +88,12 @@ class Simulation:
             for_baseline=(_TRAINING,),
             for_retrain=("holdout by day", "holdout by night"),
         )
+
+
+def baseline_drives() -> Drives:
+    """Read which drives the shipped baseline was trained on."""
+    said = yaml.safe_load((_MODELS / "params.yaml").read_text())["simulate"]
+    return Drives(said["seed"], said["drives"], said["frames"], said["rate_hz"], said["val_drives"])
 
 
 def quick(baseline: Path | None = None) -> Simulation:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.pipeline.training import EpochReport
 from tools.demo.errors import DemoError
 from tools.demo.record import DriftPoint
 
@@ -40,17 +41,6 @@ class Publication:
     published_ns: int
     drive_s: float
     model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One epoch of the training."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    map50: float
-    remaining_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +94,8 @@ class Story:
         self.stage = ""
         self.stage_facts: dict[str, Any] = {}  # its last progress
         self.stages: dict[str, dict[str, Any]] = {}  # the result of each that is done
-        self.fine_tuning: list[Epoch] = []  # of the baseline, where there was none
-        self.training: list[Epoch] = []
+        self.fine_tuning: list[EpochReport] = []  # of the baseline, where there was none
+        self.training: list[EpochReport] = []
         self.retrain: dict[str, Any] | None = None  # how it ended
         self._tell = tell
 

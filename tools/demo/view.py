@@ -11,14 +11,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cloud.pipeline.running import STAGES
+from cloud.pipeline.training import EpochReport
 from tools.demo.plan import Scene
 from tools.demo.record import DriftPoint
-from tools.demo.story import Epoch, Line, Story
+from tools.demo.story import Line, Story
+from tools.demo.svg import clock
 
 _BAR = 30  # cells
 _LINES = 8
 _STYLES = {"alarm": "bold red", "stable": "green", "learning": "yellow", "uncalibrated": "green"}
-_STAGES = ("label", "purity", "dataset", "train", "validate", "deploy")
 
 
 class Screen:
@@ -36,7 +38,7 @@ class Screen:
 
 def line_text(line: Line) -> str:
     """A line of the story, for pipes and logs."""
-    return f"{_clock(line.at_s)}  {line.text}"
+    return f"{clock(line.at_s):>5}  {line.text}"
 
 
 def render(story: Story, scene: Scene) -> RenderableType:
@@ -53,7 +55,7 @@ def render(story: Story, scene: Scene) -> RenderableType:
 
 
 def _head(story: Story, scene: Scene) -> RenderableType:
-    return Text(f"{_clock(story.elapsed_s())}  {scene.mode} demonstration: {story.phase}", style="bold")
+    return Text(f"{clock(story.elapsed_s()):>5}  {scene.mode} demonstration: {story.phase}", style="bold")
 
 
 def _vehicle(story: Story, scene: Scene) -> RenderableType:
@@ -131,14 +133,14 @@ def _samples(story: Story) -> Text:
 
 def _stages(story: Story) -> Text:
     text = Text("retrain: ")
-    for stage in _STAGES:
+    for stage in STAGES:
         style = "green" if stage in story.stages else "bold yellow" if stage == story.stage else "dim"
         seconds = f" {story.stages[stage]['seconds']:.0f} s" if stage in story.stages else ""
         text.append(f"{stage}{seconds}  ", style=style)
     return text
 
 
-def _epoch(epoch: Epoch) -> RenderableType:
+def _epoch(epoch: EpochReport) -> RenderableType:
     facts = f"loss {epoch.loss:.3f}  mAP50 {epoch.map50:.3f}  about {epoch.remaining_s:.0f} s left"
     return _progress("epochs", epoch.epoch, epoch.epochs, facts)
 
@@ -180,8 +182,3 @@ def _verdict_style(rule: Mapping[str, Any] | None) -> str:
     if rule is None:
         return ""
     return {"pass": "green", "fail": "bold red"}.get(str(rule["verdict"]), "yellow")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:2d}:{rest:02d}"

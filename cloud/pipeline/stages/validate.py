@@ -14,8 +14,8 @@ from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256
 from cloud.datasets.files import atomic_file
 from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.errors import PipelineError
-from cloud.pipeline.evaluation import IOU_THRESHOLD, SCORE_THRESHOLD, predict
-from cloud.pipeline.evaluation_coco import MAX_DETECTIONS, Matches, RankedClass
+from cloud.pipeline.evaluation import evaluation_options, predict
+from cloud.pipeline.evaluation_coco import Matches, RankedClass
 from cloud.pipeline.exported_data import exported_data
 from cloud.pipeline.gate import Judgement, judge, measure
 from cloud.pipeline.holdout import read_holdout, unseen
@@ -24,7 +24,7 @@ from cloud.pipeline.mixing import most_frequent
 from cloud.pipeline.tracking import Tracking
 from cloud.store import models
 from cloud.store.models import Candidate, Run, Verdict
-from edge.perception.detector import Detector, DetectorOptions
+from edge.perception.detector import Detector
 from edge.perception.model_file import ModelFile, read_model_file
 
 TELL_EVERY = 16
@@ -112,15 +112,7 @@ def _predict(job: Job, file: ModelFile, images: list[LabeledImage], holdout_sha2
     kept = job.work / f"seen-{file.digest[:16]}-{holdout_sha256[:16]}.npz"
     if kept.is_file():
         return _load(kept)
-    options = DetectorOptions(
-        providers=("CPUExecutionProvider",),
-        threads=job.pipeline.config.gate.threads,
-        score_threshold=SCORE_THRESHOLD,
-        iou_threshold=IOU_THRESHOLD,
-        max_detections=MAX_DETECTIONS,
-        multi_label=True,
-    )
-    detector = Detector(file, options)
+    detector = Detector(file, evaluation_options(job.pipeline.config.gate.threads))
 
     def telling(items: Iterable[LabeledImage]) -> Iterator[LabeledImage]:
         for number, item in enumerate(items):
