@@ -7,7 +7,6 @@ release.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -27,13 +26,6 @@ from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from tests.update_attack import REFUSED, check, driving, publish, refused, rewritten, unharmed, with_release
 from tests.update_world import VEHICLE, World, edit, model, open_world
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = open_world(tmp_path / "cloud")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

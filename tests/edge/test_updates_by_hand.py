@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,29 +31,9 @@ from tests.update_garage import (
     Garage,
     Vehicle,
     configured,
-    garage,
 )
-from tests.update_world import LIMITS, World, model, open_world
+from tests.update_world import LIMITS, World, model
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = open_world(tmp_path / "cloud")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def config(world: World, tmp_path: Path) -> EdgeConfig:
-    return configured(tmp_path / "vehicle", world.root)
-
-
-@pytest.fixture
-def start(world: World, config: EdgeConfig) -> Iterator[Garage]:
-    with garage(world, config) as opened:
-        yield opened
-
 
 # By hand.
 
@@ -127,7 +106,7 @@ def test_a_reload_says_what_could_not_be_kept(start: Garage, monkeypatch: pytest
 
     with monkeypatch.context() as patched:
         patched.setattr("edge.updates.slots.atomic_write", full)
-        reloader = Reloader(vehicle.models, Changer())  # type: ignore[arg-type]
+        reloader = Reloader(vehicle.models, Changer())
         answer = reloader.reload(perception_pb2.ReloadModelRequest())
     assert answer.outcome == perception_pb2.RELOAD_OUTCOME_SWAPPED
     assert "No space left" in answer.detail
@@ -144,7 +123,7 @@ def test_what_may_not_be_chosen_by_hand(start: Garage) -> None:
     newest = models.read(common_pb2.SLOT_B)
     assert newest is not None and newest.data == model("2")
     assert models.read(common_pb2.SLOT_UNSPECIFIED) is None
-    assert models.read(9) is None  # type: ignore[arg-type]  # a newer client's
+    assert models.read(9) is None  # a newer client's
 
 
 # At the start.

@@ -16,16 +16,9 @@ from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.update_attack import REFUSED, check, driving, kept_away, refused, rewritten, unharmed
-from tests.update_world import StatusError, World, model, open_world
+from tests.update_world import StatusError, World, model
 
 BIG = model("big", padding=300_000)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = open_world(tmp_path / "cloud")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

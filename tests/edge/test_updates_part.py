@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from edge.config import EdgeConfig
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import parse_model_file
 from edge.updates.errors import SlotError
@@ -22,30 +20,10 @@ from tests.update_garage import (
     REVERTED,
     STAGED,
     Garage,
-    configured,
     events,
-    garage,
 )
-from tests.update_world import World, model, open_world
+from tests.update_world import model
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    opened = open_world(tmp_path / "cloud")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def config(world: World, tmp_path: Path) -> EdgeConfig:
-    return configured(tmp_path / "vehicle", world.root)
-
-
-@pytest.fixture
-def start(world: World, config: EdgeConfig) -> Iterator[Garage]:
-    with garage(world, config) as opened:
-        yield opened
 
 
 def test_a_nudge_brings_a_release_up_to_its_confirmation(

@@ -159,7 +159,7 @@ def test_the_overlap_is_of_both_alike(
     st.lists(st.tuples(corners, st.floats(0, 1), classes), max_size=6),
     st.lists(st.tuples(corners, classes), max_size=6),
 )
-def test_no_object_is_found_twice(detected: list, labelled: list) -> None:  # type: ignore[type-arg]
+def test_no_object_is_found_twice(detected: list, labelled: list) -> None:
     found = [(x, y, x + w, y + h, score, name) for (x, y, w, h), score, name in detected]
     truth = [(x, y, x + w, y + h, name) for (x, y, w, h), name in labelled]
     assert 0 <= objects_found(found, truth) <= min(len(found), len(truth))

@@ -17,23 +17,23 @@ from tools.demo.story import Story
 from tools.demo.tasks import Task, Tasks
 
 ROOT = Path(__file__).resolve().parents[2]
-SLEEP = "import time; time.sleep(600)"
+SLEEP = "import signal; signal.pause()"
 # Says who it is and who its own child is, and does not end at SIGTERM; nor does its child.
 STUBBORN = """
-import signal, subprocess, sys, time
+import signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
 print(child.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
 # Starts a child as the demonstration does, says its id, and waits.
 PARENT = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from tools.demo.processes import Children
 with Children(Path(sys.argv[1])) as children:
-    print(children.start("sleeper", sys.executable, "-c", "import time; time.sleep(600)").pid, flush=True)
-    time.sleep(600)
+    print(children.start("sleeper", sys.executable, "-c", "import signal; signal.pause()").pid, flush=True)
+    signal.pause()
 """
 
 
@@ -60,12 +60,9 @@ def test_what_a_child_prints_is_heard_and_kept(tmp_path: Path) -> None:
     assert "ended with exit code 3; its last lines" in child.why() and "  two" in child.why()
 
 
-def test_a_child_that_does_not_listen_is_ended_with_its_own_children(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tools.demo.processes.GRACE_S", 0.1)
+def test_a_child_that_does_not_listen_is_ended_with_its_own_children(tmp_path: Path) -> None:
     said: list[str] = []
-    with Children(tmp_path) as children:
+    with Children(tmp_path, grace_s=0.1) as children:
         child = children.start("stubborn", sys.executable, "-c", STUBBORN, hear_output=said.append)
         eventually(lambda: bool(said), "the grandchild's id")
     assert child.returncode() == -signal.SIGKILL and "was ended by SIGKILL" in child.why()

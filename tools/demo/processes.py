@@ -154,14 +154,16 @@ class Child:
 class Children:
     """All of them. As a context manager it leaves none."""
 
-    def __init__(self, logs: Path, ended: Callable[[], None] = _nothing) -> None:
+    def __init__(self, logs: Path, ended: Callable[[], None] = _nothing, *, grace_s: float = GRACE_S) -> None:
         """With none yet.
 
         Args:
             logs: folder for a log file of each.
             ended: told, from a thread, whenever one prints no more.
+            grace_s: from SIGTERM to SIGKILL.
         """
         self._logs = logs
+        self._grace_s = grace_s
         self._ended = ended
         self._children: list[Child] = []
 
@@ -196,7 +198,7 @@ class Children:
         chosen = [child for child in self._children if not names or child.name in names]
         for child in chosen:
             child.interrupt()
-        until = time.monotonic() + GRACE_S
+        until = time.monotonic() + self._grace_s
         for child in chosen:
             child.finish(until)
         self._children = [child for child in self._children if child not in chosen]
