@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edge.drift.part import DriftWatch
     from edge.updates.models import SlotModels
 
+_WAITING = 8  # pictures that wait for the disk: at 1280x720 some 22 MB
+
 
 class VehicleParts:
     """The factory of the daemon that runs on vehicles; a `PartsFactory`."""
@@ -50,9 +52,23 @@ class VehicleParts:
         if config.sampler is None and config.cloud is None:
             return Parts(tuple(observers), tuple(background))
 
-        from edge.fleet.part import Fleet, new_writer, open_cloud_channel, open_spools
+        from edge.background_writer import BackgroundWriter
+        from edge.fleet.drift_events import DriftEvents
+        from edge.fleet.part import Fleet, open_cloud_channel, open_spools
 
-        spools, writer = open_spools(config), new_writer()
+        spools, writer = open_spools(config), BackgroundWriter(_WAITING, "sample-writer")
+        events = DriftEvents(spools.events, writer)
+        if drift is not None:
+            drift.listen(events.verdict_changed)
+        sampling = None
+        if config.sampler is not None:
+            from edge.fleet.sampling import Sampling
+
+            cameras = {camera.name: camera for camera in config.cameras}
+            sampling = Sampling(
+                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, events
+            )
+            observers.append(sampling)
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
         updates = None
         if config.updates is not None and channel is not None and self._models is not None:
@@ -64,6 +80,7 @@ class VehicleParts:
             links,
             spools,
             writer,
+            sampling=sampling,
             channel=channel,
             hardware_ids=hardware_ids(config.model.providers),
             nudge=updates.nudge if updates else lambda counter: None,
@@ -73,17 +90,6 @@ class VehicleParts:
             background.append(updates)
             if fleet.control is not None:
                 updates.listen(fleet.control.model_changed)
-        if drift is not None:
-            drift.listen(fleet.drift_changed)
-        if config.sampler is not None:
-            from edge.fleet.sampling import Sampling
-
-            cameras = {camera.name: camera for camera in config.cameras}
-            sampling = Sampling(
-                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, fleet.event_of
-            )
-            fleet.serve(sampling)
-            observers.append(sampling)
         return Parts(tuple(observers), tuple(background), updates)
 
 

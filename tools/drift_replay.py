@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift import DriftMonitor, DriftReferenceError, DriftState, Reference, Verdict, fit
-from edge.drift.features import NAMES, ORIGINS, extract
+from edge.drift import DriftMonitor, DriftState, Reference, Verdict, fit
+from edge.drift.features import NAMES, ORIGINS, extract, require_features
 from edge.drift.pacing import Pace, Step
 from edge.errors import TrafficVisionError
 from edge.frames.frame import BrokenFrame
@@ -118,11 +118,7 @@ def scan_source(
     Raises:
         TrafficVisionError: the source cannot be used, or the reference is of other features.
     """
-    if reference.names != NAMES:
-        raise DriftReferenceError(
-            f"the reference is of {', '.join(reference.names)}; the daemon's features are {', '.join(NAMES)}"
-        )
-    monitor = DriftMonitor(reference)
+    monitor = DriftMonitor(require_features(reference))
     rows = feature_rows(source, detector, reference.rate_hz, stop_requested=stop_requested, progress=progress)
     for row in rows:
         state = monitor.observe(row.time_ns, row.vector)

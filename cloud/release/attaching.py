@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cloud.datasets.files import write_file
 from cloud.release.errors import ReleaseError
-from edge.drift import Reference
-from edge.drift.features import NAMES, ORIGINS
+from edge.drift import DriftReferenceError, Reference
+from edge.drift.features import require_features
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file, put_metadata, read_model_file
@@ -51,11 +51,10 @@ def attached(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
     Raises:
         AttachError: see `attach`.
     """
-    if (reference.names, reference.origins) != (NAMES, ORIGINS):
-        raise AttachError(
-            f"{origin}: the reference is of {', '.join(reference.names)}; the daemon's features are"
-            f" {', '.join(NAMES)}: make it anew with `traffic-vision drift fit`"
-        )
+    try:
+        require_features(reference)
+    except DriftReferenceError as error:
+        raise AttachError(f"{origin}: {error}") from None
     graph = parse_onnx(model.data)
     put_metadata(graph, replace(model.metadata, drift_prior=reference.to_bytes().decode()))
     result = parse_model_file(graph.SerializeToString(deterministic=True), f"the model file with {origin}")

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift.reference import DriftReferenceError, Reference
 from edge.drift.state import Origin
 
 Array = npt.NDArray[np.float32]
@@ -201,6 +202,20 @@ FEATURES: tuple[Feature, ...] = (
 )
 NAMES = tuple(feature.name for feature in FEATURES)
 ORIGINS = tuple(feature.origin for feature in FEATURES)
+
+
+def require_features(reference: Reference) -> Reference:
+    """Give the reference back, if it is of these features.
+
+    Raises:
+        DriftReferenceError: it is of others.
+    """
+    if (reference.names, reference.origins) != (NAMES, ORIGINS):
+        raise DriftReferenceError(
+            f"the reference is of {', '.join(reference.names)}; the daemon's features are"
+            f" {', '.join(NAMES)}: make it anew with `traffic-vision drift fit`"
+        )
+    return reference
 
 
 def extract(image: npt.NDArray[np.uint8], boxes: Array) -> Array:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
 from edge.drift import monitor_file
-from edge.drift.features import NAMES, ORIGINS, extract
+from edge.drift.features import NAMES, ORIGINS, extract, require_features
 from edge.drift.fitting import unlearned
 from edge.drift.memory import Snapshot
 from edge.drift.monitor import DriftMonitor
@@ -96,7 +96,9 @@ class DriftWatch:
         self._folder = folder
         self._clock = clock
         self._publish = publish
-        self._configured = None if config.reference is None else _usable(Reference.load(config.reference))
+        self._configured = (
+            None if config.reference is None else require_features(Reference.load(config.reference))
+        )
         self._factory_digest = hashlib.sha256(factory.read_bytes()).hexdigest() if self._configured else ""
         self._by_camera: dict[str, _CameraDrift] = {}
         self._listeners: list[Changed] = []
@@ -187,7 +189,7 @@ class DriftWatch:
         if prior is None:
             return None
         try:
-            return _usable(Reference.from_bytes(prior.encode()))
+            return require_features(Reference.from_bytes(prior.encode()))
         except DriftReferenceError as error:
             logger.warning(
                 "the drift reference in model %s is not used: %s",
@@ -252,15 +254,6 @@ class _Save:
             atomic_write(self.path, data)
         except OSError as error:  # the monitor goes on; a restart would find the state before
             logger.warning("the drift monitor's state is not kept in %s: %s", self.path, error.strerror)
-
-
-def _usable(reference: Reference) -> Reference:
-    if reference.names != NAMES:
-        raise DriftReferenceError(
-            f"the reference is of {', '.join(reference.names)}; the daemon's features are {', '.join(NAMES)}:"
-            " make it again with `traffic-vision drift fit`"
-        )
-    return reference
 
 
 def _word(verdict: common_pb2.DriftVerdict) -> str:

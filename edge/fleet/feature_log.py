@@ -34,7 +34,7 @@ class SeriesHead:
 class FeatureLog:
     """Collects the rows of one camera and cuts them into series. For one thread.
 
-    What is not cut yet is lost with the process: at 2 rows a second and 600 a series, the last 5 minutes.
+    What is not cut yet is lost with a process that is killed: the latest `series_s` at most.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class FeatureLog:
         names: Sequence[str],
         keep: Callable[[str, bytes, float], object],
         *,
-        rows: int = 600,
+        series_s: float = 300.0,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
         """Start without rows.
@@ -51,12 +51,12 @@ class FeatureLog:
             names: of the features, in the order of a row's values.
             keep: takes a series, as `Spool.append` does: id, bytes, priority. Newer ones have the higher
                 priority, so that a full spool forgets the oldest.
-            rows: in one series, at most.
+            series_s: of the frames' time in one series; the row that reaches it is its last.
             clock_s: what "newer" means.
         """
         self.names = tuple(names)
         self._keep = keep
-        self._rows = rows
+        self._series_ns = series_s * 1e9
         self._clock_s = clock_s
         self._head: SeriesHead | None = None
         self._picture = ""
@@ -73,7 +73,7 @@ class FeatureLog:
         picture: str = "",
         observed: common_pb2.Instant | None = None,
     ) -> None:
-        """Take a row; the series ends before it where the head changes or time goes back, after it when full.
+        """Take a row. The series ends before it where the head changes or time stands, after it when full.
 
         Args:
             head: what it shares with its neighbours.
@@ -84,13 +84,13 @@ class FeatureLog:
         """
         if values.shape != (len(self.names),):
             raise ValueError(f"a row of shape {values.shape} for {len(self.names)} features")
-        if self._drive_ns and (head != self._head or drive_ns < self._drive_ns[-1]):
+        if self._drive_ns and (head != self._head or drive_ns <= self._drive_ns[-1]):
             self.cut()
         if not self._drive_ns:
             self._head, self._picture, self._started = head, picture, observed
         self._drive_ns.append(drive_ns)
         self._values.append(values.astype(np.float32))
-        if len(self._drive_ns) >= self._rows:
+        if drive_ns - self._drive_ns[0] >= self._series_ns:
             self.cut()
 
     def cut(self) -> None:

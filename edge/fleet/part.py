@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 
 import grpc
 
 from edge.background_writer import BackgroundWriter
 from edge.backoff import BackoffOptions
 from edge.config import CloudConfig, EdgeConfig
-from edge.fleet.assemble import new_id
 from edge.fleet.channel import ChannelOptions, open_channel
 from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
 from edge.fleet.sampling import Sampling, Spools
@@ -28,7 +26,6 @@ logger = logging.getLogger(__name__)
 # Beside the samples; both are small.
 _SERIES_LIMIT_BYTES = 200_000_000
 _EVENTS_LIMIT_BYTES = 10_000_000
-_WAITING = 8  # pictures that wait for the disk: at 1280x720 some 22 MB
 _RETRY_S = 0.5  # the first pause between two tries
 _STREAM_STOP_S = 1.0
 
@@ -71,6 +68,7 @@ class Fleet:
         spools: Spools,
         writer: BackgroundWriter,
         *,
+        sampling: Sampling | None,
         channel: grpc.Channel | None,
         hardware_ids: tuple[str, ...],
         nudge: Callable[[int], None] = lambda counter: None,
@@ -80,8 +78,9 @@ class Fleet:
         Args:
             config: the whole.
             links: to the daemon.
-            spools: filled by the sampler, and with drift events from here.
-            writer: of the sampler; stopped from here, so that what it writes is there before the end.
+            spools: what is sent.
+            writer: fills them; stopped from here, so that what it writes is there before the end.
+            sampling: takes the cloud's wishes for samples; None: there is no sampler.
             channel: to the cloud, closed from here; None: the spools are kept until there is one.
             hardware_ids: what releases are made for.
             nudge: is told that there may be a release.
@@ -89,8 +88,7 @@ class Fleet:
         self._spools = spools
         self._writer = writer
         self._channel = channel
-        self._sampling: Sampling | None = None
-        self._events: dict[str, str] = {}  # the drift event of each camera that is in alarm
+        self._sampling = sampling
         budget = None if config.sampler is None else config.sampler.bytes_per_day
         self._budget = UploadBudget(budget, config.state_folder / "upload-budget.json")
         self._uplinks: tuple[Uplink, ...] = ()
@@ -102,24 +100,6 @@ class Fleet:
     def control(self) -> ControlClient | None:
         """The control stream; None without a cloud."""
         return self._control
-
-    def serve(self, sampling: Sampling) -> None:
-        """Pass the cloud's wishes for samples on to the sampler."""
-        self._sampling = sampling
-
-    def drift_changed(self, state: common_pb2.DriftState, previous: common_pb2.DriftVerdict) -> None:
-        """Report another verdict, by way of the disk; on the frame loop's thread."""
-        alarm = common_pb2.DRIFT_VERDICT_ALARM
-        if alarm not in (state.verdict, previous):
-            return  # what is learned, and what is judged without a promise, is in each heartbeat
-        event = fleet_pb2.DriftEvent(id=new_id("drift"), state=state, previous=previous)
-        self._events[state.camera] = event.id if state.verdict == alarm else ""
-        if not self._writer.submit(partial(self._spools.events.append, event.id, event.SerializeToString())):
-            logger.warning("camera %s: a drift event is lost: the disk is too slow", state.camera)
-
-    def event_of(self, camera: str) -> str:
-        """The drift event that began a camera's present alarm; empty without one."""
-        return self._events.get(camera, "")
 
     def start(self) -> None:
         """Start the threads."""
@@ -222,11 +202,6 @@ class Fleet:
     def _welcome(self, welcome: fleet_pb2.Welcome) -> None:
         for uplink in self._uplinks:
             uplink.limit_to(welcome.samples_in_flight_limit, welcome.sample_limit_bytes)
-
-
-def new_writer() -> BackgroundWriter:
-    """The thread that encodes and writes for the frame loop."""
-    return BackgroundWriter(limit=_WAITING, name="sample-writer")
 
 
 def _backoff(config: CloudConfig) -> BackoffOptions:

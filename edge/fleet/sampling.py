@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ from edge.config import CameraConfig, SamplerConfig
 from edge.drift.features import NAMES
 from edge.drift.part import DriftWatch, Watched
 from edge.fleet.assemble import AssembleError, assemble_sample
+from edge.fleet.drift_events import DriftEvents
 from edge.fleet.feature_log import FeatureLog, SeriesHead
 from edge.fleet.sampler import Sampler, SampleReason, SamplerOptions
 from edge.fleet.spool import Spool
@@ -47,7 +48,7 @@ class Sampling:
         writer: BackgroundWriter,
         clock: Clock,
         run_id: str,
-        event_of: Callable[[str], str],
+        events: DriftEvents,
     ) -> None:
         """Make ready.
 
@@ -59,7 +60,7 @@ class Sampling:
             writer: encodes and writes.
             clock: of this run.
             run_id: of this run; a drive of a camera lasts as long as it.
-            event_of: gives the drift event that a camera's samples belong to now; empty: none.
+            events: tell which drift event a camera's samples belong to.
         """
         options = SamplerOptions(
             drift_spacing_s=config.drift_spacing_s,
@@ -73,13 +74,13 @@ class Sampling:
         self._spools = spools
         self._writer = writer
         self._clock = clock
-        self._event_of = event_of
+        self._events = events
         self._samplers = {name: Sampler(options) for name in cameras}
         self._source_ids = {name: redact(camera.url) for name, camera in cameras.items()}
         self._drive_ids = {name: f"{run_id}-{name}" for name in cameras}
-        self._series_ns = round(config.series_s * 1e9)
-        self._logs = {name: FeatureLog(NAMES, self._keep_series) for name in cameras}
-        self._cut_ns: dict[str, int] = {}  # the frames' time at which a camera's series is to be cut
+        self._logs = {
+            name: FeatureLog(NAMES, self._keep_series, series_s=config.series_s) for name in cameras
+        }
 
     def observe(self, frame: Frame, published: Publication) -> None:
         """Take the frame if it matters; note its features."""
@@ -91,7 +92,7 @@ class Sampling:
         boxes = published.detections.boxes
         reasons = sampler.offer(frame.captured_ns, frame.image, boxes, alarm, strength)
         if reasons:
-            event = self._event_of(frame.camera)
+            event = self._events.of(frame.camera)
             job = partial(self._keep_sample, sampler, frame, published, reasons, watched, event)
             if not self._writer.submit(job):
                 sampler.weighed(0)
@@ -153,13 +154,9 @@ class Sampling:
             context=watched.state.context if watched.state else "",
         )
         observed = self._clock.captured(camera, frame.captured_ns, is_live=published.is_live)
-        log = self._logs[camera]
-        log.add(head, frame.captured_ns, watched.features, picture=frame.name, observed=observed)
-        cut_ns = self._cut_ns.setdefault(camera, frame.captured_ns + self._series_ns)
-        # Where time goes back, another drive has begun.
-        if frame.captured_ns >= cut_ns or cut_ns - frame.captured_ns > self._series_ns:
-            log.cut()
-            self._cut_ns[camera] = frame.captured_ns + self._series_ns
+        self._logs[camera].add(
+            head, frame.captured_ns, watched.features, picture=frame.name, observed=observed
+        )
 
     def _keep_series(self, series_id: str, payload: bytes, priority: float) -> None:
         self._writer.submit(partial(self._spools.series.append, series_id, payload, priority))
