@@ -10,6 +10,7 @@ from edge.parts import ModelStore
 from edge.perception.model_change import ChangeOutcome, ModelChanger
 from edge.perception.model_file import ModelFile
 from protos.traffic_vision.v1 import perception_pb2
+from protos.words import word
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Reloader:
     def _answer(
         self, outcome: perception_pb2.ReloadOutcome, detail: str, active: ModelFile | None = None
     ) -> perception_pb2.ReloadModelResponse:
-        name = perception_pb2.ReloadOutcome.Name(outcome).removeprefix("RELOAD_OUTCOME_").lower()
+        name = word(perception_pb2.ReloadOutcome, "RELOAD_OUTCOME_", outcome)
         logger.info(
             "a client asked for another model: %s%s",
             name.replace("_", " "),

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cloud.fleet.words import word
 from edge.perception.jpeg import jpeg_size
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from protos.words import word
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_SIDE_PX = 16_384

@@ -12,13 +12,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cloud.fleet.upload_rules import ID
-from cloud.fleet.words import word
 from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
 from cloud.store.models import DriftEvent, ModelReport, Vehicle
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from protos.words import word
 
 MAX_DRIFT_FEATURES = 1_000
 

@@ -28,11 +28,14 @@ from edge.frames.frame import Frame, FrameKey
 from edge.messages import Clock, drift_state, model_ref
 from edge.publication import Publication
 from protos.traffic_vision.v1 import common_pb2
+from protos.words import word
 
 logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 60.0
 GAP_S = 60.0  # without a frame for so long, another stretch of driving begins
+
+_PREFIX = "DRIFT_VERDICT_"
 
 Changed = Callable[[common_pb2.DriftState, common_pb2.DriftVerdict], None]
 
@@ -214,18 +217,19 @@ class DriftWatch:
         previous = common_pb2.DRIFT_VERDICT_UNSPECIFIED if before is None else before.verdict
         if state.verdict == previous:
             return
+        verdict = word(common_pb2.DriftVerdict, _PREFIX, state.verdict)
         alarming = [one.name for one in state.features if one.verdict == common_pb2.DRIFT_VERDICT_ALARM]
         logger.log(
             logging.WARNING if alarming else logging.INFO,
             "camera %s: drift %s%s",
             state.camera,
-            _word(state.verdict),
+            verdict,
             f": {state.explanation}" if state.explanation else "",
             extra={
                 "event": "drift_verdict",
                 "camera": state.camera,
-                "verdict": _word(state.verdict),
-                "previous": _word(previous),
+                "verdict": verdict,
+                "previous": word(common_pb2.DriftVerdict, _PREFIX, previous),
                 "time_s": state.observed.monotonic_ns / 1e9,
                 "features": alarming,
             },
@@ -254,7 +258,3 @@ class _Save:
             atomic_write(self.path, data)
         except OSError as error:  # the monitor goes on; a restart would find the state before
             logger.warning("the drift monitor's state is not kept in %s: %s", self.path, error.strerror)
-
-
-def _word(verdict: common_pb2.DriftVerdict) -> str:
-    return common_pb2.DriftVerdict.Name(verdict).removeprefix("DRIFT_VERDICT_").lower()

@@ -25,7 +25,6 @@ from tests.daemons import DaemonProcess, write_config
 from tests.models_factory import loaded, rectangles_model
 from tests.retrains import VEHICLE, add_baseline, as_if_trained, as_if_validated, begin, make_retrain_cloud
 from tests.waiting import eventually
-from tools.drift_replay import fit_sources, load_detector
 
 pytestmark = pytest.mark.services
 
@@ -49,16 +48,6 @@ holdout = ["../holdout"]
 """
 BASELINE, CANDIDATE = rectangles_model((96, 160), version="1"), rectangles_model((96, 160), version="2")
 ITEM = re.compile(r"\d+-(.+)\.item")
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference")
-    (folder / "model.onnx").write_bytes(BASELINE)
-    drives = [f"sim:{seed}?seconds=40&rate=2&size={SIZE}" for seed in range(900, 912)]
-    detector = load_detector(folder / "model.onnx", ("cpu",), 1)
-    fit_sources(drives, detector, context="daytime", target_hours=24).save(folder / "day.json")
-    return folder / "day.json"
 
 
 class Loop:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import select
 
 from cloud.config import CloudConfig
@@ -17,7 +16,6 @@ from tests.clouds import database, make_cloud, serving
 from tests.daemons import DaemonProcess, write_config
 from tests.models_factory import loaded, rectangles_model
 from tests.waiting import eventually
-from tools.drift_replay import fit_sources, load_detector
 
 VEHICLE = "test-1"
 SIZE = "128x72"
@@ -28,16 +26,6 @@ DRIVE = {
     "pace": "lockstep",
 }
 SAMPLER = {"drift_spacing_s": 2, "baseline_spacing_s": 10, "near_duplicate_bits": 0, "series_s": 20}
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference")
-    (folder / "model.onnx").write_bytes(rectangles_model(version="1"))
-    drives = [f"sim:{seed}?seconds=40&rate=2&size={SIZE}" for seed in range(900, 912)]
-    detector = load_detector(folder / "model.onnx", ("cpu",), 1)
-    fit_sources(drives, detector, context="daytime", target_hours=24).save(folder / "day.json")
-    return folder / "day.json"
 
 
 def vehicle(folder: Path, address: str, reference: Path, **more: Any) -> Path:

@@ -16,6 +16,7 @@ from cloud.store.models import Sample
 from edge.errors import TrafficVisionError
 from edge.serve.client import ClientError, PerceptionClient
 from protos.traffic_vision.v1 import common_pb2
+from protos.words import word
 from tools.demo.record import DriftPoint
 from tools.demo.story import Publication, Story, VehicleNow
 
@@ -130,10 +131,10 @@ def vehicle_now(status: common_pb2.VehicleStatus) -> VehicleNow:
     """Read the daemon's status."""
     camera = status.cameras[0] if status.cameras else common_pb2.CameraStatus()
     ways = {
-        common_pb2.FrameOutcome.Name(count.outcome).removeprefix("FRAME_OUTCOME_").lower(): count.frames
+        word(common_pb2.FrameOutcome, "FRAME_OUTCOME_", count.outcome): count.frames
         for count in camera.outcomes
     }
-    phase = common_pb2.UpdatePhase.Name(status.model.phase).removeprefix("UPDATE_PHASE_").lower()
+    phase = word(common_pb2.UpdatePhase, "UPDATE_PHASE_", status.model.phase)
     return VehicleNow(
         fps=camera.published_hz,
         frames={"captured": camera.captured_frames, **ways},
@@ -154,7 +155,7 @@ def drift_point(state: common_pb2.DriftState) -> DriftPoint:
         ks[feature.name] = max(ks.get(feature.name, 0.0), feature.ks_d)
         if feature.verdict == common_pb2.DRIFT_VERDICT_ALARM and feature.name not in alarming:
             alarming.append(feature.name)
-    verdict = common_pb2.DriftVerdict.Name(state.verdict).removeprefix("DRIFT_VERDICT_").lower()
+    verdict = word(common_pb2.DriftVerdict, "DRIFT_VERDICT_", state.verdict)
     return DriftPoint(
         drive_s=state.observed.monotonic_ns / 1e9,
         verdict=verdict,
