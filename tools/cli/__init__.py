@@ -34,6 +34,7 @@ _CLOUD_EXTRA = {
     "mlflow",
     "pycocotools",
     "sqlalchemy",
+    "tomlkit",
     "torch",
     "torchvision",
     "tqdm",

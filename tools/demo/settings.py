@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-# TOML's strings, numbers, booleans and arrays of them are JSON's (https://toml.io/en/v1.0.0), but for DEL.
+import tomlkit
+
 Section = Mapping[str, Any]
 
 
@@ -17,19 +18,13 @@ def toml(sections: Mapping[str, Section | Sequence[Section]], top: Section | Non
         sections: by name.
         top: keys before the first section.
     """
-    lines = _keys(top or {})
-    for name, section in sections.items():
-        if isinstance(section, Mapping):
-            lines += [f"[{name}]", *_keys(section)]
-        else:
-            for one in section:
-                lines += [f"[[{name}]]", *_keys(one)]
-    return "\n".join([*lines, ""])
+    return tomlkit.dumps(_plain({**(top or {}), **sections}))
 
 
-def _keys(section: Section) -> list[str]:
-    return [f"{key} = {_value(value)}" for key, value in section.items() if value is not None]
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+def _plain(value: Any) -> Any:
+    """TOML knows no None and no path."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items() if part is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
