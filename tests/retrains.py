@@ -24,7 +24,8 @@ from cloud.pipeline.runs import begin_run
 from cloud.pipeline.tracking import Tracking
 from cloud.release.keys import create_keys
 from cloud.release.repository import create_repository
-from cloud.store.models import Candidate, DriftEvent, Run, StageRecord, StageState, Verdict, VerdictKind
+from cloud.store.models import Candidate, DriftEvent, Run, StageRecord, Verdict
+from cloud.store.states import StageState, VerdictKind
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests import models_factory as factory

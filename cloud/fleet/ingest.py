@@ -22,7 +22,8 @@ from cloud.fleet.daily_use import DailyUse
 from cloud.fleet.upload_rules import Accepted, Refusal, check_sample, check_series
 from cloud.store import ObjectStore, Store
 from cloud.store.columns import utc_now
-from cloud.store.models import FeatureSeries, Sample, SampleState, Vehicle
+from cloud.store.models import FeatureSeries, Sample, Vehicle
+from cloud.store.states import SampleState
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 RETRY_AFTER_MS = 10_000

@@ -18,7 +18,7 @@ from cloud.datasets import LabeledImage
 from cloud.pipeline.bootstrap import paired_bootstrap
 from cloud.pipeline.evaluation import NO_VALUE
 from cloud.pipeline.evaluation_coco import RankedClass
-from cloud.store.models import VerdictKind
+from cloud.store.states import VerdictKind
 
 OVERALL = "(all)"
 POWER = 0.8

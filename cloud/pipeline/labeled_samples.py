@@ -9,7 +9,8 @@ from sqlalchemy.orm import selectinload
 from cloud.datasets import Box, LabeledImage, canonical
 from cloud.pipeline.job import Pipeline
 from cloud.pipeline.runs import samples_of
-from cloud.store.models import Label, Run, Sample, SampleState
+from cloud.store.models import Label, Run, Sample
+from cloud.store.states import SampleState
 
 DRIVE = "drive"  # in a label's attributes: the recording's name as the labelling service knows it
 

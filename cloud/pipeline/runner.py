@@ -12,7 +12,8 @@ from cloud.pipeline.running import STAGES, run_stage
 from cloud.pipeline.runs import begin_run, end_run, running_run
 from cloud.pipeline.trigger import Decision, decide, observe
 from cloud.store.columns import utc_now
-from cloud.store.models import Run, RunState, StageRecord, StageState
+from cloud.store.models import Run, StageRecord
+from cloud.store.states import RunState, StageState
 from edge.errors import TrafficVisionError
 
 # A stage that brought its process down so often will do it again.

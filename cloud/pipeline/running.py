@@ -16,7 +16,8 @@ from cloud.pipeline.job import Job, Outcome, Pipeline, StageEvent
 from cloud.release.errors import ReleaseError
 from cloud.release.locking import locked
 from cloud.store.columns import utc_now
-from cloud.store.models import Run, RunState, StageRecord, StageState
+from cloud.store.models import Run, StageRecord
+from cloud.store.states import RunState, StageState
 from edge.errors import TrafficVisionError
 
 # In order: each needs the one before it. Its function `run` is in the module of its name in `stages`.

@@ -15,7 +15,8 @@ from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Pipeline, StageEvent
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
-from cloud.store.models import DatasetSample, Run, RunState, Sample, SampleState, StageRecord, StageState
+from cloud.store.models import DatasetSample, Run, Sample, StageRecord
+from cloud.store.states import RunState, SampleState, StageState
 
 _LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from cloud.config import TriggerConfig
 from cloud.pipeline.runs import unused_samples
-from cloud.store.models import Run, SampleState
+from cloud.store.models import Run
+from cloud.store.states import SampleState
 
 DRIFT = "drift"
 

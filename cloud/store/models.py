@@ -7,7 +7,6 @@ hold 64 lower-case hex digits. Protobuf messages are kept whole beside the colum
 
 from __future__ import annotations
 
-import enum
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text,
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from cloud.store.columns import Base, Digest, Document, Identifier, RowNumber, utc_now, words
+from cloud.store.states import RunState, SampleState, StageState, VerdictKind
 
 
 class Vehicle(Base):
@@ -104,15 +104,6 @@ class DriftEvent(Base):
     model_sha256: Mapped[str] = mapped_column(Digest, default="")
     features: Mapped[list[dict[str, Any]]] = mapped_column(Document, default=list)
     message: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-
-
-class SampleState(str, enum.Enum):
-    """How far a sample has come."""
-
-    STORED = "stored"
-    LABELED = "labeled"
-    EXCLUDED = "excluded"  # by the purity check, see `state_detail`
-    FORGOTTEN = "forgotten"  # deleted on purpose: a tombstone that keeps its id from coming back
 
 
 class Sample(Base):
@@ -246,15 +237,6 @@ class Dataset(Base):
     samples: Mapped[list[Sample]] = relationship(secondary="dataset_samples", viewonly=True)
 
 
-class RunState(str, enum.Enum):
-    """How a retrain ended, or that it has not."""
-
-    RUNNING = "running"
-    RELEASED = "released"
-    REJECTED = "rejected"  # by the gate: fail or inconclusive
-    FAILED = "failed"
-
-
 class Run(Base):
     """One retrain, from its trigger to its release or refusal.
 
@@ -305,14 +287,6 @@ class Candidate(Base):
     verdicts: Mapped[list[Verdict]] = relationship(back_populates="candidate", order_by="Verdict.id")
 
 
-class VerdictKind(str, enum.Enum):
-    """What the gate says. Inconclusive is a verdict of its own and never releases."""
-
-    PASS = "pass"  # noqa: S105
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-
-
 class Verdict(Base):
     """The release gate's judgement of a candidate against the champion.
 
@@ -357,14 +331,6 @@ class Release(Base):
 
     candidate: Mapped[Candidate] = relationship()
     verdict: Mapped[Verdict | None] = relationship()
-
-
-class StageState(str, enum.Enum):
-    """Where a stage is. A record left at running by a process that died is taken up again."""
-
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
 
 
 class StageRecord(Base):

@@ -17,17 +17,8 @@ from sqlalchemy import select
 from cloud.config import load_config
 from cloud.fleet.pki import PkiError, check_vehicle_name, vehicle_of_uri
 from cloud.fleet.vehicle_records import Record, VehicleRecords
-from cloud.store.models import (
-    AuditEntry,
-    Candidate,
-    Certificate,
-    Release,
-    Run,
-    RunState,
-    Vehicle,
-    Verdict,
-    VerdictKind,
-)
+from cloud.store.models import AuditEntry, Candidate, Certificate, Release, Run, Vehicle, Verdict
+from cloud.store.states import RunState, VerdictKind
 from edge.errors import TrafficVisionError
 from tests import clouds
 from tools.cli import root

@@ -21,7 +21,8 @@ from cloud.fleet.ingest import Answer, Ingest, Upload
 from cloud.fleet.upload_rules import Accepted, Refusal, check_sample, check_series
 from cloud.store import FolderObjects, Store, open_database
 from cloud.store.columns import utc_now
-from cloud.store.models import Sample, SampleState
+from cloud.store.models import Sample
+from cloud.store.states import SampleState
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests import clouds

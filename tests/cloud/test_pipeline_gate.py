@@ -12,7 +12,7 @@ from cloud.datasets import Box, LabeledImage
 from cloud.pipeline.bootstrap import paired_bootstrap
 from cloud.pipeline.evaluation_coco import Matches, RankedClass
 from cloud.pipeline.gate import OVERALL, Judgement, SliceFigures, judge, measure, to_text
-from cloud.store.models import VerdictKind
+from cloud.store.states import VerdictKind
 
 NAMES = ("car", "pedestrian")
 

@@ -16,16 +16,8 @@ from cloud.pipeline.job import Pipeline
 from cloud.pipeline.running import run_stage
 from cloud.pipeline.stages import label
 from cloud.release.repository import list_releases
-from cloud.store.models import (
-    DatasetSample,
-    Label,
-    Release,
-    Run,
-    RunState,
-    StageRecord,
-    StageState,
-    VerdictKind,
-)
+from cloud.store.models import DatasetSample, Label, Release, Run, StageRecord
+from cloud.store.states import RunState, StageState, VerdictKind
 from tests import models_factory as factory
 from tests.clouds import ROOT
 from tests.retrains import HW, as_if_trained, as_if_validated, begin, retrain_cloud

@@ -15,7 +15,8 @@ from cloud.pipeline.runner import MAX_ATTEMPTS, run_once, watch
 from cloud.pipeline.running import run_stage
 from cloud.pipeline.runs import reopen_run
 from cloud.pipeline.trigger import Situation, decide
-from cloud.store.models import Run, RunState, StageRecord, StageState
+from cloud.store.models import Run, StageRecord
+from cloud.store.states import RunState, StageState
 from tests.retrains import SETTINGS, Scripted, begin, night, retrain_cloud
 
 RULE = TriggerConfig(min_samples=50, min_drift_samples=20, cool_down_s=600)

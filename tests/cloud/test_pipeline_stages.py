@@ -21,17 +21,8 @@ from cloud.pipeline.tracking import Tracking
 from cloud.release.keys import load_keys
 from cloud.release.locking import locked
 from cloud.release.repository import list_releases
-from cloud.store.models import (
-    Dataset,
-    Label,
-    Release,
-    Run,
-    RunState,
-    Sample,
-    SampleState,
-    Verdict,
-    VerdictKind,
-)
+from cloud.store.models import Dataset, Label, Release, Run, Sample, Verdict
+from cloud.store.states import RunState, SampleState, VerdictKind
 from tests import models_factory as factory
 from tests.retrains import (
     HW,

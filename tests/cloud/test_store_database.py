@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from cloud.store import Store, StoreError, open_database
 from cloud.store.columns import Base
 from cloud.store.database import audit
-from cloud.store.models import AuditEntry, Release, Sample, SampleState, StageRecord, Vehicle
+from cloud.store.models import AuditEntry, Release, Sample, StageRecord, Vehicle
+from cloud.store.states import SampleState
 
 WAIT_S = 60
 

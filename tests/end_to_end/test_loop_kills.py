@@ -18,7 +18,8 @@ from cloud.config import CloudConfig, load_config
 from cloud.pipeline.opening import opened
 from cloud.pipeline.running import run_stage
 from cloud.release.repository import list_releases
-from cloud.store.models import Sample, VerdictKind
+from cloud.store.models import Sample
+from cloud.store.states import VerdictKind
 from protos.traffic_vision.v1 import common_pb2
 from tests.clouds import ROOT, ServerProcess, database, environment
 from tests.daemons import DaemonProcess, write_config

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cloud.store.models import VerdictKind
+from cloud.store.states import VerdictKind
 from tools.demo.companion import BASELINE_TASK, Companion
 from tools.demo.errors import DemoError
 from tools.demo.events import hear_pipeline

@@ -18,7 +18,8 @@ from cloud.pipeline.tracking import CHAMPION, Tracking
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store.database import audit
-from cloud.store.models import Candidate, Release, Run, RunState, Verdict, VerdictKind
+from cloud.store.models import Candidate, Release, Run, Verdict
+from cloud.store.states import RunState, VerdictKind
 from protos.release_facts import ReleaseFacts
 
 

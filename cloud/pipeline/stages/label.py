@@ -13,7 +13,8 @@ from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.labeled_samples import DRIVE
 from cloud.pipeline.purity import listed
 from cloud.pipeline.runs import samples_of
-from cloud.store.models import Label, Run, Sample, SampleState
+from cloud.store.models import Label, Run, Sample
+from cloud.store.states import SampleState
 
 BATCH = 32
 

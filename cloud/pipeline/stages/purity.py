@@ -23,7 +23,8 @@ from cloud.pipeline.purity import (
     near_duplicates,
 )
 from cloud.store import MissingObjectError
-from cloud.store.models import Sample, SampleState
+from cloud.store.models import Sample
+from cloud.store.states import SampleState
 
 TELL_EVERY = 32
 
