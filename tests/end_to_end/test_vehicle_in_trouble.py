@@ -50,9 +50,7 @@ def test_a_certificate_of_another_authority_gets_nothing_and_costs_no_frame(
             assert daemon.terminate() == 0
 
 
-def test_a_disk_that_takes_nothing_costs_the_samples_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_takes_nothing_costs_the_samples_alone(tmp_path: Path) -> None:
     config = write_config(tmp_path, DRIVE, sampler=OFTEN)
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Of the child alone: it inherits the limit, and a write beyond it fails as on a full disk.

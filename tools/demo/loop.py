@@ -73,6 +73,7 @@ class Loop:
         tasks = [*scene.tasks[:1], self.companion.baseline_task(), *scene.tasks[1:]]
         self._tasks = Tasks(tasks, children, story, _AT_ONCE)
         self._retraining = False
+        self._vehicle: Vehicle | None = None  # once it drives
 
     def close(self) -> Closed:
         """Drive, retrain, swap, drive on.
@@ -88,6 +89,7 @@ class Loop:
         self.companion.start()
         vehicle = Vehicle(self.companion.enrol(), scene, self.companion.address, story)
         vehicle.start(self._children)
+        self._vehicle = vehicle
         with Listener(story, vehicle.address, self.companion.config()):
             self._drive(vehicle)
             peak = vehicle.peak_resident_mb()
@@ -116,7 +118,6 @@ class Loop:
 
     def _drive(self, vehicle: Vehicle) -> None:
         story, scene = self._story, self._scene
-        self._vehicle = vehicle
         story.enter("day", "driving by day")
         self._wait("dusk", lambda: story.drive_s >= scene.dusk_s, _DAY_S)
         story.enter("night", "driving into the night")
@@ -157,7 +158,8 @@ class Loop:
         )
 
     def _check(self) -> None:
-        self._vehicle.check()
+        if self._vehicle is not None:
+            self._vehicle.check()
         self.companion.check()
         self._tasks.advance()
         if not self._retraining and self._tasks.are_done(BASELINE_TASK, *self._scene.for_retrain):
