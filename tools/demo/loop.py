@@ -148,14 +148,21 @@ class Loop:
         self._story.wait(what, holds, timeout_s, self._check)
 
     def _ship_the_rest(self, vehicle: Vehicle) -> None:
-        """Let the vehicle stand until the cloud has all its samples, so that the counts tell of them all."""
+        """Let the vehicle stand until the cloud has all its samples, so that the counts tell of them all.
+
+        It stands once two looks at it see the same frames: the first may still see some on their way, which
+        may become samples.
+        """
         vehicle.limit_speed(_STANDING)
-        since = self._story.vehicle
-        self._wait(
-            "the last samples",
-            lambda: self._story.vehicle is not since and not self._story.vehicle.spooled,
-            _SHIP_S,
-        )
+        before = self._story.vehicle
+
+        def stands_and_has_shipped() -> bool:
+            nonlocal before
+            earlier, before = before, self._story.vehicle
+            is_news = before is not earlier
+            return is_news and before.frames == earlier.frames and not before.spooled
+
+        self._wait("the last samples", stands_and_has_shipped, _SHIP_S)
 
     def _check(self) -> None:
         if self._vehicle is not None:
