@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
@@ -116,15 +117,11 @@ def test_term_during_a_check_leaves_no_child(tmp_path: Path) -> None:
         of_daemon = children(daemon.process.pid)
         assert daemon.terminate() == 0
         changing.join(LONG_S)
-        assert not [pid for pid in of_daemon if Path(f"/proc/{pid}").exists()]
+        assert not [child for child in of_daemon if child.is_running()]
 
 
-def children(pid: int) -> list[int]:
+def children(pid: int) -> list[psutil.Process]:
     try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
         return []
-    listed = [int(child) for child in text.split()]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        listed += [int(child) for child in (task / "children").read_text().split()]
-    return listed

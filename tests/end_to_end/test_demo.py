@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.clouds import ROOT, command_line, environment
@@ -74,19 +75,15 @@ class Demonstration:
         assert self.process.poll() is None or text in "".join(self.lines), (self.lines, self.errors)
         return text in "".join(self.lines)
 
-    def children(self) -> list[int]:
-        """Processes whose command line names the work folder; the demonstration itself aside."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal() or int(entry.name) == self.process.pid:
-                continue
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if os.fsencode(self.work) in command:
-                found.append(int(entry.name))
-        return found
+    def children(self, naming: str = "") -> list[int]:
+        """Processes whose command line names the work folder and NAMING; the demonstration itself aside."""
+        return [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if process.pid != self.process.pid
+            and str(self.work) in (line := " ".join(process.info["cmdline"] or ()))
+            and naming in line
+        ]
 
     def wait(self) -> int:
         code = self.process.wait(280)
@@ -191,9 +188,7 @@ def test_a_demonstration_that_is_killed_takes_its_processes_along(tmp_path: Path
 def test_a_process_that_dies_ends_it_with_its_last_words(tmp_path: Path) -> None:
     with demonstration(tmp_path) as demo:
         eventually(lambda: demo.said("driving by day"), "the drive")
-        (vehicle,) = [
-            pid for pid in demo.children() if b"edge.toml" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        (vehicle,) = demo.children(naming="edge.toml")
         os.kill(vehicle, signal.SIGKILL)
         assert demo.wait() == 1
         assert not demo.children()
