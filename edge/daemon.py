@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from edge.config import EdgeConfig
-from edge.config_change import changed_keys, taken_over
+from edge.config.change import changed_keys, taken_over
 from edge.errors import TrafficVisionError
 from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera

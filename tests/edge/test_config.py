@@ -115,7 +115,11 @@ format = "text"
         ("[model]", "stale_after_ms = inf\n[model]", "cameras[0].stale_after_ms = inf: expected a finite"),
         ("[model]", "[[cameras]]\nname = 'front'\nurl = 'x'\n[model]", "'front' is there twice"),
         ("[[cameras]]", "[cameras]", "cameras = {'name': 'front'"),
-        ("[model]", "[serve]\naddress = '0.0.0.0:80'\n[model]", "serve.address = '0.0.0.0:80': expected"),
+        (
+            "[model]",
+            "[serve]\naddress = '0.0.0.0:80'\n[model]",
+            "serve.tls = None: expected [serve.tls] with client_ca: 0.0.0.0:80",
+        ),
         ("[model]", "[serve]\naddress = '127.0.0.1:70000'\n[model]", "serve.address = '127.0.0.1:70000'"),
         ("[model]", "[log]\nlevel = 'loud'\n[model]", "log.level = 'loud': expected 'debug', 'info'"),
         ("[model]", "[model", "not TOML: "),

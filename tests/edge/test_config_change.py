@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import EdgeConfig, load_config
-from edge.config_change import changed_keys, taken_over
+from edge.config.change import changed_keys, taken_over
 from tests.daemons import write_config
 
 FRONT, REAR = {"name": "front", "url": "front"}, {"name": "rear", "url": "rear"}

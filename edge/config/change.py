@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.config import EdgeConfig
+from edge.config.sections import EdgeConfig
 
 
 def taken_over(running: EdgeConfig, wanted: EdgeConfig) -> EdgeConfig:
