@@ -108,9 +108,11 @@ def compared(tmp_path: Path) -> Path:
     other.write_bytes(constant_model(rows, class_names=("blue", "green", "red", "purple & <co>")))
     result = CliRunner().invoke(
         root,
-        ["replay", str(write_drive(tmp_path / "drive", frames=40)), "--model", str(model)]
-        + ["--compare", str(other), "--compare-jsonl", str(tmp_path / "c.jsonl")]
-        + ["--compare-html", str(tmp_path / "c.html"), "--compare-pictures", "3"],
+        [
+            *("replay", str(write_drive(tmp_path / "drive", frames=40)), "--model", str(model)),
+            *("--compare", str(other), "--compare-jsonl", str(tmp_path / "c.jsonl")),
+            *("--compare-html", str(tmp_path / "c.html"), "--compare-pictures", "3"),
+        ],
     )
     assert result.exit_code == 0, result.output
     return tmp_path

@@ -62,8 +62,8 @@ def command(sources: tuple[str, ...], model: Path, **options: Any) -> None:
 
     A SOURCE is a video file, a folder of pictures (at --rate a second), or a simulated drive such as
     "sim:7?light=night&seconds=10&rate=10". Each is a camera of its own; they run one after the other. The
-    same command on the same machine, provider and threads gives the same lines, to the byte, --times aside. Ctrl-C
-    finishes the frame in hand and keeps what is done.
+    same command on the same machine, provider and threads gives the same lines, to the byte, --times aside.
+    Ctrl-C finishes the frame in hand and keeps what is done.
     """
     if options["as_json"] and "-" in (options["jsonl"], options["drift_jsonl"], options["compare_jsonl"]):
         raise click.UsageError("--json and lines on standard output would mix")
