@@ -103,7 +103,7 @@ def test_agreement_with_itself_under_another_version(tmp_path: Path) -> None:
 @pytest.fixture
 def compared(tmp_path: Path) -> Path:
     model, other = write_model(tmp_path), tmp_path / "other.onnx"
-    # In the model's input, 64x96, of a frame of 96x160: a "red" thing where nothing is, and a class of its own.
+    # In the input's pixels (64x96): a "red" thing where nothing is, and one of a class of its own.
     rows = [[20, 50, 10, 10, 0, 0, 0.8, 0], [60, 50, 10, 10, 0, 0, 0, 0.7]]
     other.write_bytes(constant_model(rows, class_names=("blue", "green", "red", "purple & <co>")))
     result = CliRunner().invoke(

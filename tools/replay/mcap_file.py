@@ -82,7 +82,7 @@ class McapOutput:
         """A metadata record of a model that answers."""
         metadata = model.metadata
         self._writer.add_metadata(
-            "traffic_vision.model",
+            f"traffic_vision.model/{model.digest[:12]}",  # a name of its own: readers keep one of a name
             {
                 "sha256": model.digest,
                 "name": metadata.name,
@@ -94,7 +94,7 @@ class McapOutput:
 
     def add_camera(self, camera: str, source: str) -> None:
         """A metadata record of a camera, and what its frames come from."""
-        self._writer.add_metadata("traffic_vision.camera", {"camera": camera, "source": source})
+        self._writer.add_metadata(f"traffic_vision.camera/{camera}", {"camera": camera, "source": source})
 
     def write(self, event: Answered) -> None:
         """Write all that is known of a frame.
