@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from edge.drift import fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.errors import TrafficVisionError
+from edge.frames.frame import Frame
 from tests.models_factory import rectangles_model
 from tests.recordings import damage_packets, write_video
 from tests.replays import lines, write_drive, write_model
@@ -149,6 +151,19 @@ def test_a_swap_whose_frame_never_comes_is_told_and_the_lines_stay(
     reason = refused(drive, "--model", model, "--swap-to", other, "--swap-at", 5, "--jsonl", out)
     assert "never came" in reason
     assert len(lines(out.read_text())) == 6
+
+
+def test_a_source_that_fails_on_the_way_ends_the_replay_and_leaves_nothing(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: object) -> Iterator[Frame]:
+        yield Frame("f", 0, 0, 0, np.zeros((96, 160, 3), np.uint8))
+        raise TrafficVisionError("the disk went away")
+
+    monkeypatch.setattr("edge.frames.picture_folder.PictureFolder.__iter__", failing)
+    drive = write_drive(tmp_path / "drive")
+    assert "the disk went away" in refused(drive, "--model", model, "--jsonl", tmp_path / "out.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["drive"]
 
 
 def test_drift_is_judged_by_the_reference_given(tmp_path: Path, model: Path) -> None:

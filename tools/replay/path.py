@@ -29,6 +29,7 @@ from edge.perception.detector import Detections, Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
 from edge.perception.model_file import ModelFile
 from edge.publication import Publication
+from edge.redaction import redact
 from protos.traffic_vision.v1 import common_pb2
 from tools.replay.errors import ReplayError
 from tools.replay.recording import Recording
@@ -208,13 +209,15 @@ class DaemonPath:
         if not has_ended:
             raise ReplayError(f"camera {name!r}: its source hangs")
         if recording.failure is not None:
-            raise ReplayError(f"camera {name!r}: its source failed: {recording.failure}")
+            raise ReplayError(f"camera {name!r}: its source failed: {redact(str(recording.failure))}")
         yield from _broken(name, recording)
 
     def close(self) -> None:
-        """Close every source."""
+        """Stop and close every source."""
         for camera in self.cameras:
             camera.capture.stop()
+        for camera in self.cameras:
+            camera.capture.join(_JOIN_S)
         self._no_state.cleanup()
 
     def __enter__(self) -> DaemonPath:

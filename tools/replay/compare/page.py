@@ -29,7 +29,7 @@ _CHART_WIDTH, _CHART_HEIGHT = 960.0, 120.0
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A box over a picture, in pixels; `words` stand at `words_y`, empty where the box needs none."""
+    """A box over a picture, in pixels; `words` stand at `at`: None where there is no room or need."""
 
     kind: str
     x: float
@@ -37,7 +37,7 @@ class Mark:
     width: float
     height: float
     words: str
-    words_y: float
+    at: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +144,9 @@ def _picture(one: Candidate, titles: list[str]) -> Picture:
     ]
     sides = []
     for letter, title in zip("AB", titles, strict=True):
-        marks = []
-        for match in one.matches:
-            seen = match.a if letter == "A" else match.b
-            if seen is not None:
-                marks.append(_mark(match.kind, seen, letters))
-        # What agrees lies below what does not.
-        marks.sort(key=lambda mark: mark.kind != Kind.AGREED.value)
-        sides.append(Side(letter, title, tuple(marks)))
+        paired = [(match.kind, match.a if letter == "A" else match.b) for match in one.matches]
+        found = [(kind, seen) for kind, seen in paired if seen is not None]
+        sides.append(Side(letter, title, _marks(found, (one.width, one.height), letters)))
     name = f" · {one.name}" if one.name else ""
     return Picture(
         title=f"{one.camera} · {one.time_s:.2f} s · frame {one.sequence}{name}",
@@ -164,9 +159,37 @@ def _picture(one: Candidate, titles: list[str]) -> Picture:
     )
 
 
-def _mark(kind: Kind, seen: Seen, letters: float) -> Mark:
-    x1, y1, x2, y2 = seen.box
-    words = "" if kind is Kind.AGREED else f"{seen.name} {seen.score:.2f}"
-    above = y1 - letters / 3
-    words_y = above if above > letters else min(y1 + letters, y2)
-    return Mark(kind.value, x1, y1, x2 - x1, y2 - y1, words, words_y)
+def _marks(found: list[tuple[Kind, Seen]], size: tuple[int, int], letters: float) -> tuple[Mark, ...]:
+    """Boxes, what agrees lowest; where words would run into others, the better-scored stay."""
+    marks = []
+    taken: list[tuple[float, float, float, float]] = []
+    for kind, seen in sorted(found, key=lambda item: (item[0] is Kind.AGREED, -item[1].score)):
+        x1, y1, x2, y2 = seen.box
+        words = f"{seen.name} {seen.score:.2f}"
+        at = None if kind is Kind.AGREED else _words_at(seen, words, size, letters, taken)
+        marks.append(Mark(kind.value, x1, y1, x2 - x1, y2 - y1, words, at))
+    return tuple(reversed(marks))
+
+
+def _words_at(
+    seen: Seen,
+    words: str,
+    size: tuple[int, int],
+    letters: float,
+    taken: list[tuple[float, float, float, float]],
+) -> tuple[float, float] | None:
+    """Where a box's words stand: above it, below, or inside at the top; None where there is no room."""
+    _, y1, _, y2 = seen.box
+    width = 0.62 * letters * len(words)  # about what a bold sans serif takes
+    x = max(0.0, min(seen.box[0], size[0] - width))
+    for baseline in (y1 - letters / 3, y2 + letters, y1 + letters):
+        place = (x, baseline - letters, x + width, baseline + letters / 4)
+        inside = place[1] >= 0 and place[3] <= size[1]
+        if inside and not any(_overlap(place, other) for other in taken):
+            taken.append(place)
+            return x, baseline
+    return None
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
