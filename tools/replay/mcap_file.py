@@ -9,6 +9,11 @@ Topics of each camera, all protobuf with their whole schemas in the file:
     /CAMERA/stage_times  traffic_vision.v1.StageTimes       how long it took: alone not the same every time
 
 A message's time is the drive's own: Unix time `start_ns` stands for the start of every drive.
+
+Foxglove can draw /CAMERA/boxes over /CAMERA/image; Rerun draws the pictures
+and shows the rest as decoded messages.
+Checked with Rerun's own program: `rerun mcap check FILE`, `rerun mcap convert FILE -o FILE.rrd`; a
+test does so where `rerun` (pip install rerun-sdk) is on the PATH.
 """
 
 from __future__ import annotations
