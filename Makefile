@@ -67,11 +67,11 @@ test: setup ## what needs no service and no network
 	$(BIN)/python -m pytest -m "not services"
 
 # Debian's names, one a line; none: nothing is missing.
-missing-packages:
+missing-packages: ## what test-services needs of the system and is not here, by Debian's names
 	@grep -v '^#' tests/system-needs.txt | while read -r package there; do \
 	  PATH="$$PATH:/sbin:/usr/sbin" sh -c "$$there" </dev/null >/dev/null 2>&1 || echo "$$package"; done
 
-system-packages:
+system-packages: ## the same, as an error
 	@missing=$$($(MAKE) --silent --no-print-directory missing-packages | tr '\n' ' '); test -z "$$missing" || { \
 	  echo "error: these tests start real servers, and miss what Debian and Ubuntu have as: sudo apt-get install $$missing" >&2; exit 1; }
 
