@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 
 from edge.config import EdgeConfig
@@ -34,7 +35,6 @@ from edge.serve.answered import Answered
 from edge.serve.hub import Hub
 from edge.serve.perception_service import PerceptionService
 from edge.serve.server import PerceptionServer
-from edge.serve.tls import server_credentials
 from edge.state_folder import StateFolder
 from edge.status import Status
 from edge.vehicle_state.state import Reports
@@ -203,13 +203,17 @@ class Daemon:
             max_streams=self.config.serve.max_streams,
             queue_limit=self.config.serve.queue_limit,
         )
-        serve = self.config.serve
+        serve, credentials = self.config.serve, None
+        if serve.tls is not None:
+            from edge.serve.tls import server_credentials  # its libraries take time that the start has not
+
+            credentials = partial(server_credentials, serve.tls)
         server = PerceptionServer(
             service,
             serve.address,
             *serve.more_addresses,
             max_streams=serve.max_streams,
-            credentials=None if serve.tls is None else server_credentials(serve.tls),
+            credentials=credentials,
         )
         self._at_stop("server", server.stop, _SERVER_GRACE_S)
         return server

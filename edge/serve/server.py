@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class PerceptionServer:
         service: PerceptionService,
         *addresses: str,
         max_streams: int,
-        credentials: grpc.ServerCredentials | None = None,
+        credentials: Callable[[], grpc.ServerCredentials] | None = None,
     ) -> None:
         """Bind every address.
 
@@ -48,10 +49,12 @@ class PerceptionServer:
             service: what is served.
             addresses: `unix:/a/path` or `127.0.0.1:PORT`, port 0 for any; one or more.
             max_streams: of the service.
-            credentials: of TLS, for TCP; None: TCP is in the clear. Unix sockets always are.
+            credentials: makes those of TLS, for each TCP address its own: gRPC hands one's renewed files to
+                one port alone. None: TCP is in the clear. Unix sockets always are.
 
         Raises:
             ServeError: an address is taken or cannot be bound; none is bound then.
+            TrafficVisionError: the credentials cannot be made.
         """
         for address in addresses:
             _require_free(address)
@@ -66,7 +69,7 @@ class PerceptionServer:
         self.serving(False)
         try:
             self.addresses = tuple(self._bind(address, credentials) for address in addresses)
-        except ServeError:
+        except TrafficVisionError:
             self._server.stop(None)
             raise
         self.address = self.addresses[0]
@@ -88,13 +91,13 @@ class PerceptionServer:
         self._health.enter_graceful_shutdown()
         return self._server.stop(grace_s).wait(grace_s + 0.5)
 
-    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    def _bind(self, address: str, credentials: Callable[[], grpc.ServerCredentials] | None) -> str:
         is_path = address.startswith("unix:")
         try:
             if credentials is None or is_path:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, credentials)
+                port = self._server.add_secure_port(address, credentials())
         except RuntimeError as error:
             raise ServeError(f"cannot serve at {address}: {error}") from None
         if is_path:
