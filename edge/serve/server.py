@@ -58,9 +58,9 @@ class PerceptionServer:
         """
         for address in addresses:
             _require_free(address)
-        threads = ThreadPoolExecutor(max_streams + _UNARY_THREADS, "serve")
+        self._threads = ThreadPoolExecutor(max_streams + _UNARY_THREADS, "serve")
         self._health = health.HealthServicer()
-        self._server = grpc.server(threads, options=_OPTIONS)
+        self._server = grpc.server(self._threads, options=_OPTIONS)
         perception_pb2_grpc.add_PerceptionServiceServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -89,7 +89,9 @@ class PerceptionServer:
     def stop(self, grace_s: float) -> bool:
         """Refuse new calls, give those under way so long, then cut them. False where that took too long."""
         self._health.enter_graceful_shutdown()
-        return self._server.stop(grace_s).wait(grace_s + 0.5)
+        stopped = self._server.stop(grace_s).wait(grace_s + 0.5)
+        self._threads.shutdown(wait=False)  # gRPC leaves them waiting for more
+        return stopped
 
     def _bind(self, address: str, credentials: Callable[[], grpc.ServerCredentials] | None) -> str:
         is_path = address.startswith("unix:")
