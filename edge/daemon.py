@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 
 from edge.config import EdgeConfig
@@ -30,11 +31,14 @@ from edge.perception.hot_swap import SwappableDetector
 from edge.perception.model_change import ModelChanger
 from edge.publication import Publication
 from edge.reload import Reloader
+from edge.serve.answered import Answered
 from edge.serve.hub import Hub
 from edge.serve.perception_service import PerceptionService
 from edge.serve.server import PerceptionServer
 from edge.state_folder import StateFolder
 from edge.status import Status
+from edge.vehicle_state.state import Reports
+from edge.wall_clock import open_wall_clock
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)
@@ -65,11 +69,14 @@ class Daemon:
         """
         self.config = config
         self.address = ""  # of the perception service, once it is started
+        self._server: PerceptionServer | None = None
         self._factory = factory
         self._reread = reread
         self._cameras: list[Camera] = []
         self._run_id = uuid.uuid4().hex
-        self._clock = Clock(self._run_id)
+        self._clock = Clock(self._run_id, open_wall_clock(config.clock))
+        self._reports = Reports(self._clock.now, valid_ms=config.vehicle_state.valid_ms)
+        self._answered = Answered({camera.name: camera.rate_limit_hz for camera in config.cameras})
         self._row: MailboxRow[Arrival] = MailboxRow([camera.name for camera in config.cameras])
         self._detections: Hub[Publication] = Hub()
         self._drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
@@ -109,7 +116,9 @@ class Daemon:
             clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
         )
         server = self._open_server(status, Reloader(models, changer))
-        links = Links(self._clock, self._run_id, status.vehicle, self._drift.publish, changer.change)
+        links = Links(
+            self._clock, self._run_id, status.vehicle, self._drift.publish, changer.change, self._reports
+        )
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
 
@@ -117,16 +126,16 @@ class Daemon:
         self._start_parts(parts, changer)
         self._start_loop(cameras, detector, parts)
         self._start_cameras(cameras)
-        server.ready()
         logger.info(
             "vehicle %s runs: cameras %s; model %s; serving at %s",
             self.config.vehicle,
             ", ".join(camera.config.name for camera in cameras),
             detector.active.model.summary(),
-            self.address,
+            ", ".join(server.addresses),
             extra={
                 "event": "started",
                 "address": self.address,
+                "addresses": server.addresses,
                 "model": detector.active.model.digest,
                 "seconds": round(time.monotonic() - began, 3),
             },
@@ -141,8 +150,14 @@ class Daemon:
         """Ask `run` to end. From any thread, and from a signal."""
         self._inbox.put(code)
 
+    def _publish(self, publication: Publication) -> None:
+        self._detections.publish(publication)
+        self._answered.frame(publication.key.camera, publication.published_ns)
+
     def _main_loop(self) -> int:
         while True:
+            if self._server is not None:
+                self._server.serving(self._answered.lately(time.monotonic_ns()))
             try:
                 code = self._inbox.get(timeout=_TICK_S)
             except queue.Empty:
@@ -184,17 +199,28 @@ class Daemon:
             clock=self._clock,
             status=status.response,
             reload_model=reloader.reload,
+            report_vehicle=self._reports.report,
             max_streams=self.config.serve.max_streams,
             queue_limit=self.config.serve.queue_limit,
         )
+        serve, credentials = self.config.serve, None
+        if serve.tls is not None:
+            from edge.serve.tls import server_credentials  # its libraries take time that the start has not
+
+            credentials = partial(server_credentials, serve.tls)
         server = PerceptionServer(
-            service, self.config.serve.address, max_streams=self.config.serve.max_streams
+            service,
+            serve.address,
+            *serve.more_addresses,
+            max_streams=serve.max_streams,
+            credentials=credentials,
         )
         self._at_stop("server", server.stop, _SERVER_GRACE_S)
         return server
 
     def _start_server(self, server: PerceptionServer) -> None:
         server.start()
+        self._server = server
         self.address = server.address
         self._started.callback(self._detections.close)
         self._started.callback(self._drift.close)
@@ -216,7 +242,7 @@ class Daemon:
             cameras,
             self._row,
             detector,
-            self._detections.publish,
+            self._publish,
             observers=parts.observers,
             fallback=fallback,
         )

@@ -6,7 +6,7 @@ The daemon knows these few methods and nothing of what is behind them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.config import EdgeConfig, ModelConfig
@@ -14,6 +14,7 @@ from edge.frame_loop import FrameObserver
 from edge.messages import Clock
 from edge.perception.model_change import ChangeResult
 from edge.perception.model_file import ModelFile, read_model_file
+from edge.vehicle_state.state import Reports
 from protos.traffic_vision.v1 import common_pb2
 
 
@@ -84,6 +85,7 @@ class Links:
         status: the vehicle's status now.
         publish_drift: gives a drift state to local clients. Never waits.
         change_model: checks a model, loads it, and puts it between two frames; takes seconds to minutes.
+        reports: what the vehicle says of itself.
     """
 
     clock: Clock
@@ -91,6 +93,7 @@ class Links:
     status: Callable[[], common_pb2.VehicleStatus]
     publish_drift: Callable[[common_pb2.DriftState], None]
     change_model: Callable[[ModelFile], ChangeResult]
+    reports: Reports = field(default_factory=Reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class Parts:
     """The parts that a configuration asks for.
 
     Attributes:
-        observers: see every published frame, in this order: drift, then the sampler, which asks drift.
+        observers: see every published frame, in this order: the vehicle's state, drift, which asks it, then
+            the sampler, which asks both.
         background: have threads; they start in this order and stop in the opposite one, after the frame loop.
         updates: fetches, verifies and stages models; among `background` too.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.config import EdgeConfig
@@ -43,9 +44,13 @@ class VehicleParts:
             TrafficVisionError: a reference, certificate or folder cannot be used.
         """
         # Each part brings libraries of its own, and a vehicle may do without.
-        observers: list[FrameObserver] = []
-        background: list[BackgroundPart] = []
-        drift = _drift(config, links)
+        from edge.vehicle_state.part import VehicleWatch
+
+        names = [camera.name for camera in config.cameras]
+        vehicle = VehicleWatch(config.vehicle_state, names, links.reports)
+        observers: list[FrameObserver] = [vehicle]
+        background: list[BackgroundPart] = [vehicle]
+        drift = _drift(config, links, vehicle.parked)
         if drift is not None:
             observers.append(drift)
             background.append(drift)
@@ -66,7 +71,7 @@ class VehicleParts:
 
             cameras = {camera.name: camera for camera in config.cameras}
             sampling = Sampling(
-                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, events
+                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, events, vehicle
             )
             observers.append(sampling)
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
@@ -93,7 +98,7 @@ class VehicleParts:
         return Parts(tuple(observers), tuple(background), updates)
 
 
-def _drift(config: EdgeConfig, links: Links) -> DriftWatch | None:
+def _drift(config: EdgeConfig, links: Links, parked: Callable[[str], bool]) -> DriftWatch | None:
     if config.drift is None:
         return None
     from edge.drift.part import DriftWatch
@@ -105,4 +110,5 @@ def _drift(config: EdgeConfig, links: Links) -> DriftWatch | None:
         config.state_folder / "drift",
         links.clock,
         links.publish_drift,
+        parked=parked,
     )

@@ -199,7 +199,7 @@ class VehicleStateConfig(Section):
     # Slower than this is standing still.
     moving_mps: Positive = 0.5
     # Standing still for so long is parked.
-    parked_after_s: Positive = 30.0
+    parked_after_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
 class ClockConfig(Section):
@@ -209,6 +209,15 @@ class ClockConfig(Section):
     source: Literal["system", "ptp", "gnss"] = "system"
     # A PTP hardware clock, such as /dev/ptp0. Unset: the system's time.
     ptp_device: AbsolutePath | None = None
+    # PTP keeps TAI, so far ahead of UTC: 37 s since 2017. 0 where the device keeps UTC.
+    ptp_utc_offset_s: Annotated[int, Field(ge=0, le=1000)] = 37
+
+    @field_validator("ptp_device")
+    @classmethod
+    def _is_what_the_source_says(cls, device: Path | None, info: ValidationInfo) -> Path | None:
+        if device is not None and info.data.get("source", "ptp") != "ptp":
+            raise ValueError(f'expected source = "ptp" beside it, not "{info.data["source"]}"')
+        return device
 
 
 class DiskConfig(Section):
