@@ -1,4 +1,4 @@
-"""Real clients of the daemon under test: each a thread with a connection of its own, that notes what came when."""
+"""Real clients of the daemon under test, each on a thread of its own, noting what came when."""
 
 from __future__ import annotations
 

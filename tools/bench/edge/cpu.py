@@ -1,4 +1,4 @@
-"""`bench edge cpu`: processor time a frame at 5 frames/s, beside a bare loop that waits as long between frames.
+"""`bench edge cpu`: processor time a frame at 5 frames/s, beside a bare loop that waits as long.
 
 What a process burns between frames (threads that spin, timers that tick) shows here and nowhere else.
 """

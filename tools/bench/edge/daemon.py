@@ -39,7 +39,12 @@ def write_config(folder: Path, camera: Mapping[str, Any], model: Path, threads: 
         "serve": {"address": f"unix:{folder / 'daemon.sock'}"},
         **more,
     }
-    lines = ['vehicle = "bench"', 'state_folder = "state"', "[[cameras]]", *_keys({"name": "front", **camera})]
+    lines = [
+        'vehicle = "bench"',
+        'state_folder = "state"',
+        "[[cameras]]",
+        *_keys({"name": "front", **camera}),
+    ]
     for name, section in sections.items():
         lines += [f"[{name}]", *_keys(section)]
     path = folder / "edge.toml"

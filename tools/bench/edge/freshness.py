@@ -162,8 +162,9 @@ def _report(settings: FreshnessSettings, results: dict[str, list[Ages]], watched
         for ages in runs:
             age, inference, growth = Spread.of(ages.age_ms), Spread.of(ages.inference_ms), ages.growth
             limit = ages.p50_limit_ms
-            distribution = {f"p{p}_ms": round(float(np.percentile(ages.age_ms, p)), 3) for p in (5, 25, 75, 95)}
-            # Those that the machine's other work drew out show here: a percentile of inference, not of waiting.
+            distribution = {
+                f"p{p}_ms": round(float(np.percentile(ages.age_ms, p)), 3) for p in (5, 25, 75, 95)
+            }
             sizes[title].append(
                 {
                     "rate_hz": ages.rate_hz,
@@ -190,8 +191,8 @@ def _report(settings: FreshnessSettings, results: dict[str, list[Ages]], watched
                 targets.append(Target(grown, round(growth.low, 3), GROWTH_MS))
             if age.p99 > 2 * limit and inference.p99 > inference.p50 + limit:
                 notes.append(
-                    f"{label}: inference itself had p99 {inference.p99:.1f} against p50 {inference.p50:.1f} ms,"
-                    " which no frame path can make up for"
+                    f"{label}: inference itself had p99 {inference.p99:.1f} against p50"
+                    f" {inference.p50:.1f} ms, which no frame path can make up for"
                 )
         columns = ("frames/s", "min", "p50", "p99", "max", "inf p50", "inf p99", "growth, 95 %")
         heading = f"{title}, age at the client in ms, {settings.seconds:g} s each, {settings.threads} threads"

@@ -37,7 +37,7 @@ class Watched:
         self._began = time.monotonic()
 
     def to_json(self) -> dict[str, Any]:
-        """Seconds, load averages before and after, shares of the processors' time that was stolen and busy."""
+        """Seconds, load before and after, shares of the processors' time that was stolen and busy."""
         after = Ticks.now().by_kind
         spent = {kind: after[kind] - before for kind, before in self._before.by_kind.items() if kind in after}
         total = max(1, sum(spent.values()))
@@ -54,8 +54,8 @@ class Watched:
         state = self.to_json()
         return (
             f"machine over {state['seconds']:g} s: load {state['load_before']:g} before,"
-            f" {state['load_after']:g} after; {100 * state['steal_share']:.1f} % of the processors' time stolen,"
-            f" {100 * state['busy_share']:.0f} % busy"
+            f" {state['load_after']:g} after; {100 * state['steal_share']:.1f} % of the processors'"
+            f" time stolen, {100 * state['busy_share']:.0f} % busy"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,8 @@ def reading_model(model: ModelFile, frame_hw: tuple[int, int], path: Path) -> Mo
     """
     box = Letterbox.between(frame_hw, model.input_hw)
     scale = box.resized_hw[1] / frame_hw[1]
-    if (1 << (BITS - _LOW - _MIDDLE)) + _FAR > box.resized_hw[1] or _FAR > box.resized_hw[0]:
+    widest = _FAR + (1 << (BITS - _LOW - _MIDDLE))
+    if box.resized_hw[1] < widest or box.resized_hw[0] < _FAR:
         raise BenchError(f"an input of {model.input_hw[0]}x{model.input_hw[1]} is too small for the numbers")
     graph = onnx.load_from_string(model.data)
     centres = box.left + (np.arange(BITS) + 0.5) * BLOCK_PX * scale
@@ -122,7 +124,7 @@ def _nodes(
         constants.append(numpy_helper.from_array(np.asarray(value, dtype), _PREFIX + name))
         return _PREFIX + name
 
-    def node(kind: str, inputs: list[str], name: str, **attributes: object) -> str:
+    def node(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 

@@ -42,7 +42,9 @@ def bench_peers(settings: Settings, progress: Progress = lambda done, of: None) 
         needed = round(_MARGIN * (settings.rounds + 1) * (max(frames.values()) + 4))
         video = settings.video or make_video(folder / "drive.mp4", needed)
         for each in loaded:
-            turns, missing = _measure(each, video, settings, frames[each.title], folder / each.title, progress)
+            turns, missing = _measure(
+                each, video, settings, frames[each.title], folder / each.title, progress
+            )
             table, entries = _compared(each, turns, settings, frames[each.title])
             entries += [{"name": peer, "not_measured": reason} for peer, reason in missing.items()]
             sizes[each.title] = {"contenders": entries}

@@ -1,5 +1,6 @@
-"""`bench edge soak`: what the daemon holds over a long run with all that leaks love: a camera that is lost and
-comes back, clients that come, go, stall and are cut off, and 200 swaps of the model.
+"""`bench edge soak`: what the daemon holds at the end of a long run of what makes programs leak.
+
+A camera is lost and comes back, clients come, go, stall and are cut off, and the model is swapped 200 times.
 """
 
 from __future__ import annotations

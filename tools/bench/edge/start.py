@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tools.bench.edge.clients import Client
@@ -32,9 +33,17 @@ SIZE = (640, 640)
 _FRAMES = 150
 _POLL_S = 0.002
 _HERE = Path(__file__).resolve().parents[3]
-PHASES = ("python", "command line", "imports", "configuration", "model file", "session, first run", "first frame")
+PHASES = (
+    "python",
+    "command line",
+    "imports",
+    "configuration",
+    "model file",
+    "session, first run",
+    "first frame",
+)
 
-# The daemon's own steps in a process that tells the time after each; the daemon itself logs one line at the end.
+# The daemon's own steps, in a process that tells the time after each; the daemon logs one line at the end.
 _SCRIPT = """
 import json, sys, time
 from pathlib import Path
@@ -139,7 +148,7 @@ def _phases(config: Path) -> list[float]:
     if done.returncode:
         raise BenchError(f"the steps of a start failed: {done.stderr.strip()[-300:]}")
     moments = [began_ns, *json.loads(done.stdout)]
-    return [(after - before) / 1e6 for before, after in zip(moments, moments[1:], strict=False)]
+    return [(after - before) / 1e6 for before, after in pairwise(moments)]
 
 
 def _installed() -> Iterator[Path]:

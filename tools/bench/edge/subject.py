@@ -1,4 +1,4 @@
-"""What the edge's benchmarks run: one set of weights at several input sizes, and a video that is worth decoding."""
+"""What the edge's benchmarks run: weights at several input sizes, and a video that is worth decoding."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def load_sized(weights: Path | None, sizes: tuple[tuple[int, int], ...], folder:
     return loaded
 
 
-def make_video(path: Path, frames: int, rate_hz: float = RATE_HZ, progress: Progress = lambda done, of: None) -> Path:
+def make_video(
+    path: Path, frames: int, rate_hz: float = RATE_HZ, progress: Progress = lambda done, of: None
+) -> Path:
     """Write a video of 1280x720: simulated drives with motion in the picture and noise as of a sensor.
 
     Args:

@@ -1,8 +1,8 @@
 """`bench edge throughput`: frames a second with everything running, beside the barest loop there is.
 
-The daemon captures, decodes, infers, watches drift and serves two clients, in lock-step. The bare loop decodes
-the same video with the same decoder and calls `session.run` with the same threads on the same bytes, on an
-input that is ready: it does not even resize.
+The daemon captures, decodes, infers, watches drift and serves two clients, in lock-step. The bare loop
+decodes the same video with the same decoder and calls `session.run` with the same threads on the same model,
+with an input that is ready: it does not even resize.
 """
 
 from __future__ import annotations
