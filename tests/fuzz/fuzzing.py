@@ -46,7 +46,7 @@ def run_cases(case: Callable[[random.Random], object], once_more: Sequence[int] 
         except BaseException as error:
             raise AssertionError(
                 f"case {seed} failed (again: TRAFFIC_VISION_FUZZ_SEED={seed} TRAFFIC_VISION_FUZZ_CASES=1):"
-                f" {type(error).__name__}: {error}"
+                f" {type(error).__name__}: {str(error)[:1000]}"
             ) from error
         done += 1
     print(f"{done} cases from seed {first}")

@@ -91,6 +91,7 @@ class BenchDaemon:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             env=environment(config.parent),
         )
         self._reader = threading.Thread(target=self._read, name="bench-daemon-log", daemon=True)
