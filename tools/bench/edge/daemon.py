@@ -23,7 +23,7 @@ PLUGINS = {"benchcam": "tools.bench.edge.cameras:open_camera"}
 
 
 def write_config(folder: Path, camera: Mapping[str, Any], model: Path, threads: int, **more: Any) -> Path:
-    """An edge.toml with one camera, the drift monitor, and the perception service on a Unix socket.
+    """An edge.toml with one camera, the drift monitor, and the perception service on a free port.
 
     Args:
         folder: where it and the daemon's state go.
@@ -36,7 +36,7 @@ def write_config(folder: Path, camera: Mapping[str, Any], model: Path, threads: 
     sections: dict[str, Mapping[str, Any]] = {
         "model": {"factory": str(model), "threads": threads},
         "drift": {},
-        "serve": {"address": f"unix:{folder / 'daemon.sock'}"},
+        "serve": {"address": "127.0.0.1:0"},
         **more,
     }
     lines = [
@@ -80,7 +80,7 @@ class BenchDaemon:
         Args:
             config: as `write_config` wrote it.
         """
-        self.address = f"unix:{config.parent / 'daemon.sock'}"
+        self.address = ""  # once it is started
         self.events: list[dict[str, Any]] = []
         self._last_words = ""
         self._news = threading.Condition()
@@ -113,7 +113,9 @@ class BenchDaemon:
         Raises:
             BenchError: it ended, or took too long.
         """
-        return self.event("started", START_TIMEOUT_S)
+        event = self.event("started", START_TIMEOUT_S)
+        self.address = event["address"]
+        return event
 
     def event(self, name: str, timeout_s: float) -> dict[str, Any]:
         """Wait for the first line of its log with that event.

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -103,34 +104,38 @@ def bench_start(
     watched = Watched()
     starts: dict[str, list[Start]] = {"warm page cache": [], "cold page cache": []}
     phases: list[list[float]] = []
-    with tempfile.TemporaryDirectory(prefix="traffic-vision-bench-") as name:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="traffic-vision-bench-"))
         folder = Path(name)
         (sized,) = load_sized(weights, (SIZE,), folder)
         video = make_video(folder / "drive.mp4", _FRAMES)
-        config = write_config(folder / "daemon", {"url": str(video)}, sized.path, threads)
-        _start(config)  # what is compiled once, once
+        # A socket's path is short, and the folder for temporary files may be deep.
+        short = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/tmp")))
+        socket = short / "daemon.sock"
+        serve = {"address": f"unix:{socket}"}
+        config = write_config(folder / "daemon", {"url": str(video)}, sized.path, threads, serve=serve)
+        _start(config, socket)  # what is compiled once, once
         for number in range(rounds):
             progress(number, rounds)
-            starts["warm page cache"].append(_start(config))
+            starts["warm page cache"].append(_start(config, socket))
             phases.append(_phases(config))
             drop_from_cache([*_installed(), sized.path, video])
-            starts["cold page cache"].append(_start(config))
+            starts["cold page cache"].append(_start(config, socket))
         progress(rounds, rounds)
     return _report(starts, phases, threads, sized.title, watched)
 
 
-def _start(config: Path) -> Start:
-    socket_path = config.parent / "daemon.sock"
-    socket_path.unlink(missing_ok=True)
+def _start(config: Path, socket: Path) -> Start:
+    socket.unlink(missing_ok=True)
     began_ns = time.monotonic_ns()
     daemon = BenchDaemon(config)
     try:
         # A client that came before the socket would wait for gRPC's own back-off, not for the daemon.
-        while not socket_path.exists():
+        while not socket.exists():
             if not daemon.runs or time.monotonic_ns() - began_ns > 60e9:
                 raise BenchError(f"the daemon opened no socket: {daemon.last_words()}")
             threading.Event().wait(_POLL_S)
-        with Client(daemon.address) as client:
+        with Client(f"unix:{socket}") as client:
             client.wait_for(1, 60.0)
             read_mb = read_bytes(daemon.pid) / 1e6
             served = daemon.started()["read_ns"]
