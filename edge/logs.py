@@ -28,6 +28,8 @@ def set_up_logging(level: str, form: Literal["json", "text"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # gRPC logs a traceback for every message that is none: a client could fill the disk. It is told.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
 
 
 class JsonLines(logging.Formatter):

@@ -55,7 +55,10 @@ class DaemonProcess:
         self.errors: list[str] = []  # what is no log line
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [*COMMAND, "edge", "run", "--config", str(config)], stderr=subprocess.PIPE, text=True
+            [*COMMAND, "edge", "run", "--config", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def run(config_path: Path) -> None:
     It logs to standard error, one line an event. Exit codes: 0 stopped when asked to; 1 it could not start,
     with one line that says why; 70 a defect, with its traceback in the log.
     """
+    # gRPC's core writes lines of its own to standard error, with whatever bytes a client sent in them.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from edge.config import load_config
     from edge.daemon import Daemon
     from edge.logs import set_up_logging
