@@ -90,7 +90,7 @@ class Sampling:
         strength = state.features[0].ks_d if alarm and state and state.features else 0.0
         sampler = self._samplers[frame.camera]
         boxes = published.detections.boxes
-        reasons = sampler.offer(frame.captured_ns, frame.image, boxes, alarm, strength)
+        reasons = sampler.offer(frame.captured_ns, frame.part, boxes, alarm, strength)
         if reasons:
             event = self._events.of(frame.camera)
             job = partial(self._keep_sample, sampler, frame, published, reasons, watched, event)
