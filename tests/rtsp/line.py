@@ -44,6 +44,11 @@ class Line:
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
+    @property
+    def connections(self) -> int:
+        """That are open now."""
+        return sum(thread.is_alive() for thread in self._threads)
+
     def __enter__(self) -> Line:
         return self
 
