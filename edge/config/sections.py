@@ -60,6 +60,7 @@ class CameraConfig(Section):
     # corners x, y in shares of the picture.
     mask: tuple[Polygon, ...] = ()
     # A camera that gives no whole frame for so long, or does not open within it, is opened anew.
+    # V4L2 devices all wait as long as the first of them, in whole seconds.
     give_up_s: Annotated[float, Field(gt=0, le=60)] = 4.0
     # Of rtsp://: how the pictures travel.
     transport: Literal["tcp", "udp"] = "tcp"

@@ -25,6 +25,7 @@ _QUERYCAP = 0x80685600
 _CAPABILITY = struct.Struct("=16s32s32sIII12x")
 _CAPTURES, _HAS_DEVICE_CAPS = 0x00000001, 0x80000000
 _RATE_TOLERANCE = 0.02  # a driver's rates are fractions: 29.97 for 30
+# How long a read waits, whole seconds, 10 unless set; its V4L2 knows no CAP_PROP_READ_TIMEOUT_MSEC.
 _SELECT_VARIABLE = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 
 
@@ -147,11 +148,9 @@ def captures(capability: bytes) -> bool:
 def _open(path: str, give_up_s: float) -> Device:
     if not cv2.videoio_registry.hasBackend(cv2.CAP_V4L2):
         raise SourceError("this OpenCV is built without V4L2; install opencv-python")
-    device = cv2.VideoCapture(path, cv2.CAP_V4L2, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(give_up_s * 1000)])
-    if not device.isOpened():
-        # OpenCVs that know no time-out of their own per device take the variable's, whole seconds.
-        os.environ.setdefault(_SELECT_VARIABLE, str(math.ceil(give_up_s)))
-        device = cv2.VideoCapture(path, cv2.CAP_V4L2)
+    # OpenCV reads it once, at the process's first wait for a frame: the first camera's holds for all.
+    os.environ.setdefault(_SELECT_VARIABLE, str(max(1, math.floor(give_up_s))))
+    device = cv2.VideoCapture(path, cv2.CAP_V4L2)
     if not device.isOpened():
         raise SourceError(f"device {path} does not open: another program may have it")
     return cast("Device", device)
