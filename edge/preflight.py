@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from edge.config import CameraConfig, EdgeConfig
-from edge.frames.camera import open_camera
-from edge.frames.mailbox import Mailbox
+from edge.config import EdgeConfig
+from edge.frames.probe import probe_camera
 from edge.perception.detector import DetectorOptions
 from edge.perception.model_check import check_in_child
 from edge.perception.model_file import ModelFile, read_model_file
 from edge.perception.providers import resolve
-from edge.redaction import redact
 
 
 def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
@@ -21,7 +19,7 @@ def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
         TrafficVisionError: the first thing that the daemon could not do.
     """
     lines = [("vehicle", config.vehicle), ("state folder", str(config.state_folder))]
-    lines += [(f"camera {camera.name}", _camera(camera)) for camera in config.cameras]
+    lines += [(f"camera {camera.name}", probe_camera(camera)) for camera in config.cameras]
     model = read_model_file(config.model.factory)
     options = DetectorOptions(providers=config.model.providers, threads=config.model.threads)
     report = check_in_child(
@@ -44,21 +42,6 @@ def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
         ("serves at", config.serve.address),
     ]
     return lines
-
-
-def _camera(config: CameraConfig) -> str:
-    camera = open_camera(config, Mailbox())
-    try:
-        source = camera.capture.source
-        rate = "unknown rate" if source.rate_hz is None else f"{source.rate_hz:g} frames/s"
-        length = "" if source.frame_count is None else f", {source.frame_count} frames"
-    finally:
-        camera.capture.stop()
-    limit = "" if config.rate_limit_hz is None else f", at most {config.rate_limit_hz:g} frames/s"
-    pace = f"{config.pace:g} times its speed" if isinstance(config.pace, float) else config.pace
-    if config.speed_limit is not None and config.pace == "lockstep":
-        pace += f" up to {config.speed_limit:g} times its speed"
-    return f"{redact(config.url)}: {rate}{length}, {pace}{limit}, stale after {config.stale_after_ms:g} ms"
 
 
 def _drift(config: EdgeConfig, model: ModelFile) -> str:

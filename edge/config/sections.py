@@ -38,7 +38,10 @@ class CameraConfig(Section):
     """One camera, or a recording in its place."""
 
     name: Name
-    # A video file, a folder of pictures, or SCHEME:... of an installed source.
+    # A recording: a video file, a folder of pictures, or SCHEME:... of an installed source. A camera:
+    # rtsp://[USER:PASSWORD@]HOST/PATH (rtsps too); /dev/videoN, or better a path under /dev/v4l/by-path, that
+    # stays when it is pulled out and put back; "gst:ELEMENT ! ELEMENT ...", as for gst-launch-1.0, up to the
+    # element that gives raw video (its text is seen in the list of processes: no passwords).
     url: SourceUrl
     # Frames beyond it leave as rate-limited, by the frames' own time. Unset: none do.
     rate_limit_hz: Positive | None = None
@@ -50,11 +53,14 @@ class CameraConfig(Section):
     speed_limit: Positive | None = None
     # Frames per second given to pictures, which have no time of their own.
     still_rate_hz: Positive = 10.0
-    # The part of the picture that is looked at; boxes stay in pixels of the whole. Unset: all of it.
+    # The part of the picture that is looked at: x, y, width, height in shares of it. Boxes stay in pixels of
+    # the whole. Unset: all of it.
     region: Region | None = None
-    # What is painted over before anything looks at the picture: the vehicle's own bonnet.
+    # Polygons that are painted over before anything sees the picture, such as the vehicle's own bonnet:
+    # corners x, y in shares of the picture.
     mask: tuple[Polygon, ...] = ()
-    # A camera that gives no frame for so long, or does not open within it, is opened anew.
+    # A camera that gives no whole frame for so long, or does not open within it, is opened anew.
+    # V4L2 devices all wait as long as the first of them, in whole seconds.
     give_up_s: Annotated[float, Field(gt=0, le=60)] = 4.0
     # Of rtsp://: how the pictures travel.
     transport: Literal["tcp", "udp"] = "tcp"

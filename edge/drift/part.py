@@ -136,7 +136,7 @@ class DriftWatch:
             return
         if drift.pace.step(frame.captured_ns) is Step.SKIP:
             return
-        features = extract(frame.image, published.detections.boxes)
+        features = extract(frame.part, frame.to_part(published.detections.boxes))
         state = drift.monitor.observe(frame.captured_ns, features)
         before = drift.paused or (drift.watched.state if drift.watched else None)
         message = before if state is None else self._message(frame.camera, drift, state, published)

@@ -95,7 +95,7 @@ class Sampling:
         sampler = self._samplers[frame.camera]
         boxes = published.detections.boxes
         parked = self._vehicle is not None and self._vehicle.parked(frame.camera)
-        reasons = sampler.offer(frame.captured_ns, frame.image, boxes, alarm, strength, parked=parked)
+        reasons = sampler.offer(frame.captured_ns, frame.part, boxes, alarm, strength, parked=parked)
         if reasons:
             event = self._events.of(frame.camera)
             vehicle = self._vehicle.state() if self._vehicle else None

@@ -10,7 +10,7 @@ from edge.frames.capture import Arrival, Capture
 from edge.frames.mailbox import Mailbox
 from edge.frames.outcomes import FrameCounts
 from edge.frames.recent import Recent
-from edge.frames.sources import SourceError, open_source
+from edge.frames.sources import SourceError, open_configured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,7 @@ def open_camera(config: CameraConfig, mailbox: Mailbox[Arrival]) -> Camera:
     """
     counts = FrameCounts()
     try:
-        source = open_source(config.url, still_rate_hz=config.still_rate_hz)
+        source = open_configured(config)
     except TrafficVisionError as error:
         raise SourceError(f"camera {config.name!r}: {error}") from error
     return Camera(config, Capture(config, source, mailbox, counts), counts)

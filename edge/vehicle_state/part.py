@@ -52,7 +52,7 @@ class VehicleWatch:
 
     def observe(self, frame: Frame, published: Publication) -> None:
         """Look whether the picture moves."""
-        look = self._motions[frame.camera].look(frame.captured_ns, frame.image)
+        look = self._motions[frame.camera].look(frame.captured_ns, frame.part)
         if look is not None:
             self._seen[frame.camera].look(look.time_ns, look.moves)
         self._tell(frame.camera)

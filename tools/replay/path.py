@@ -23,7 +23,7 @@ from edge.frames.capture import Arrival, Capture
 from edge.frames.frame import BrokenFrame, Frame
 from edge.frames.mailbox import Mailbox, MailboxRow
 from edge.frames.outcomes import FrameCounts, Outcome
-from edge.frames.sources import LiveSource, open_source
+from edge.frames.sources import LiveSource, open_configured
 from edge.messages import Clock
 from edge.perception.detector import Detections, Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
@@ -232,7 +232,7 @@ class DaemonPath:
 
     def _open(self, config: CameraConfig, limit: int | None) -> Camera:
         """As `edge.frames.camera.open_camera`, with the source's frames noted."""
-        source = open_source(config.url, still_rate_hz=config.still_rate_hz)
+        source = open_configured(config)
         if isinstance(source, LiveSource) and source.is_live:
             source.close()
             raise ReplayError(f"{source.name} is a live camera; a replay is of recordings")
