@@ -117,6 +117,7 @@ class Capture:
         self._counts = counts
         self._reopen = reopen or (lambda: open_source(config.url, still_rate_hz=config.still_rate_hz))
         self._backoff = backoff or Backoff(REOPEN)
+        self._rate_limit_hz = config.rate_limit_hz
         self._limit = RateLimit(config.rate_limit_hz)
         self._captured = Recent()
         self._next_sequence = 0
@@ -153,6 +154,12 @@ class Capture:
         if self._lockstep:
             self._speed = math.inf if factor is None else factor
             self._hurry.set()
+
+    def limit_rate(self, rate_hz: float | None) -> None:
+        """Let at most so many frames per second pass; None: all of them."""
+        if rate_hz != self._rate_limit_hz:
+            self._rate_limit_hz = rate_hz
+            self._limit = RateLimit(rate_hz)
 
     @property
     def is_live(self) -> bool:
