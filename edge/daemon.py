@@ -23,8 +23,10 @@ from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
+from edge.health import health
 from edge.memory import limit_arenas
-from edge.messages import Clock
+from edge.messages import Clock, camera_health
+from edge.notify import NOBODY, Notifier
 from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
@@ -39,6 +41,7 @@ from edge.state_folder import StateFolder
 from edge.status import Status
 from edge.vehicle_state.state import Reports
 from edge.wall_clock import open_wall_clock
+from edge.watchdog import StartingUp, Watchdog
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)
@@ -59,20 +62,34 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, config: EdgeConfig, factory: PartsFactory, reread: Reread | None = None) -> None:
+    def __init__(
+        self,
+        config: EdgeConfig,
+        factory: PartsFactory,
+        reread: Reread | None = None,
+        *,
+        manager: Notifier = NOBODY,
+        watchdog_s: float | None = None,
+    ) -> None:
         """For a configuration; nothing is opened yet.
 
         Args:
             config: what to run.
             factory: makes the optional parts.
             reread: reads the configuration again, at SIGHUP; None: that is ignored.
+            manager: is told how the daemon is.
+            watchdog_s: after which it takes silence for death; None: it does not watch.
         """
         self.config = config
         self.address = ""  # of the perception service, once it is started
         self._server: PerceptionServer | None = None
         self._factory = factory
         self._reread = reread
+        self._manager = manager
+        self._watchdog_s = watchdog_s
+        self._take_over_parts: Callable[[EdgeConfig], None] = lambda config: None
         self._cameras: list[Camera] = []
+        self._service: PerceptionService | None = None
         self._run_id = uuid.uuid4().hex
         self._clock = Clock(self._run_id, open_wall_clock(config.clock))
         self._reports = Reports(self._clock.now, valid_ms=config.vehicle_state.valid_ms)
@@ -94,10 +111,16 @@ class Daemon:
         limit_arenas()
         with StateFolder(self.config.state_folder), self._captured_signals():
             try:
-                self.startup()
+                # The first inference may build an engine, for as long as the check of a model may.
+                with StartingUp(self._manager, self.config.model.check_timeout_s):
+                    self.startup()
                 return self._main_loop()
             finally:
+                self._manager.stopping()
+                began = time.monotonic()
                 self.shutdown()
+                seconds = round(time.monotonic() - began, 3)
+                logger.info("stopped in %.1f s", seconds, extra={"event": "stopped", "seconds": seconds})
 
     def startup(self) -> None:
         """Open what can be refused, then start from the clients' end to the cameras'.
@@ -121,11 +144,14 @@ class Daemon:
         )
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
+        self._take_over_parts = parts.take_over
 
         self._start_server(server)
         self._start_parts(parts, changer)
-        self._start_loop(cameras, detector, parts)
+        loop = self._start_loop(cameras, detector, parts)
         self._start_cameras(cameras)
+        self._start_watchdog(cameras, loop)
+        self._manager.ready(self._summary())
         logger.info(
             "vehicle %s runs: cameras %s; model %s; serving at %s",
             self.config.vehicle,
@@ -164,11 +190,13 @@ class Daemon:
                 continue
             if code is not None:
                 return code
+            self._manager.reloading()
             self._take_over()
+            self._manager.ready(self._summary())
 
     def _take_over(self) -> None:
         """Read the configuration again, and take over what can change in a running daemon."""
-        assert self._reread is not None
+        assert self._reread is not None and self._service is not None
         try:
             wanted = self._reread()
         except TrafficVisionError as error:
@@ -176,11 +204,17 @@ class Daemon:
             return
         before, self.config = self.config, taken_over(self.config, wanted)
         for camera, section in zip(self._cameras, self.config.cameras, strict=True):
-            camera.capture.limit_speed(section.speed_limit)
+            camera.take_over(section)
+        self._service.limit_queues(self.config.serve.queue_limit)
+        self._take_over_parts(self.config)
         logging.getLogger().setLevel(self.config.log.level.upper())
         changes, waiting = changed_keys(before, self.config), changed_keys(self.config, wanted)
         if waiting:
-            logger.warning("only a restart takes over %s", ", ".join(waiting))
+            logger.warning(
+                "only a restart takes over %s",
+                ", ".join(waiting),
+                extra={"event": "config_waits", "keys": waiting},
+            )
         logger.info("configuration read again", extra={"event": "config_reloaded", "changed": changes})
 
     def _open_cameras(self) -> list[Camera]:
@@ -192,7 +226,7 @@ class Daemon:
         return cameras
 
     def _open_server(self, status: Status, reloader: Reloader) -> PerceptionServer:
-        service = PerceptionService(
+        service = self._service = PerceptionService(
             cameras=[camera.name for camera in self.config.cameras],
             detections=self._detections,
             drift=self._drift,
@@ -233,7 +267,7 @@ class Daemon:
             self._started.callback(part.stop)
         self._started.callback(changer.stop)  # first, or a part that changes the model could not end
 
-    def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> None:
+    def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> FrameLoop:
         def fallback(reason: str) -> None:
             if parts.updates is not None:
                 parts.updates.model_failed(detector.active.model, reason)
@@ -250,6 +284,20 @@ class Daemon:
         self._started.callback(_log_frames, cameras)
         self._at_stop("frame loop", loop.join)
         self._started.callback(loop.stop)
+        return loop
+
+    def _start_watchdog(self, cameras: list[Camera], loop: FrameLoop) -> None:
+        def reasons() -> tuple[str, ...]:
+            return health([camera_health(camera) for camera in cameras], loop.health(), time.monotonic_ns())
+
+        watchdog = Watchdog(self._manager, self._watchdog_s, reasons)
+        watchdog.start()
+        self._at_stop("watchdog", watchdog.join)
+        self._started.callback(watchdog.stop)
+
+    def _summary(self) -> str:
+        names = ", ".join(camera.name for camera in self.config.cameras)
+        return f"cameras {names}; serving at {self.address}"
 
     def _start_cameras(self, cameras: list[Camera]) -> None:
         for camera in cameras:

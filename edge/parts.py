@@ -105,11 +105,13 @@ class Parts:
             the sampler, which asks both.
         background: have threads; they start in this order and stop in the opposite one, after the frame loop.
         updates: fetches, verifies and stages models; among `background` too.
+        take_over: is told the configuration that holds from now on, after each time it was read again.
     """
 
     observers: tuple[FrameObserver, ...] = ()
     background: tuple[BackgroundPart, ...] = ()
     updates: UpdatesPart | None = None
+    take_over: Callable[[EdgeConfig], None] = lambda config: None
 
 
 class FactoryModel:

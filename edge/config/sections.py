@@ -43,9 +43,9 @@ class CameraConfig(Section):
     # stays when it is pulled out and put back; "gst:ELEMENT ! ELEMENT ...", as for gst-launch-1.0, up to the
     # element that gives raw video (its text is seen in the list of processes: no passwords).
     url: SourceUrl
-    # Frames beyond it leave as rate-limited, by the frames' own time. Unset: none do.
+    # Frames beyond it leave as rate-limited, by the frames' time. Unset: none do. Taken over by SIGHUP.
     rate_limit_hz: Positive | None = None
-    # A frame older than this is not looked at; a camera without a younger one is stale.
+    # An older frame is not looked at; a camera without a younger one is stale. Taken over by SIGHUP.
     stale_after_ms: Positive = 1000.0
     # Of recordings: "realtime", a factor of it, or "lockstep": at the speed of inference, every frame seen.
     pace: Pace = "realtime"
@@ -117,7 +117,7 @@ class SpoolConfig(Section):
     """Where samples wait for the cloud, on disk."""
 
     limit_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
-    # Flash wears out: at most so much is written a day.
+    # The samples' part of disk.bytes_per_day, so that they leave something for the rest.
     bytes_per_day: Annotated[int, Field(gt=0)] = 1_000_000_000
 
 
@@ -162,7 +162,7 @@ class ServeConfig(Section):
     tls: TlsConfig | None = Field(default=None, validate_default=True)
     # Streams at a time; one more is refused.
     max_streams: Annotated[int, Field(gt=0, le=256)] = 16
-    # Messages that may wait for a slow client.
+    # Messages that may wait for a slow client. Taken over by SIGHUP, for new streams.
     queue_limit: Annotated[int, Field(gt=0, le=10_000)] = 64
 
     @field_validator("tls")
@@ -229,12 +229,15 @@ class ClockConfig(Section):
 class DiskConfig(Section):
     """Flash wears out: what is written to disk in all, by whatever part, within a day."""
 
+    # Beyond it samples and series are refused; models, events and states are written and counted.
+    # Taken over by SIGHUP, as spool.bytes_per_day is.
     bytes_per_day: Annotated[int, Field(gt=0)] = 2_000_000_000
 
 
 class LogConfig(Section):
     """What is logged, on standard error."""
 
+    # Taken over by SIGHUP.
     level: Literal["debug", "info", "warning", "error"] = "info"
     # "json": one object a line; "text": for people.
     format: Literal["json", "text"] = "json"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
+from edge.disk_budget import DiskBudget, DiskLane
 from edge.drift import monitor_file
 from edge.drift.features import NAMES, ORIGINS, extract, require_features
 from edge.drift.fitting import unlearned
@@ -83,6 +84,7 @@ class DriftWatch:
         publish: Callable[[common_pb2.DriftState], None],
         *,
         parked: Callable[[str], bool] = lambda camera: False,
+        disk: DiskLane | None = None,
     ) -> None:
         """Make ready; monitors begin at their camera's first frame.
 
@@ -95,6 +97,7 @@ class DriftWatch:
             publish: gives a state to local clients; never waits.
             parked: whether the vehicle is parked, as far as a camera is concerned: then it shows one place
                 over and over, which says nothing of the world.
+            disk: where what is written is counted; None: nowhere.
 
         Raises:
             DriftReferenceError: the configured reference cannot be used.
@@ -105,6 +108,7 @@ class DriftWatch:
         self._clock = clock
         self._publish = publish
         self._parked = parked
+        self._disk = disk or DiskBudget().lane("drift")
         self._configured = (
             None if config.reference is None else require_features(Reference.load(config.reference))
         )
@@ -269,7 +273,7 @@ class DriftWatch:
     def _save(self) -> None:
         self._save_at = time.monotonic() + SAVE_EVERY_S
         for camera, drift in self._by_camera.items():
-            self._writer.submit(_Save(self._path(camera), drift.monitor.snapshot()))
+            self._writer.submit(_Save(self._path(camera), drift.monitor.snapshot(), self._disk))
 
     def _path(self, camera: str) -> Path:
         return self._folder / f"{camera}.json"
@@ -279,11 +283,13 @@ class DriftWatch:
 class _Save:
     path: Path
     snapshot: Snapshot
+    disk: DiskLane
 
     def __call__(self) -> None:
         data = monitor_file.encode(self.snapshot)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.path, data)
+            self.disk.wrote(len(data))
         except OSError as error:  # the monitor goes on; a restart would find the state before
             logger.warning("the drift monitor's state is not kept in %s: %s", self.path, error.strerror)

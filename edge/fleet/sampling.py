@@ -17,6 +17,7 @@ from edge.fleet.feature_log import FeatureLog, SeriesHead
 from edge.fleet.sampler import Sampler, SampleReason, SamplerOptions
 from edge.fleet.spool import Spool
 from edge.frames.frame import Frame
+from edge.logs import Repeated
 from edge.messages import Clock, frame_detections, model_ref
 from edge.publication import Publication
 from edge.redaction import redact
@@ -79,6 +80,7 @@ class Sampling:
         self._clock = clock
         self._events = events
         self._vehicle = vehicle
+        self._no_samples = Repeated(logger, logging.WARNING)
         self._samplers = {name: Sampler(options) for name in cameras}
         self._source_ids = {name: redact(camera.url) for name, camera in cameras.items()}
         self._drive_ids = {name: f"{run_id}-{name}" for name in cameras}
@@ -148,7 +150,7 @@ class Sampling:
             if self._spools.samples.append(sample.id, payload, sample.priority):
                 size = len(payload)
         except AssembleError as error:
-            logger.warning("camera %s, frame %d is no sample: %s", frame.camera, frame.sequence, error)
+            self._no_samples.log("camera %s, frame %d is no sample: %s", frame.camera, frame.sequence, error)
         finally:
             sampler.weighed(size)
 

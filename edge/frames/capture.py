@@ -118,6 +118,7 @@ class Capture:
         self._counts = counts
         self._reopen = reopen or (lambda: open_configured(config))
         self._backoff = backoff or Backoff(REOPEN)
+        self._rate_limit_hz = config.rate_limit_hz
         self._limit = RateLimit(config.rate_limit_hz)
         self._view = View(config.region, config.mask)
         self._captured = Recent()
@@ -163,6 +164,12 @@ class Capture:
         if self._lockstep:
             self._speed = math.inf if factor is None else factor
             self._hurry.set()
+
+    def limit_rate(self, rate_hz: float | None) -> None:
+        """Let at most so many frames per second pass; None: all of them."""
+        if rate_hz != self._rate_limit_hz:
+            self._rate_limit_hz = rate_hz
+            self._limit = RateLimit(rate_hz)
 
     @property
     def is_live(self) -> bool:

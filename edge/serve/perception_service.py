@@ -70,6 +70,10 @@ class PerceptionService(perception_pb2_grpc.PerceptionServiceServicer):
         self._max_streams = max_streams
         self._streams = threading.BoundedSemaphore(max_streams)
 
+    def limit_queues(self, queue_limit: int) -> None:
+        """Change how many messages wait for a slow client, from the next stream on."""
+        self._queue_limit = queue_limit
+
     def StreamDetections(  # noqa: N802 - the contract's name
         self, request: perception_pb2.StreamDetectionsRequest, context: grpc.ServicerContext
     ) -> Iterator[perception_pb2.StreamDetectionsResponse]:

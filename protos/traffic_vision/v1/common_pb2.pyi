@@ -395,8 +395,28 @@ class SpoolStatus(_message.Message):
     dropped_samples: int
     def __init__(self, samples: _Optional[int] = ..., used_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., dropped_samples: _Optional[int] = ...) -> None: ...
 
+class DiskWriter(_message.Message):
+    __slots__ = ("name", "written_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    written_bytes: int
+    def __init__(self, name: _Optional[str] = ..., written_bytes: _Optional[int] = ...) -> None: ...
+
+class DiskStatus(_message.Message):
+    __slots__ = ("written_bytes", "limit_bytes_per_day", "refused_writes", "writers")
+    WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_WRITES_FIELD_NUMBER: _ClassVar[int]
+    WRITERS_FIELD_NUMBER: _ClassVar[int]
+    written_bytes: int
+    limit_bytes_per_day: int
+    refused_writes: int
+    writers: _containers.RepeatedCompositeFieldContainer[DiskWriter]
+    def __init__(self, written_bytes: _Optional[int] = ..., limit_bytes_per_day: _Optional[int] = ..., refused_writes: _Optional[int] = ..., writers: _Optional[_Iterable[_Union[DiskWriter, _Mapping]]] = ...) -> None: ...
+
 class VehicleStatus(_message.Message):
-    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state")
+    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk")
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -409,6 +429,7 @@ class VehicleStatus(_message.Message):
     METADATA_EXPIRES_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_TO_CLOUD_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    DISK_FIELD_NUMBER: _ClassVar[int]
     observed: Instant
     uptime_ns: int
     daemon_version: str
@@ -421,4 +442,5 @@ class VehicleStatus(_message.Message):
     metadata_expires_wall_ns: int
     connected_to_cloud: bool
     state: VehicleState
-    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ...) -> None: ...
+    disk: DiskStatus
+    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ...) -> None: ...
