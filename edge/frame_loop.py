@@ -17,6 +17,7 @@ from edge.frames.capture import Arrival
 from edge.frames.frame import Frame
 from edge.frames.mailbox import MailboxRow
 from edge.frames.outcomes import Outcome
+from edge.health import LoopHealth
 from edge.logs import Repeated
 from edge.perception.crashes import CrashRules
 from edge.perception.detector import Detections, Detector, InferenceError, SessionError
@@ -76,6 +77,11 @@ class FrameLoop:
         self._fallback = fallback
         self._crash_rules = crash_rules or CrashRules()
         self._restart_at: float | None = None  # monotonic seconds; set while inference is down
+        self._restarts = 0
+        self._stepped_ns = time.monotonic_ns()
+        self._fruitless_since_ns: int | None = None
+        self._taken_ns: int | None = None
+        self._down_since_ns: int | None = None
         self._inference_errors = Repeated(logger, logging.WARNING)
         self._observer_errors = {observer.name: Repeated(logger, logging.ERROR) for observer in observers}
         self._stopping = threading.Event()
@@ -98,11 +104,27 @@ class FrameLoop:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def health(self) -> LoopHealth:
+        """How it is now. From any thread."""
+        return LoopHealth(
+            is_running=self._thread.is_alive() and not self._stopping.is_set(),
+            stepped_ns=self._stepped_ns,
+            fruitless_since_ns=self._fruitless_since_ns,
+            taken_ns=self._taken_ns,
+            down_since_ns=self._down_since_ns,
+        )
+
+    @property
+    def restarts(self) -> int:
+        """How often inference broke down and was started again."""
+        return self._restarts
+
     def step(self, timeout_s: float) -> None:
         """Apply a swap that was asked for, then answer one frame if one comes in time."""
+        self._stepped_ns = time.monotonic_ns()
         if self._detector.between_frames():
             self._crash_rules.another_model()
-            self._restart_at = None
+            self._up_again()
         if self._restart_at is not None and not self._restart(timeout_s):
             return
         taken = self._row.take(timeout_s)
@@ -119,7 +141,9 @@ class FrameLoop:
             self._failed()
 
     def _answer(self, camera: Camera, arrival: Arrival) -> None:
-        started_ns = time.monotonic_ns()
+        started_ns = self._taken_ns = time.monotonic_ns()
+        if self._fruitless_since_ns is None:
+            self._fruitless_since_ns = started_ns
         limit_ns = camera.stale_after_ns
         if limit_ns is not None and started_ns - arrival.arrived_ns > limit_ns:
             camera.counts.left(Outcome.STALE)
@@ -128,6 +152,7 @@ class FrameLoop:
         if found is None:
             camera.counts.left(Outcome.INFERENCE_ERROR)
             return
+        self._fruitless_since_ns = None
         published = self._pass_on(camera, arrival, found, started_ns)
         camera.counts.left(Outcome.PUBLISHED)
         for observer in self._observers:
@@ -185,6 +210,8 @@ class FrameLoop:
     def _crashed(self, reason: str) -> None:
         wait_s, too_many = self._crash_rules.crashed(time.monotonic())
         self._restart_at = time.monotonic() + wait_s
+        if self._down_since_ns is None:
+            self._down_since_ns = time.monotonic_ns()
         logger.error(
             "inference is down, to be started again in %.1f s: %s",
             wait_s,
@@ -208,9 +235,13 @@ class FrameLoop:
             logger.exception("inference could not be started", extra={"event": "inference_crashed"})
             self._crashed(f"{type(error).__name__}: {error}")
             return False
-        self._restart_at = None
+        self._up_again()
+        self._restarts += 1
         logger.info("inference is up again", extra={"event": "inference_up"})
         return True
+
+    def _up_again(self) -> None:
+        self._restart_at = self._down_since_ns = self._fruitless_since_ns = None
 
 
 def _log_swap(report: SwapReport) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.frames.camera import Camera
-from edge.frames.capture import CapturePhase
 from edge.frames.outcomes import FrameTally, Outcome
+from edge.health import CameraHealth, CameraState
 from edge.perception.model_file import ModelFile
 from edge.publication import Publication
 from protos.traffic_vision.v1 import common_pb2
@@ -34,6 +34,13 @@ _ORIGINS = {
     Origin.PICTURE: common_pb2.FEATURE_ORIGIN_PICTURE,
     Origin.DETECTIONS: common_pb2.FEATURE_ORIGIN_DETECTIONS,
     Origin.EMBEDDING: common_pb2.FEATURE_ORIGIN_EMBEDDING,
+}
+_STATES = {
+    CameraState.OPENING: common_pb2.CAMERA_STATE_OPENING,
+    CameraState.FRESH: common_pb2.CAMERA_STATE_FRESH,
+    CameraState.STALE: common_pb2.CAMERA_STATE_STALE,
+    CameraState.BACK_OFF: common_pb2.CAMERA_STATE_BACK_OFF,
+    CameraState.ENDED: common_pb2.CAMERA_STATE_ENDED,
 }
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -197,7 +204,7 @@ def camera_status(camera: Camera, now_ns: int) -> common_pb2.CameraStatus:
     tally = camera.counts.tally()
     return common_pb2.CameraStatus(
         camera=camera.config.name,
-        state=_state(camera, status.phase, status.last_arrival_ns, now_ns),
+        state=_STATES[camera_health(camera).state(now_ns)],
         epoch=status.epoch,
         captured_frames=tally.captured,
         outcomes=frame_counts(tally),
@@ -209,14 +216,8 @@ def camera_status(camera: Camera, now_ns: int) -> common_pb2.CameraStatus:
     )
 
 
-def _state(
-    camera: Camera, phase: CapturePhase, last_arrival_ns: int | None, now_ns: int
-) -> common_pb2.CameraState:
-    if phase is CapturePhase.ENDED:
-        return common_pb2.CAMERA_STATE_ENDED
-    if phase is CapturePhase.BACK_OFF:
-        return common_pb2.CAMERA_STATE_BACK_OFF
-    if last_arrival_ns is None:
-        return common_pb2.CAMERA_STATE_OPENING
-    is_fresh = now_ns - last_arrival_ns <= camera.config.stale_after_ms * 1e6
-    return common_pb2.CAMERA_STATE_FRESH if is_fresh else common_pb2.CAMERA_STATE_STALE
+def camera_health(camera: Camera) -> CameraHealth:
+    """What the rule of health goes by."""
+    status = camera.capture.status()
+    stale_after_ns = round(camera.config.stale_after_ms * 1e6)
+    return CameraHealth(camera.config.name, status.phase, status.last_arrival_ns, stale_after_ns)

@@ -183,11 +183,13 @@ def test_a_crash_starts_inference_again_and_the_third_calls_for_another_model(
         rig.steps_until_answered()
     assert len(rig.fallbacks) == 1
     assert rig.total() == {"captured": 3, "inference_error": 3}
+    assert rig.loop.health().down_since_ns is not None and rig.loop.restarts == 2
     monkeypatch.setattr(Detector, "detect", working)
     rig.frame(3)
     rig.steps_until_answered()
     assert rig.total()["published"] == 1
     assert rig.detector.active is not broken and rig.detector.active.model.digest == OLD.digest
+    assert rig.loop.health().down_since_ns is None and rig.loop.restarts == 3
 
 
 def test_another_model_ends_the_wait_for_a_broken_one(
@@ -209,6 +211,7 @@ def test_another_model_ends_the_wait_for_a_broken_one(
     rig.detector.request(Detector(NEW, OPTIONS))
     rig.loop.step(0)
     assert [publication.key.sequence for publication in rig.published] == [1]
+    assert rig.loop.health().down_since_ns is None and rig.loop.restarts == 0
 
 
 def test_an_error_of_inference_that_is_no_crash_restarts_nothing(
@@ -223,6 +226,9 @@ def test_an_error_of_inference_that_is_no_crash_restarts_nothing(
     monkeypatch.setattr(Detector, "detect", nonsense)
     for sequence in range(5):
         rig.frame(sequence)
+        health = rig.loop.health()
+        assert health.fruitless_since_ns is not None and health.taken_ns is not None
+        assert health.fruitless_since_ns <= health.taken_ns and health.down_since_ns is None
     assert rig.detector.active is before and rig.fallbacks == []
     assert rig.total() == {"captured": 5, "inference_error": 5}
 
@@ -230,8 +236,11 @@ def test_an_error_of_inference_that_is_no_crash_restarts_nothing(
 def test_the_thread_ends_after_the_frame_in_hand_and_says_when_it_fails(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     failed: list[bool] = []
+    assert not rig.loop.health().is_running
     rig.loop.start(failed=lambda: failed.append(True))
+    assert rig.loop.health().is_running
     rig.loop.stop()
+    assert not rig.loop.health().is_running
     assert rig.loop.join(30) and failed == []
 
     broken = Rig(tmp_path)
