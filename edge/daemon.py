@@ -22,12 +22,14 @@ from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
+from edge.health import LoopHealth, health
 from edge.memory import limit_arenas
-from edge.messages import Clock
+from edge.messages import Clock, camera_health
 from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
 from edge.perception.model_change import ModelChanger
+from edge.perception.on_demand import OnDemand
 from edge.publication import Publication
 from edge.reload import Reloader
 from edge.serve.hub import Hub
@@ -75,6 +77,8 @@ class Daemon:
         self._drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
         # Exit codes; None: read the configuration again. Its put is safe in signals.
         self._inbox: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._on_demand = OnDemand(self._row.wake)
+        self._loop: FrameLoop | None = None
         self._started = ExitStack()
         self._stop_at = 0.0
 
@@ -108,8 +112,19 @@ class Daemon:
         status = Status(
             clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
         )
-        server = self._open_server(status, Reloader(models, changer))
-        links = Links(self._clock, self._run_id, status.vehicle, self._drift.publish, changer.change)
+        reloader = Reloader(models, changer)
+        server = self._open_server(status, reloader)
+        links = Links(
+            clock=self._clock,
+            run_id=self._run_id,
+            status=status.vehicle,
+            publish_drift=self._drift.publish,
+            change_model=changer.change,
+            reload_model=reloader.reload,
+            detect=self._on_demand.detect,
+            loop_health=self._loop_health,
+            troubles=self._troubles,
+        )
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
 
@@ -140,6 +155,14 @@ class Daemon:
     def stop(self, code: int = EXIT_STOPPED) -> None:
         """Ask `run` to end. From any thread, and from a signal."""
         self._inbox.put(code)
+
+    def _loop_health(self) -> LoopHealth:
+        loop = self._loop
+        return LoopHealth(is_running=False, stepped_ns=0) if loop is None else loop.health()
+
+    def _troubles(self) -> tuple[str, ...]:
+        cameras = [camera_health(camera) for camera in self._cameras]
+        return health(cameras, self._loop_health(), time.monotonic_ns())
 
     def _main_loop(self) -> int:
         while True:
@@ -205,20 +228,23 @@ class Daemon:
             self._at_stop(part.name, part.join)
         for part in parts.background:
             self._started.callback(part.stop)
-        self._started.callback(changer.stop)  # first, or a part that changes the model could not end
+        # First, or a part that changes the model, or asks about a picture, could not end.
+        self._started.callback(changer.stop)
+        self._started.callback(self._on_demand.close)
 
     def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> None:
         def fallback(reason: str) -> None:
             if parts.updates is not None:
                 parts.updates.model_failed(detector.active.model, reason)
 
-        loop = FrameLoop(
+        loop = self._loop = FrameLoop(
             cameras,
             self._row,
             detector,
             self._detections.publish,
             observers=parts.observers,
             fallback=fallback,
+            on_demand=self._on_demand,
         )
         loop.start(failed=lambda: self.stop(EXIT_FAILED))
         self._started.callback(_log_frames, cameras)

@@ -66,6 +66,7 @@ class LoopHealth:
             was answered, the one in hand included; None where there is none.
         taken_ns: when it took its last frame; None before the first.
         down_since_ns: since when inference waits to be started again; None while it is up.
+        restarts: how often it broke down and was started again.
     """
 
     is_running: bool
@@ -73,6 +74,7 @@ class LoopHealth:
     fruitless_since_ns: int | None = None
     taken_ns: int | None = None
     down_since_ns: int | None = None
+    restarts: int = 0
 
 
 def loop_troubles(loop: LoopHealth, now_ns: int) -> tuple[str, ...]:
@@ -115,6 +117,6 @@ def health(cameras: Sequence[CameraHealth], loop: LoopHealth, now_ns: int) -> tu
             assert camera.last_arrival_ns is not None
             since_s, limit_s = (now_ns - camera.last_arrival_ns) / 1e9, camera.stale_after_ns / 1e9
             troubles.append(
-                f"camera {camera.name} has given no frame for {since_s:.1f} s: it is stale after {limit_s:g} s"
+                f"camera {camera.name} has given no frame for {since_s:.1f} s, more than {limit_s:g} s"
             )
     return tuple(troubles)
