@@ -1,6 +1,6 @@
 """Single pictures that somebody asks about, answered by the frame loop itself between two frames.
 
-So a detector is never in two threads, a swap holds for them too, and the cameras lose one inference a frame at
+So a detector is never in two threads, a swap holds for them too, and cameras lose one inference a frame at
 most, however many ask: one waits, the next ones are told to come again.
 """
 
