@@ -10,7 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
@@ -69,6 +76,7 @@ class Metrics:
         self, status: Callable[[], common_pb2.VehicleStatus], loop_health: Callable[[], LoopHealth]
     ) -> None:
         """Over the daemon's status and its frame loop."""
+        disable_created_metrics()  # a series more for each histogram and counter, which nobody reads
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(_StatusCollector(status, loop_health))

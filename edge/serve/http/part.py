@@ -35,7 +35,7 @@ class HttpError(TrafficVisionError):
 
 
 class HttpPart:
-    """Listens from its making on, answers once it is started; a `BackgroundPart`, and the observers that feed it."""
+    """Listens from its making on, answers once it is started: a `BackgroundPart`, and its observers."""
 
     name = "http server"
 

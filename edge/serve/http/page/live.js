@@ -10,7 +10,7 @@ const STAGES = ["wait", "preprocess", "inference", "postprocess"];
 const WAYS = ["published", "superseded", "rate_limited", "stale", "decode_error", "inference_error", "stopped"];
 const VERDICTS = {
   stable: ["Stable", "The world is as the model's reference knows it."],
-  alarm: ["Drift", "The world has left the model's reference."],
+  alarm: ["Alarm", "The world has left the model's reference."],
   learning: ["Learning", "Too little has been seen to judge."],
   uncalibrated: ["Uncalibrated", "As the reference knows it; but that is too small to promise a rate of false alarms."],
   paused: ["Paused", "There is nothing to judge."],
@@ -71,13 +71,8 @@ function span(seconds) {
   return hours < 48 ? `${hours} h ${Math.floor((seconds % 3600) / 60)} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-function hue(name) {
-  let hash = 2166136261;
-  for (const letter of name) hash = Math.imul(hash ^ letter.codePointAt(0), 16777619);
-  return (hash >>> 0) % 360;
-}
-
-const colour = (name) => `hsl(${hue(name)} 85% 60%)`;
+// Neighbours in a model's list of classes are the golden angle apart.
+const colour = (index) => `hsl(${(index * 137.508 + 165) % 360} 85% 62%)`;
 
 // Requests: each with a time-out; 401 leads to the login.
 
@@ -184,47 +179,55 @@ function draw() {
   const across = wide / head.width_px, down = high / head.height_px;
   const small = canvas.clientWidth < 500;
   pen.lineJoin = "round";
+  for (const found of [...head.detections].reverse()) drawBox(pen, found, across, down, small ? 0.75 * dense : dense);
   pen.font = `600 ${(small ? 10 : 12.5) * dense}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
-  for (const found of [...head.detections].reverse()) drawBox(pen, found, across, down, dense, small);
+  const taken = [];
+  for (const found of head.detections) drawLabel(pen, found, across, down, small ? 0.8 * dense : dense, taken);
 }
 
-function drawBox(pen, found, across, down, dense, small) {
+function drawBox(pen, found, across, down, unit) {
   const [x1, y1, x2, y2] = found.box_px;
-  const x = x1 * across, y = y1 * down, width = (x2 - x1) * across, height = (y2 - y1) * down;
-  const line = colour(found.class_name);
-  pen.strokeStyle = "rgb(0 0 0 / 55%)";
-  pen.lineWidth = (small ? 3 : 4) * dense;
-  pen.strokeRect(x, y, width, height);
-  pen.strokeStyle = line;
-  pen.lineWidth = (small ? 1.5 : 2) * dense;
-  pen.strokeRect(x, y, width, height);
+  for (const [style, width] of [["rgb(0 0 0 / 55%)", 4], [colour(found.class_index), 2]]) {
+    pen.strokeStyle = style;
+    pen.lineWidth = width * unit;
+    pen.strokeRect(x1 * across, y1 * down, (x2 - x1) * across, (y2 - y1) * down);
+  }
+}
+
+/** Name and score on top of a box, unless a surer detection's label is there: a heap of labels says nothing. */
+function drawLabel(pen, found, across, down, unit, taken) {
+  const x = found.box_px[0] * across, y = found.box_px[1] * down;
   const label = `${found.class_name} ${Math.round(found.score * 100)}%`;
-  const tall = (small ? 15 : 19) * dense, long = pen.measureText(label).width + 10 * dense;
-  const left = Math.max(0, Math.min(x - dense, pen.canvas.width - long));
-  const top = y >= tall ? y - tall : Math.min(y, pen.canvas.height - tall);
-  pen.fillStyle = line;
+  const high = 19 * unit, wide = pen.measureText(label).width + 10 * unit;
+  const left = Math.max(0, Math.min(x - unit, pen.canvas.width - wide));
+  const top = y >= high ? y - high : Math.min(y, pen.canvas.height - high);
+  if (taken.some((other) => left < other.left + other.wide && other.left < left + wide && top < other.top + high && other.top < top + high)) return;
+  taken.push({ left, top, wide });
+  pen.fillStyle = colour(found.class_index);
   pen.beginPath();
-  pen.roundRect(left, top, long, tall, 3 * dense);
+  pen.roundRect(left, top, wide, high, 3 * unit);
   pen.fill();
   pen.fillStyle = "#05080a";
-  pen.fillText(label, left + 5 * dense, top + tall / 2 + 0.5 * dense);
+  pen.fillText(label, left + 5 * unit, top + high / 2 + 0.5 * unit);
 }
 
 function describe(head) {
   const found = new Map();
-  for (const { class_name } of head.detections) found.set(class_name, (found.get(class_name) || 0) + 1);
-  const sorted = [...found].sort((one, other) => other[1] - one[1] || one[0].localeCompare(other[0]));
+  for (const { class_name: name, class_index: index } of head.detections) {
+    found.set(name, { name, index, number: (found.get(name)?.number || 0) + 1 });
+  }
+  const sorted = [...found.values()].sort((one, other) => other.number - one.number || one.index - other.index);
   const items = rows(by("found"), sorted.length, () => {
     const item = make("li");
     item.append(make("span", "swatch"), make("span"));
     return item;
   });
-  sorted.forEach(([name, number], place) => {
-    items[place].firstChild.style.background = colour(name);
+  sorted.forEach(({ name, index, number }, place) => {
+    items[place].firstChild.style.background = colour(index);
     put(items[place].lastChild, `${number} ${name}`);
   });
-  const said = sorted.map(([name, number]) => `${number} ${name}`).join(", ") || "nothing found";
+  const said = sorted.map(({ name, number }) => `${number} ${name}`).join(", ") || "nothing found";
   by("picture").setAttribute("aria-label", `${head.camera}: ${said}`);
   put(by("frame"), `frame ${count(head.sequence)} · age ${ms(head.age_ms)} · model ${head.model.version} (${head.model.sha256.slice(0, 8)})`);
   for (const stage of STAGES) put(by(`now-${stage}`), ms(head.times_ms[stage]));
@@ -286,7 +289,7 @@ function showTabs(cameras) {
 
 function showStages(stages) {
   const total = STAGES.reduce((sum, stage) => sum + stages[stage].p50, 0);
-  put(by("total"), total ? `${ms(total)} in the middle` : "");
+  put(by("total"), total ? `about ${ms(total)} a frame` : "");
   const parts = rows(by("stage-bar"), STAGES.length, (place) => {
     const part = make("i");
     part.dataset.part = STAGES[place];
@@ -352,7 +355,7 @@ function showDrift(state) {
     meter.firstChild.style.width = `${Math.round(100 * Math.min(1, feature.d))}%`;
     put(d, `D ${feature.d.toFixed(2)}`);
   });
-  put(by("drift-foot"), state?.context ? `context ${state.context}` : "");
+  put(by("drift-foot"), state?.context ? `context: ${words(state.context)}` : "");
 }
 
 function showModel(model) {
