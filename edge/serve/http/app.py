@@ -99,6 +99,7 @@ class Routes:
         self._cameras = cameras
         self._executor = executor
         self._max_picture_bytes = max_picture_bytes
+        self._stopping = asyncio.Event()
         self._pictures = 0
         self._reloading = False
         self._page: dict[str, bytes] = {}
@@ -124,6 +125,12 @@ class Routes:
             app.get("/live/{camera}", response_class=Response)(self.live_picture)
         return app
 
+    def stop(self) -> None:
+        """Let nobody wait any longer for a picture, nor for a body. On the server's thread."""
+        self._stopping.set()
+        if self._live is not None:
+            self._live.close()
+
     async def healthz(self) -> Response:
         """Whether the daemon's frame loop lives."""
         alive = not loop_troubles(self._links.loop_health(), time.monotonic_ns())
@@ -145,7 +152,7 @@ class Routes:
             raise HTTPException(503, "other pictures are being looked at", _AGAIN)
         self._pictures += 1
         try:
-            body = await _body(request, self._max_picture_bytes)
+            body = await _body(request, self._max_picture_bytes, self._stopping)
             answer, picture_hw, decode_ns = await self._off_loop(partial(self._look_at, body))
         except UnknownKind as error:
             raise HTTPException(415, str(error)) from None
@@ -180,7 +187,7 @@ class Routes:
 
     async def reload(self, request: Request) -> Response:
         """Put the model of a slot between two frames, checked first: takes seconds to minutes."""
-        wish = await _wish(request)
+        wish = await _wish(request, self._stopping)
         if self._reloading:  # a second one would only hold a thread
             return JSONResponse({"outcome": "busy", "detail": "another reload is under way"}, 409)
         slot = _SLOTS[wish.slot]
@@ -233,7 +240,7 @@ class Routes:
 
     async def login(self, request: Request) -> Response:
         """Open a session by the token: a cookie that scripts and other sites don't get to see."""
-        body = await _body(request, _SMALL_BODY)
+        body = await _body(request, _SMALL_BODY, self._stopping)
         given = parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
         if not self._guard.is_token(given):
             return self._page_file("refused.html", 401)
@@ -251,8 +258,8 @@ class Routes:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
-async def _body(request: Request, limit_bytes: int) -> bytes:
-    """The body, read no further than the limit, and no longer than the time for it."""
+async def _body(request: Request, limit_bytes: int, stopping: asyncio.Event) -> bytes:
+    """The body, read no further than the limit, no longer than the time for it, and not while we stop."""
     too_large = HTTPException(413, f"the body has more than {limit_bytes} bytes")
     claimed = request.headers.get("content-length", "0")
     if claimed.isdecimal() and int(claimed) > limit_bytes:
@@ -268,16 +275,23 @@ async def _body(request: Request, limit_bytes: int) -> bytes:
             pieces.append(piece)
         return b"".join(pieces)
 
+    reading, stopped = asyncio.ensure_future(read()), asyncio.ensure_future(stopping.wait())
     try:
-        return await asyncio.wait_for(read(), _BODY_WITHIN_S)
-    except asyncio.TimeoutError:
-        raise HTTPException(408, f"the body was not there within {_BODY_WITHIN_S:g} s") from None
+        await asyncio.wait({reading, stopped}, timeout=_BODY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            return reading.result()
     except ClientDisconnect:
         raise HTTPException(400, "the client has gone") from None
+    finally:
+        reading.cancel()
+        stopped.cancel()
+    if stopping.is_set():
+        raise HTTPException(503, "the daemon stops")
+    raise HTTPException(408, f"the body was not there within {_BODY_WITHIN_S:g} s")
 
 
-async def _wish(request: Request) -> ReloadWish:
-    body = await _body(request, _SMALL_BODY)
+async def _wish(request: Request, stopping: asyncio.Event) -> ReloadWish:
+    body = await _body(request, _SMALL_BODY, stopping)
     if not body:
         return ReloadWish()
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":

@@ -9,6 +9,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import cv2
+
 from edge.config import HttpConfig
 from edge.config.types import is_loopback
 from edge.errors import TrafficVisionError
@@ -20,13 +22,11 @@ from edge.serve.http.metrics import Metrics
 from protos.traffic_vision.v1 import common_pb2
 
 if TYPE_CHECKING:
-    import uvicorn
+    from edge.serve.http.server import HttpServer
 
 logger = logging.getLogger(__name__)
 
 _THREADS = 6  # two pictures, a reload, and what is quick
-_MAX_CONNECTIONS = 64
-_GRACE_S = 1  # for answers under way
 _BACKLOG = 128
 
 
@@ -65,7 +65,7 @@ class HttpPart:
         port = self._socket.getsockname()[1]
         self.address = f"{config.address.rpartition(':')[0]}:{port}"
         self._stopping = threading.Event()
-        self._server: uvicorn.Server | None = None
+        self._server: HttpServer | None = None
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     @property
@@ -81,8 +81,6 @@ class HttpPart:
     def stop(self) -> None:
         """Take no more requests, send away who watches, give the rest a second."""
         self._stopping.set()
-        if self._live is not None:
-            self._live.close()
         if self._server is not None:
             self._server.should_exit = True
         if self._thread.ident is None:
@@ -107,12 +105,11 @@ class HttpPart:
             self._socket.close()
 
     def _serve(self) -> None:
-        # A quarter of a second of imports.
-        import uvicorn
-
         from edge.serve.http.app import Routes
-        from edge.serve.http.envelope import Envelope
+        from edge.serve.http.server import HttpServer
 
+        # Who posts damaged pictures must not fill the journal: each is refused with its reason.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         routes = Routes(
             self._vehicle,
             self._cameras,
@@ -123,30 +120,13 @@ class HttpPart:
             self._executor,
             max_picture_bytes=self._config.max_picture_bytes,
         )
-        server = self._server = uvicorn.Server(
-            uvicorn.Config(
-                Envelope(routes.app(), self._guard, self._metrics),
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level=logging.WARNING,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                limit_concurrency=_MAX_CONNECTIONS,
-                backlog=_BACKLOG,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
-        )
+        server = self._server = HttpServer(routes, self._guard, self._metrics)
         if self._stopping.is_set():
             return
-        guarded = "with the token" if self._guard.needs_token else "to programs of this machine"
         logger.info(
             "http serves at %s, %s",
             self.address,
-            guarded,
+            "with the token" if self._guard.needs_token else "to programs of this machine",
             extra={"event": "http_started", "address": self.address},
         )
         server.run(sockets=[self._socket])
