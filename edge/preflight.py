@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from edge.config import CameraConfig, EdgeConfig
+from edge.config import CameraConfig, EdgeConfig, HttpConfig
 from edge.frames.camera import open_camera
 from edge.frames.mailbox import Mailbox
 from edge.perception.detector import DetectorOptions
@@ -42,6 +42,7 @@ def preflight(config: EdgeConfig) -> list[tuple[str, str]]:
         ("cloud", f"{config.cloud.address}, mutual TLS" if config.cloud else "none: the vehicle runs alone"),
         ("updates", f"checked every {config.updates.check_interval_s:g} s" if config.updates else "off"),
         ("serves at", config.serve.address),
+        ("http", _http(config.http)),
     ]
     return lines
 
@@ -69,3 +70,14 @@ def _drift(config: EdgeConfig, model: ModelFile) -> str:
         f"{config.drift.rate_hz:g} frames/s, one false alarm in {config.drift.target_hours:g} h,"
         f" reference {config.drift.reference or own}"
     )
+
+
+def _http(config: HttpConfig | None) -> str:
+    if config is None:
+        return "off"
+    if config.token_file is not None:
+        from edge.serve.http.guard import read_token
+
+        read_token(config.token_file)
+    page = ", with the live page" if config.live_page else ""
+    return f"{config.address}, {'no token' if config.token_file is None else 'by token'}{page}"

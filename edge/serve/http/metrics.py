@@ -6,6 +6,7 @@ model's digest is on the one series of the model that runs.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,6 +59,7 @@ class StageTimes:
             registry=registry,
         )
         self.recent = {stage: Recent() for stage in STAGES}
+        self.seen = threading.Event()  # the first frame
 
     def observe(self, frame: Frame, published: Publication) -> None:
         """Count a frame's."""
@@ -67,6 +69,7 @@ class StageTimes:
             self._stages[stage].observe(duration_ns / _NS)
             self.recent[stage].add(duration_ns, now_ns=published.published_ns)
         self._ages.labels(frame.camera).observe(published.age_ns / _NS)
+        self.seen.set()
 
 
 class Metrics:
@@ -76,7 +79,8 @@ class Metrics:
         self, status: Callable[[], common_pb2.VehicleStatus], loop_health: Callable[[], LoopHealth]
     ) -> None:
         """Over the daemon's status and its frame loop."""
-        disable_created_metrics()  # a series more for each histogram and counter, which nobody reads
+        # Of each histogram and counter, a series more that nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(_StatusCollector(status, loop_health))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FIRST_FRAME_S = 1.5
 _THREADS = 6  # two pictures, a reload, and what is quick
 _BACKLOG = 128
 
@@ -75,12 +76,13 @@ class HttpPart:
         return (stages,) if self._live is None else (stages, self._live)
 
     def start(self) -> None:
-        """Start the thread; it imports the server's libraries, so that the first frame need not wait."""
+        """Start the thread. Requests wait in the socket until the first frame is answered, or long in coming."""
         self._thread.start()
 
     def stop(self) -> None:
         """Take no more requests, send away who watches, give the rest a second."""
         self._stopping.set()
+        self._metrics.stages.seen.set()
         if self._server is not None:
             self._server.should_exit = True
         if self._thread.ident is None:
@@ -105,11 +107,14 @@ class HttpPart:
             self._socket.close()
 
     def _serve(self) -> None:
+        # A quarter of a second of imports, which would hold the interpreter's lock against the first frame.
+        self._metrics.stages.seen.wait(_FIRST_FRAME_S)
         from edge.serve.http.app import Routes
         from edge.serve.http.server import HttpServer
 
-        # Who posts damaged pictures must not fill the journal: each is refused with its reason.
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        # Who posts damaged pictures must not fill the journal: OpenCV tells each one twice, here and in its
+        # answer. (A line or two of libjpeg and libpng remain, which ask nobody.)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         routes = Routes(
             self._vehicle,
             self._cameras,
