@@ -76,7 +76,7 @@ class HttpPart:
         return (stages,) if self._live is None else (stages, self._live)
 
     def start(self) -> None:
-        """Start the thread. Requests wait in the socket until the first frame is answered, or long in coming."""
+        """Start the thread. Until the first frame is answered, or is long in coming, requests wait."""
         self._thread.start()
 
     def stop(self) -> None:
