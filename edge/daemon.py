@@ -23,7 +23,7 @@ from edge.frame_loop import FrameLoop
 from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
-from edge.health import health
+from edge.health import LoopHealth, health
 from edge.memory import limit_arenas
 from edge.messages import Clock, camera_health
 from edge.notify import NOBODY, Notifier
@@ -31,9 +31,9 @@ from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
 from edge.perception.model_change import ModelChanger
+from edge.perception.on_demand import OnDemand
 from edge.publication import Publication
 from edge.reload import Reloader
-from edge.serve.answered import Answered
 from edge.serve.hub import Hub
 from edge.serve.perception_service import PerceptionService
 from edge.serve.server import PerceptionServer
@@ -93,12 +93,13 @@ class Daemon:
         self._run_id = uuid.uuid4().hex
         self._clock = Clock(self._run_id, open_wall_clock(config.clock))
         self._reports = Reports(self._clock.now, valid_ms=config.vehicle_state.valid_ms)
-        self._answered = Answered({camera.name: camera.rate_limit_hz for camera in config.cameras})
         self._row: MailboxRow[Arrival] = MailboxRow([camera.name for camera in config.cameras])
         self._detections: Hub[Publication] = Hub()
         self._drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
         # Exit codes; None: read the configuration again. Its put is safe in signals.
         self._inbox: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._on_demand = OnDemand(self._row.wake)
+        self._loop: FrameLoop | None = None
         self._started = ExitStack()
         self._stop_at = 0.0
 
@@ -138,9 +139,19 @@ class Daemon:
         status = Status(
             clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
         )
-        server = self._open_server(status, Reloader(models, changer))
+        reloader = Reloader(models, changer)
+        server = self._open_server(status, reloader)
         links = Links(
-            self._clock, self._run_id, status.vehicle, self._drift.publish, changer.change, self._reports
+            clock=self._clock,
+            run_id=self._run_id,
+            status=status.vehicle,
+            publish_drift=self._drift.publish,
+            change_model=changer.change,
+            reload_model=reloader.reload,
+            detect=self._on_demand.detect,
+            loop_health=self._loop_health,
+            troubles=self._troubles,
+            reports=self._reports,
         )
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
@@ -148,9 +159,9 @@ class Daemon:
 
         self._start_server(server)
         self._start_parts(parts, changer)
-        loop = self._start_loop(cameras, detector, parts)
+        self._start_loop(cameras, detector, parts)
         self._start_cameras(cameras)
-        self._start_watchdog(cameras, loop)
+        self._start_watchdog()
         self._manager.ready(self._summary())
         logger.info(
             "vehicle %s runs: cameras %s; model %s; serving at %s",
@@ -176,14 +187,18 @@ class Daemon:
         """Ask `run` to end. From any thread, and from a signal."""
         self._inbox.put(code)
 
-    def _publish(self, publication: Publication) -> None:
-        self._detections.publish(publication)
-        self._answered.frame(publication.key.camera, publication.published_ns)
+    def _loop_health(self) -> LoopHealth:
+        loop = self._loop
+        return LoopHealth(is_running=False, stepped_ns=0) if loop is None else loop.health()
+
+    def _troubles(self) -> tuple[str, ...]:
+        cameras = [camera_health(camera) for camera in self._cameras]
+        return health(cameras, self._loop_health(), time.monotonic_ns())
 
     def _main_loop(self) -> int:
         while True:
             if self._server is not None:
-                self._server.serving(self._answered.lately(time.monotonic_ns()))
+                self._server.serving(not self._troubles())
             try:
                 code = self._inbox.get(timeout=_TICK_S)
             except queue.Empty:
@@ -265,32 +280,31 @@ class Daemon:
             self._at_stop(part.name, part.join)
         for part in parts.background:
             self._started.callback(part.stop)
-        self._started.callback(changer.stop)  # first, or a part that changes the model could not end
+        # First, or a part that changes the model, or asks about a picture, could not end.
+        self._started.callback(changer.stop)
+        self._started.callback(self._on_demand.close)
 
-    def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> FrameLoop:
+    def _start_loop(self, cameras: list[Camera], detector: SwappableDetector, parts: Parts) -> None:
         def fallback(reason: str) -> None:
             if parts.updates is not None:
                 parts.updates.model_failed(detector.active.model, reason)
 
-        loop = FrameLoop(
+        loop = self._loop = FrameLoop(
             cameras,
             self._row,
             detector,
-            self._publish,
+            self._detections.publish,
             observers=parts.observers,
             fallback=fallback,
+            on_demand=self._on_demand,
         )
         loop.start(failed=lambda: self.stop(EXIT_FAILED))
         self._started.callback(_log_frames, cameras)
         self._at_stop("frame loop", loop.join)
         self._started.callback(loop.stop)
-        return loop
 
-    def _start_watchdog(self, cameras: list[Camera], loop: FrameLoop) -> None:
-        def reasons() -> tuple[str, ...]:
-            return health([camera_health(camera) for camera in cameras], loop.health(), time.monotonic_ns())
-
-        watchdog = Watchdog(self._manager, self._watchdog_s, reasons)
+    def _start_watchdog(self) -> None:
+        watchdog = Watchdog(self._manager, self._watchdog_s, self._troubles)
         watchdog.start()
         self._at_stop("watchdog", watchdog.join)
         self._started.callback(watchdog.stop)

@@ -23,6 +23,7 @@ from edge.logs import Repeated
 from edge.perception.crashes import CrashRules
 from edge.perception.detector import Detections, Detector, InferenceError, SessionError
 from edge.perception.hot_swap import SwappableDetector, SwapReport
+from edge.perception.on_demand import Answer, OnDemand, UnavailableError
 from edge.publication import Publication
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class FrameLoop:
         *,
         observers: Sequence[FrameObserver] = (),
         fallback: Callable[[str], None] = lambda reason: None,
+        on_demand: OnDemand | None = None,
         crash_rules: CrashRules | None = None,
     ) -> None:
         """Make ready; `start` starts.
@@ -68,6 +70,7 @@ class FrameLoop:
             observers: in the order in which they see a frame.
             fallback: told, with the reason, when inference crashed three times within a minute; returns at
                 once, and has another model requested of the detector.
+            on_demand: single pictures that are looked at between two frames.
             crash_rules: how crashes are answered.
         """
         self._cameras = {camera.config.name: camera for camera in cameras}
@@ -76,6 +79,7 @@ class FrameLoop:
         self._publish = publish
         self._observers = observers
         self._fallback = fallback
+        self._on_demand = on_demand or OnDemand()
         self._crash_rules = crash_rules or CrashRules()
         self._restart_at: float | None = None  # monotonic seconds; set while inference is down
         self._restarts = 0
@@ -113,25 +117,25 @@ class FrameLoop:
             fruitless_since_ns=self._fruitless_since_ns,
             taken_ns=self._taken_ns,
             down_since_ns=self._down_since_ns,
+            restarts=self._restarts,
         )
 
-    @property
-    def restarts(self) -> int:
-        """How often inference broke down and was started again."""
-        return self._restarts
-
     def step(self, timeout_s: float) -> None:
-        """Apply a swap that was asked for, then answer one frame if one comes in time."""
+        """Apply a swap that was asked for, answer one frame if one comes in time, then one single picture."""
         self._stepped_ns = time.monotonic_ns()
         if self._detector.between_frames():
             self._crash_rules.another_model()
             self._up_again()
         if self._restart_at is not None and not self._restart(timeout_s):
+            self._refuse_on_demand()
             return
-        taken = self._row.take(timeout_s)
+        # Who asks about a picture cuts the wait short, and frames go first: so it is asked twice.
+        taken = self._row.take(timeout_s) or self._row.take(0)
         if taken is not None:
             name, arrival = taken
             self._answer(self._cameras[name], arrival)
+        if self._restart_at is None:
+            self._answer_on_demand()
 
     def _run(self) -> None:
         try:
@@ -158,6 +162,29 @@ class FrameLoop:
         camera.counts.left(Outcome.PUBLISHED)
         for observer in self._observers:
             self._show(observer, arrival.frame, published)
+
+    def _answer_on_demand(self) -> None:
+        question = self._on_demand.take()
+        if question is None:
+            return
+        try:
+            found = self._detector.detect(question.image)
+        except SessionError as error:
+            question.refused(UnavailableError("inference broke down"))
+            self._crashed(str(error))
+        except InferenceError as error:
+            question.refused(error)
+        except Exception as error:  # inference's boundary, as below
+            question.refused(UnavailableError("inference broke down"))
+            logger.exception("inference crashed", extra={"event": "inference_crashed"})
+            self._crashed(f"{type(error).__name__}: {error}")
+        else:
+            question.answered(Answer(found, self._detector.active.model))
+
+    def _refuse_on_demand(self) -> None:
+        question = self._on_demand.take()
+        if question is not None:
+            question.refused(UnavailableError("inference is down, and is started again by itself"))
 
     def _detect(self, frame: Frame) -> Detections | None:
         try:

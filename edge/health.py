@@ -66,6 +66,7 @@ class LoopHealth:
             was answered, the one in hand included; None where there is none.
         taken_ns: when it took its last frame; None before the first.
         down_since_ns: since when inference waits to be started again; None while it is up.
+        restarts: how often it broke down and was started again.
     """
 
     is_running: bool
@@ -73,6 +74,7 @@ class LoopHealth:
     fruitless_since_ns: int | None = None
     taken_ns: int | None = None
     down_since_ns: int | None = None
+    restarts: int = 0
 
 
 def loop_troubles(loop: LoopHealth, now_ns: int) -> tuple[str, ...]:

@@ -11,11 +11,14 @@ from typing import Protocol
 
 from edge.config import EdgeConfig, ModelConfig
 from edge.frame_loop import FrameObserver
+from edge.frames.frame import Image
+from edge.health import LoopHealth
 from edge.messages import Clock
 from edge.perception.model_change import ChangeResult
 from edge.perception.model_file import ModelFile, read_model_file
+from edge.perception.on_demand import Answer
 from edge.vehicle_state.state import Reports
-from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1 import common_pb2, perception_pb2
 
 
 class BackgroundPart(Protocol):
@@ -85,6 +88,10 @@ class Links:
         status: the vehicle's status now.
         publish_drift: gives a drift state to local clients. Never waits.
         change_model: checks a model, loads it, and puts it between two frames; takes seconds to minutes.
+        reload_model: the same with a model of a slot, by a local client's wish; is told in its answer, too.
+        detect: what is on one picture, `uint8[H, W, 3]` BGR, within so many seconds (`OnDemand.detect`).
+        loop_health: how the frame loop is.
+        troubles: why the daemon does not do its work (`edge.health.health`); empty: it does.
         reports: what the vehicle says of itself.
     """
 
@@ -93,6 +100,10 @@ class Links:
     status: Callable[[], common_pb2.VehicleStatus]
     publish_drift: Callable[[common_pb2.DriftState], None]
     change_model: Callable[[ModelFile], ChangeResult]
+    reload_model: Callable[[perception_pb2.ReloadModelRequest], perception_pb2.ReloadModelResponse]
+    detect: Callable[[Image, float], Answer]
+    loop_health: Callable[[], LoopHealth]
+    troubles: Callable[[], tuple[str, ...]]
     reports: Reports = field(default_factory=Reports)
 
 

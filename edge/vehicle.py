@@ -46,6 +46,15 @@ class VehicleParts:
         Raises:
             TrafficVisionError: a reference, certificate or folder cannot be used.
         """
+        parts = self._driving(config, links)
+        if config.http is None:
+            return parts
+        from edge.serve.http.part import HttpPart
+
+        http = HttpPart(config.http, config.vehicle, tuple(camera.name for camera in config.cameras), links)
+        return Parts((*parts.observers, *http.observers), (*parts.background, http), parts.updates)
+
+    def _driving(self, config: EdgeConfig, links: Links) -> Parts:
         # Each part brings libraries of its own, and a vehicle may do without.
         from edge.vehicle_state.part import VehicleWatch
 

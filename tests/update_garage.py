@@ -14,15 +14,17 @@ import pytest
 
 from edge.backoff import BackoffOptions
 from edge.config import EdgeConfig, load_config
+from edge.health import LoopHealth
 from edge.messages import Clock
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome, ChangeResult
 from edge.perception.model_file import ModelFile
+from edge.perception.on_demand import OnDemand
 from edge.updates.hardware import hardware_ids
 from edge.updates.models import open_slot_models
 from edge.updates.part import Updates
 from protos.release_facts import ReleaseFacts
-from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tests.daemons import write_config
 from tests.models_factory import constant_model, golden_frame
 from tests.update_world import LIMITS, World, model
@@ -54,7 +56,17 @@ class Vehicle:
         self.asked: list[str] = []  # digests, in order
         self.on_probation_at: list[bool] = []  # whether the slots said so when each was asked
         self.told: list[common_pb2.ModelState] = []
-        links = Links(Clock("run"), "run", self.status, lambda state: None, self.change)
+        links = Links(
+            clock=Clock("run"),
+            run_id="run",
+            status=self.status,
+            publish_drift=lambda state: None,
+            change_model=self.change,
+            reload_model=lambda request: perception_pb2.ReloadModelResponse(),
+            detect=OnDemand().detect,
+            loop_health=lambda: LoopHealth(is_running=True, stepped_ns=0),
+            troubles=lambda: (),
+        )
         self.updates = Updates(
             self.models,
             config.updates,

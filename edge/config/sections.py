@@ -178,8 +178,10 @@ class ServeConfig(Section):
 class HttpConfig(Section):
     """HTTP: health, metrics, the live page, detection of single pictures."""
 
+    # Port 0: any free one; the log says which.
     address: HttpAddress = "127.0.0.1:8080"
-    # Holds the token that every request must bring; an address that is not loopback needs it.
+    # Holds the token that every request must bring, one line of 16 characters or more; an address that is not
+    # loopback needs it. It travels unencrypted: put a TLS proxy or a tunnel before it where others listen.
     token_file: ExistingFile | None = Field(default=None, validate_default=True)
     # The live page and its pictures.
     live_page: bool = True

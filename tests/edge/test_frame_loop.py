@@ -17,6 +17,7 @@ from edge.frames.mailbox import MailboxRow
 from edge.perception.crashes import CrashRules
 from edge.perception.detector import Detections, Detector, DetectorOptions, InferenceError, SessionError
 from edge.perception.hot_swap import SwappableDetector
+from edge.perception.on_demand import OnDemand
 from edge.publication import Publication
 from tests.models_factory import loaded, picture, rectangles_model
 from tests.recordings import write_pictures
@@ -43,7 +44,13 @@ class Observer:
 class Rig:
     """A frame loop whose steps the test takes itself."""
 
-    def __init__(self, folder: Path, *observers: FrameObserver, names: tuple[str, ...] = ("front",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *observers: FrameObserver,
+        names: tuple[str, ...] = ("front",),
+        restart_after_s: float = 0.001,
+    ) -> None:
         self.row: MailboxRow[Arrival] = MailboxRow(names)
         pictures = str(write_pictures(folder, 1))
         self.cameras: dict[str, Camera] = {
@@ -53,6 +60,7 @@ class Rig:
             for name in names
         }
         self.detector = SwappableDetector(Detector(OLD, OPTIONS))
+        self.on_demand = OnDemand(self.row.wake)
         self.published: list[Publication] = []
         self.fallbacks: list[str] = []
         self.loop = FrameLoop(
@@ -62,7 +70,8 @@ class Rig:
             self.published.append,
             observers=observers,
             fallback=self.fallbacks.append,
-            crash_rules=CrashRules(Backoff(BackoffOptions(0.001, 0.001))),
+            on_demand=self.on_demand,
+            crash_rules=CrashRules(Backoff(BackoffOptions(restart_after_s, restart_after_s))),
         )
 
     def frame(
@@ -197,20 +206,19 @@ def test_a_crash_starts_inference_again_and_the_third_calls_for_another_model(
         rig.steps_until_answered()
     assert len(rig.fallbacks) == 1
     assert rig.total() == {"captured": 3, "inference_error": 3}
-    assert rig.loop.health().down_since_ns is not None and rig.loop.restarts == 2
+    assert rig.loop.health().down_since_ns is not None and rig.loop.health().restarts == 2
     monkeypatch.setattr(Detector, "detect", working)
     rig.frame(3)
     rig.steps_until_answered()
     assert rig.total()["published"] == 1
     assert rig.detector.active is not broken and rig.detector.active.model.digest == OLD.digest
-    assert rig.loop.health().down_since_ns is None and rig.loop.restarts == 3
+    assert rig.loop.health().down_since_ns is None and rig.loop.health().restarts == 3
 
 
 def test_another_model_ends_the_wait_for_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = Rig(tmp_path)
-    rig.loop._crash_rules = CrashRules(Backoff(BackoffOptions(1000, 1000)))
+    rig = Rig(tmp_path, restart_after_s=1000)
     original = Detector.detect
 
     def old_crashes(self: Detector, image: np.ndarray) -> Detections:
@@ -225,7 +233,7 @@ def test_another_model_ends_the_wait_for_a_broken_one(
     rig.detector.request(Detector(NEW, OPTIONS))
     rig.loop.step(0)
     assert [publication.key.sequence for publication in rig.published] == [1]
-    assert rig.loop.health().down_since_ns is None and rig.loop.restarts == 0
+    assert rig.loop.health().down_since_ns is None and rig.loop.health().restarts == 0
 
 
 def test_an_error_of_inference_that_is_no_crash_restarts_nothing(

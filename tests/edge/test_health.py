@@ -88,7 +88,7 @@ def test_cameras_in_counted_back_off_and_recordings_that_ended_are_well() -> Non
 
 def test_each_trouble_is_told_in_words() -> None:
     assert health([front(ago_s=2.5)], well(), NOW) == (
-        "camera front has given no frame for 2.5 s: it is stale after 1 s",
+        "camera front has given no frame for 2.5 s, more than 1 s",
     )
     assert health([front(ago_s=None)], well(), NOW) == ("camera front has not given its first frame yet",)
     assert health([], well(is_running=False), NOW) == ("the frame loop does not run",)

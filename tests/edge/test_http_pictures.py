@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.serve.http.pictures import (
+    MAX_JPEG_SCANS,
+    MAX_PIXELS,
+    PictureError,
+    TooLarge,
+    UnknownKind,
+    decode_picture,
+)
+from tests.http_fuzz import hostile, promises, seeds
+
+SEEDS = seeds()
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_each_kind_decodes(kind: str) -> None:
+    image = decode_picture(SEEDS[kind])
+    assert image.shape == ((1, 5000, 3) if kind == "thin" else (96, 160, 3)) and image.dtype == "uint8"
+
+
+@pytest.mark.parametrize("kind", promises())
+def test_what_promises_too_much_is_refused_by_its_header(kind: str) -> None:
+    with pytest.raises(TooLarge, match=f"{MAX_PIXELS} are taken at most"):
+        decode_picture(promises()[kind])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"GIF89a" + bytes(40), b"II*\0" + bytes(40), b"P6 1 1 255 abc"]
+)
+def test_other_kinds_never_reach_a_decoder(data: bytes) -> None:
+    with pytest.raises(UnknownKind):
+        decode_picture(data)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    with pytest.raises(PictureError, match="scans"):
+        decode_picture(SEEDS["progressive"] + b"\xff\xda" * (MAX_JPEG_SCANS + 1))
+
+
+@given(st.binary(max_size=300), st.sampled_from(sorted(SEEDS)), st.integers(0, 40))
+def test_noise_is_a_picture_or_refused(noise: bytes, kind: str, head: int) -> None:
+    try:
+        image = decode_picture(SEEDS[kind][:head] + noise)
+    except PictureError:
+        return
+    assert image.ndim == 3 and image.shape[0] * image.shape[1] <= MAX_PIXELS
+
+
+@given(st.integers(0, 2**32))
+def test_hostile_pictures_are_pictures_or_refused(seed: int) -> None:
+    try:
+        image = decode_picture(hostile(random.Random(seed), SEEDS))
+    except PictureError:
+        return
+    assert image.ndim == 3 and image.shape[0] * image.shape[1] <= MAX_PIXELS
