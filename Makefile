@@ -39,7 +39,7 @@ endef
 
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-edge protos demo test test-services bench lint format clean clean-all
+.PHONY: help setup setup-edge protos demo test missing-packages system-packages test-services bench lint format clean clean-all
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,7 +66,16 @@ demo: setup ## the whole loop, live: a drive into the night, a retrain, the swap
 test: setup ## what needs no service and no network
 	$(BIN)/python -m pytest -m "not services"
 
-test-services: setup setup-edge ## what starts servers or installs packages
+# Debian's names, one a line; none: nothing is missing.
+missing-packages: ## what test-services needs of the system and is not here, by Debian's names
+	@grep -v '^#' tests/system-needs.txt | while read -r package there; do \
+	  PATH="$$PATH:/sbin:/usr/sbin" sh -c "$$there" </dev/null >/dev/null 2>&1 || echo "$$package"; done
+
+system-packages: ## the same, as an error
+	@missing=$$($(MAKE) --silent --no-print-directory missing-packages | tr '\n' ' '); test -z "$$missing" || { \
+	  echo "error: these tests start real servers, and miss what Debian and Ubuntu have as: sudo apt-get install $$missing" >&2; exit 1; }
+
+test-services: system-packages setup setup-edge ## what starts servers, a browser, or installs packages
 	$(BIN)/python -m pytest -m services
 
 bench: setup ## the figures of BENCH (default: detector), beside their targets

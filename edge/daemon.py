@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 
 from edge.config import EdgeConfig
@@ -25,6 +26,7 @@ from edge.frames.mailbox import MailboxRow
 from edge.health import LoopHealth, health
 from edge.memory import limit_arenas
 from edge.messages import Clock, camera_health
+from edge.notify import NOBODY, Notifier
 from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
@@ -37,6 +39,9 @@ from edge.serve.perception_service import PerceptionService
 from edge.serve.server import PerceptionServer
 from edge.state_folder import StateFolder
 from edge.status import Status
+from edge.vehicle_state.state import Reports
+from edge.wall_clock import open_wall_clock
+from edge.watchdog import StartingUp, Watchdog
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)
@@ -57,21 +62,37 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, config: EdgeConfig, factory: PartsFactory, reread: Reread | None = None) -> None:
+    def __init__(
+        self,
+        config: EdgeConfig,
+        factory: PartsFactory,
+        reread: Reread | None = None,
+        *,
+        manager: Notifier = NOBODY,
+        watchdog_s: float | None = None,
+    ) -> None:
         """For a configuration; nothing is opened yet.
 
         Args:
             config: what to run.
             factory: makes the optional parts.
             reread: reads the configuration again, at SIGHUP; None: that is ignored.
+            manager: is told how the daemon is.
+            watchdog_s: after which it takes silence for death; None: it does not watch.
         """
         self.config = config
         self.address = ""  # of the perception service, once it is started
+        self._server: PerceptionServer | None = None
         self._factory = factory
         self._reread = reread
+        self._manager = manager
+        self._watchdog_s = watchdog_s
+        self._take_over_parts: Callable[[EdgeConfig], None] = lambda config: None
         self._cameras: list[Camera] = []
+        self._service: PerceptionService | None = None
         self._run_id = uuid.uuid4().hex
-        self._clock = Clock(self._run_id)
+        self._clock = Clock(self._run_id, open_wall_clock(config.clock))
+        self._reports = Reports(self._clock.now, valid_ms=config.vehicle_state.valid_ms)
         self._row: MailboxRow[Arrival] = MailboxRow([camera.name for camera in config.cameras])
         self._detections: Hub[Publication] = Hub()
         self._drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
@@ -91,10 +112,16 @@ class Daemon:
         limit_arenas()
         with StateFolder(self.config.state_folder), self._captured_signals():
             try:
-                self.startup()
+                # The first inference may build an engine, for as long as the check of a model may.
+                with StartingUp(self._manager, self.config.model.check_timeout_s):
+                    self.startup()
                 return self._main_loop()
             finally:
+                self._manager.stopping()
+                began = time.monotonic()
                 self.shutdown()
+                seconds = round(time.monotonic() - began, 3)
+                logger.info("stopped in %.1f s", seconds, extra={"event": "stopped", "seconds": seconds})
 
     def startup(self) -> None:
         """Open what can be refused, then start from the clients' end to the cameras'.
@@ -124,24 +151,28 @@ class Daemon:
             detect=self._on_demand.detect,
             loop_health=self._loop_health,
             troubles=self._troubles,
+            reports=self._reports,
         )
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
+        self._take_over_parts = parts.take_over
 
         self._start_server(server)
         self._start_parts(parts, changer)
         self._start_loop(cameras, detector, parts)
         self._start_cameras(cameras)
-        server.ready()
+        self._start_watchdog()
+        self._manager.ready(self._summary())
         logger.info(
             "vehicle %s runs: cameras %s; model %s; serving at %s",
             self.config.vehicle,
             ", ".join(camera.config.name for camera in cameras),
             detector.active.model.summary(),
-            self.address,
+            ", ".join(server.addresses),
             extra={
                 "event": "started",
                 "address": self.address,
+                "addresses": server.addresses,
                 "model": detector.active.model.digest,
                 "seconds": round(time.monotonic() - began, 3),
             },
@@ -166,17 +197,21 @@ class Daemon:
 
     def _main_loop(self) -> int:
         while True:
+            if self._server is not None:
+                self._server.serving(not self._troubles())
             try:
                 code = self._inbox.get(timeout=_TICK_S)
             except queue.Empty:
                 continue
             if code is not None:
                 return code
+            self._manager.reloading()
             self._take_over()
+            self._manager.ready(self._summary())
 
     def _take_over(self) -> None:
         """Read the configuration again, and take over what can change in a running daemon."""
-        assert self._reread is not None
+        assert self._reread is not None and self._service is not None
         try:
             wanted = self._reread()
         except TrafficVisionError as error:
@@ -184,11 +219,17 @@ class Daemon:
             return
         before, self.config = self.config, taken_over(self.config, wanted)
         for camera, section in zip(self._cameras, self.config.cameras, strict=True):
-            camera.capture.limit_speed(section.speed_limit)
+            camera.take_over(section)
+        self._service.limit_queues(self.config.serve.queue_limit)
+        self._take_over_parts(self.config)
         logging.getLogger().setLevel(self.config.log.level.upper())
         changes, waiting = changed_keys(before, self.config), changed_keys(self.config, wanted)
         if waiting:
-            logger.warning("only a restart takes over %s", ", ".join(waiting))
+            logger.warning(
+                "only a restart takes over %s",
+                ", ".join(waiting),
+                extra={"event": "config_waits", "keys": waiting},
+            )
         logger.info("configuration read again", extra={"event": "config_reloaded", "changed": changes})
 
     def _open_cameras(self) -> list[Camera]:
@@ -200,24 +241,35 @@ class Daemon:
         return cameras
 
     def _open_server(self, status: Status, reloader: Reloader) -> PerceptionServer:
-        service = PerceptionService(
+        service = self._service = PerceptionService(
             cameras=[camera.name for camera in self.config.cameras],
             detections=self._detections,
             drift=self._drift,
             clock=self._clock,
             status=status.response,
             reload_model=reloader.reload,
+            report_vehicle=self._reports.report,
             max_streams=self.config.serve.max_streams,
             queue_limit=self.config.serve.queue_limit,
         )
+        serve, credentials = self.config.serve, None
+        if serve.tls is not None:
+            from edge.serve.tls import server_credentials  # its libraries take time that the start has not
+
+            credentials = partial(server_credentials, serve.tls)
         server = PerceptionServer(
-            service, self.config.serve.address, max_streams=self.config.serve.max_streams
+            service,
+            serve.address,
+            *serve.more_addresses,
+            max_streams=serve.max_streams,
+            credentials=credentials,
         )
         self._at_stop("server", server.stop, _SERVER_GRACE_S)
         return server
 
     def _start_server(self, server: PerceptionServer) -> None:
         server.start()
+        self._server = server
         self.address = server.address
         self._started.callback(self._detections.close)
         self._started.callback(self._drift.close)
@@ -250,6 +302,16 @@ class Daemon:
         self._started.callback(_log_frames, cameras)
         self._at_stop("frame loop", loop.join)
         self._started.callback(loop.stop)
+
+    def _start_watchdog(self) -> None:
+        watchdog = Watchdog(self._manager, self._watchdog_s, self._troubles)
+        watchdog.start()
+        self._at_stop("watchdog", watchdog.join)
+        self._started.callback(watchdog.stop)
+
+    def _summary(self) -> str:
+        names = ", ".join(camera.name for camera in self.config.cameras)
+        return f"cameras {names}; serving at {self.address}"
 
     def _start_cameras(self, cameras: list[Camera]) -> None:
         for camera in cameras:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from edge.frames.camera import Camera
@@ -187,7 +188,8 @@ class FrameLoop:
 
     def _detect(self, frame: Frame) -> Detections | None:
         try:
-            return self._detector.detect(frame.image)
+            found = self._detector.detect(frame.part)
+            return replace(found, boxes=frame.to_whole(found.boxes))
         except SessionError as error:
             self._crashed(str(error))
         except InferenceError as error:

@@ -1,21 +1,32 @@
 """How the daemon logs: one line an event on standard error, for journals (JSON) or for people (text).
 
 A record's `extra` becomes fields beside the message: `extra={"event": "swap", "gap_ms": 3.1}`.
+
+Where standard error is systemd's journal, each line begins with its priority (sd-daemon(3)), which the
+journal takes off: `journalctl -p warning` shows what it should, and `-o cat | jq` has every field. The
+journal's own protocol would index the fields, at the price of a second way out: what C libraries and a dying
+interpreter print goes to standard error in any case, a stream that survives a restart of journald and keeps
+the order.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from edge.redaction import redact
 
 REPEAT_S = 60.0
+
+# The lowest level of logging -> syslog(3)'s priority.
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 # What logging itself puts on a record; the rest came by `extra`.
 _OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
@@ -24,10 +35,13 @@ _OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"messag
 def set_up_logging(level: str, form: Literal["json", "text"]) -> None:
     """Send this process's log to standard error; what was set up before is replaced."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    lines = JsonLines() if form == "json" else TextLines()
+    handler.setFormatter(JournalLines(lines) if is_journal(sys.stderr) else lines)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # gRPC logs a traceback for every message that is none: a client could fill the disk. It is told.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
 
 
 class JsonLines(logging.Formatter):
@@ -58,6 +72,29 @@ class TextLines(logging.Formatter):
         return redact(text)
 
 
+class JournalLines(logging.Formatter):
+    """Another formatter's lines, each with its priority in front."""
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        """Over that formatter."""
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line or several, all of one priority."""
+        level = next((priority for least, priority in _PRIORITIES if record.levelno >= least), 7)
+        return "\n".join(f"<{level}>{line}" for line in self._lines.format(record).splitlines())
+
+
+def is_journal(stream: IO[str], environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a stream leads to systemd's journal: `$JOURNAL_STREAM` names its device and inode."""
+    try:
+        stat = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or no file of the system's
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
+
+
 class Repeated:
     """A message that may come with every frame: told at once, then once a minute with its count."""
 
@@ -70,8 +107,8 @@ class Repeated:
         self._told_at: float | None = None
         self._silent = 0
 
-    def log(self, message: str, *arguments: object) -> None:
-        """Tell, or count."""
+    def log(self, message: str, *arguments: object, extra: Mapping[str, object] | None = None) -> None:
+        """Tell, or count. `extra` becomes fields."""
         now = time.monotonic()
         with self._lock:
             if self._told_at is not None and now - self._told_at < self._every_s:
@@ -81,7 +118,7 @@ class Repeated:
         if silent:
             message += " (and %d more since this was last told)"
             arguments = (*arguments, silent)
-        self._log.log(self._level, message, *arguments)
+        self._log.log(self._level, message, *arguments, extra=extra)
 
 
 def _utc(seconds: float) -> str:

@@ -12,6 +12,7 @@ from edge.frames.outcomes import FrameTally, Outcome
 from edge.health import CameraHealth, CameraState
 from edge.perception.model_file import ModelFile
 from edge.publication import Publication
+from edge.wall_clock import WallClock
 from protos.traffic_vision.v1 import common_pb2
 
 _OUTCOMES = {
@@ -48,9 +49,10 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Clock:
     """This run's time stamps: the machine's monotonic clock, and recordings' own times."""
 
-    def __init__(self, run_id: str) -> None:
-        """For a run of the daemon, whose id no other run has."""
+    def __init__(self, run_id: str, wall: WallClock | None = None) -> None:
+        """For a run of the daemon, whose id no other run has; without `wall`, the system's wall clock."""
         self._run_id = run_id
+        self._wall = wall or WallClock()
         try:
             self._boot_id = _BOOT_ID.read_text().strip()
         except OSError:  # a kernel without /proc: within this run, times can be compared
@@ -64,8 +66,8 @@ class Clock:
         """A moment of this machine's clock."""
         return common_pb2.Instant(
             monotonic_ns=monotonic_ns,
-            wall_ns=time.time_ns() - (time.monotonic_ns() - monotonic_ns),
-            source=common_pb2.CLOCK_SOURCE_SYSTEM,
+            wall_ns=self._wall.at(monotonic_ns),
+            source=self._wall.source,
             boot_id=self._boot_id,
         )
 

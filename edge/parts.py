@@ -6,7 +6,7 @@ The daemon knows these few methods and nothing of what is behind them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.config import EdgeConfig, ModelConfig
@@ -17,6 +17,7 @@ from edge.messages import Clock
 from edge.perception.model_change import ChangeResult
 from edge.perception.model_file import ModelFile, read_model_file
 from edge.perception.on_demand import Answer
+from edge.vehicle_state.state import Reports
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 
 
@@ -91,6 +92,7 @@ class Links:
         detect: what is on one picture, `uint8[H, W, 3]` BGR, within so many seconds (`OnDemand.detect`).
         loop_health: how the frame loop is.
         troubles: why the daemon does not do its work (`edge.health.health`); empty: it does.
+        reports: what the vehicle says of itself.
     """
 
     clock: Clock
@@ -102,6 +104,7 @@ class Links:
     detect: Callable[[Image, float], Answer]
     loop_health: Callable[[], LoopHealth]
     troubles: Callable[[], tuple[str, ...]]
+    reports: Reports = field(default_factory=Reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +112,17 @@ class Parts:
     """The parts that a configuration asks for.
 
     Attributes:
-        observers: see every published frame, in this order: drift, then the sampler, which asks drift.
+        observers: see every published frame, in this order: the vehicle's state, drift, which asks it, then
+            the sampler, which asks both.
         background: have threads; they start in this order and stop in the opposite one, after the frame loop.
         updates: fetches, verifies and stages models; among `background` too.
+        take_over: is told the configuration that holds from now on, after each time it was read again.
     """
 
     observers: tuple[FrameObserver, ...] = ()
     background: tuple[BackgroundPart, ...] = ()
     updates: UpdatesPart | None = None
+    take_over: Callable[[EdgeConfig], None] = lambda config: None
 
 
 class FactoryModel:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.config import EdgeConfig
+from edge.disk_budget import FILE_NAME, DiskBudget
 from edge.frame_loop import FrameObserver
 from edge.parts import BackgroundPart, FactoryModel, Links, ModelStore, Parts
 from edge.updates.hardware import hardware_ids
@@ -22,6 +24,7 @@ class VehicleParts:
     def __init__(self) -> None:
         """Make ready for one run."""
         self._models: SlotModels | None = None
+        self._disk = DiskBudget()
 
     def open_models(self, config: EdgeConfig) -> ModelStore:
         """Open the slots, or without updates the factory's model alone.
@@ -29,11 +32,12 @@ class VehicleParts:
         Raises:
             TrafficVisionError: there is no model that can be used.
         """
+        self._disk = DiskBudget(config.disk.bytes_per_day, config.state_folder / FILE_NAME)
         if config.updates is None:
             return FactoryModel(config.model)
         from edge.updates.models import open_slot_models
 
-        self._models = open_slot_models(config)
+        self._models = open_slot_models(config, self._disk.lane("slots"))
         return self._models
 
     def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
@@ -52,20 +56,27 @@ class VehicleParts:
 
     def _driving(self, config: EdgeConfig, links: Links) -> Parts:
         # Each part brings libraries of its own, and a vehicle may do without.
-        observers: list[FrameObserver] = []
-        background: list[BackgroundPart] = []
-        drift = _drift(config, links)
+        from edge.vehicle_state.part import VehicleWatch
+
+        names = [camera.name for camera in config.cameras]
+        vehicle = VehicleWatch(config.vehicle_state, names, links.reports)
+        observers: list[FrameObserver] = [vehicle]
+        background: list[BackgroundPart] = [
+            self._disk,
+            vehicle,
+        ]  # the disk first: it ends after all that write
+        drift = _drift(config, links, vehicle.parked, self._disk)
         if drift is not None:
             observers.append(drift)
             background.append(drift)
         if config.sampler is None and config.cloud is None:
-            return Parts(tuple(observers), tuple(background))
+            return Parts(tuple(observers), tuple(background), take_over=self._take_over)
 
         from edge.background_writer import BackgroundWriter
         from edge.fleet.drift_events import DriftEvents
         from edge.fleet.part import Fleet, open_cloud_channel, open_spools
 
-        spools, writer = open_spools(config), BackgroundWriter(_WAITING, "sample-writer")
+        spools, writer = open_spools(config, self._disk), BackgroundWriter(_WAITING, "sample-writer")
         events = DriftEvents(spools.events, writer)
         if drift is not None:
             drift.listen(events.verdict_changed)
@@ -75,7 +86,7 @@ class VehicleParts:
 
             cameras = {camera.name: camera for camera in config.cameras}
             sampling = Sampling(
-                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, events
+                config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, events, vehicle
             )
             observers.append(sampling)
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
@@ -92,6 +103,7 @@ class VehicleParts:
             sampling=sampling,
             channel=channel,
             hardware_ids=hardware_ids(config.model.providers),
+            disk=self._disk,
             nudge=updates.nudge if updates else lambda counter: None,
         )
         background.append(fleet)
@@ -99,10 +111,15 @@ class VehicleParts:
             background.append(updates)
             if fleet.control is not None:
                 updates.listen(fleet.control.model_changed)
-        return Parts(tuple(observers), tuple(background), updates)
+        return Parts(tuple(observers), tuple(background), updates, self._take_over)
+
+    def _take_over(self, config: EdgeConfig) -> None:
+        self._disk.limit_to(config.disk.bytes_per_day, {"samples": config.spool.bytes_per_day})
 
 
-def _drift(config: EdgeConfig, links: Links) -> DriftWatch | None:
+def _drift(
+    config: EdgeConfig, links: Links, parked: Callable[[str], bool], disk: DiskBudget
+) -> DriftWatch | None:
     if config.drift is None:
         return None
     from edge.drift.part import DriftWatch
@@ -114,4 +131,6 @@ def _drift(config: EdgeConfig, links: Links) -> DriftWatch | None:
         config.state_folder / "drift",
         links.clock,
         links.publish_drift,
+        parked=parked,
+        disk=disk.lane("drift"),
     )

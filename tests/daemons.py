@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,12 +51,25 @@ def _keys(section: dict[str, Any]) -> list[str]:
 class DaemonProcess:
     """`traffic-vision edge run`, its log as it comes, and a client for it."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(
+        self, config: Path, *, environment: Mapping[str, str] | None = None, under: Sequence[str] = ()
+    ) -> None:
+        """Start it.
+
+        Args:
+            config: its edge.toml.
+            environment: in place of this process's.
+            under: a command that runs it.
+        """
         self.log: list[dict[str, Any]] = []
         self.errors: list[str] = []  # what is no log line
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [*COMMAND, "edge", "run", "--config", str(config)], stderr=subprocess.PIPE, text=True
+            [*under, *COMMAND, "edge", "run", "--config", str(config)],
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

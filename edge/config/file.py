@@ -42,6 +42,8 @@ def load_config(path: Path) -> EdgeConfig:
         raise ConfigError(f"{path}: {_in_one_line(error)}") from None
     except _DateError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except ValueError as error:  # a hexadecimal number of thousands of digits
+        raise ConfigError(f"{path}: not a configuration: {error}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -57,6 +59,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not UTF-8, as TOML must be") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    except ValueError:  # Python's own limit, which TOML has none of
+        raise ConfigError(f"{path}: not a configuration: a number of thousands of digits") from None
     except RecursionError:
         raise ConfigError(f"{path}: not a configuration: nested too deeply") from None
     return document

@@ -38,11 +38,14 @@ class CameraConfig(Section):
     """One camera, or a recording in its place."""
 
     name: Name
-    # A video file, a folder of pictures, or SCHEME:... of an installed source.
+    # A recording: a video file, a folder of pictures, or SCHEME:... of an installed source. A camera:
+    # rtsp://[USER:PASSWORD@]HOST/PATH (rtsps too); /dev/videoN, or better a path under /dev/v4l/by-path, that
+    # stays when it is pulled out and put back; "gst:ELEMENT ! ELEMENT ...", as for gst-launch-1.0, up to the
+    # element that gives raw video (its text is seen in the list of processes: no passwords).
     url: SourceUrl
-    # Frames beyond it leave as rate-limited, by the frames' own time. Unset: none do.
+    # Frames beyond it leave as rate-limited, by the frames' time. Unset: none do. Taken over by SIGHUP.
     rate_limit_hz: Positive | None = None
-    # A frame older than this is not looked at; a camera without a younger one is stale.
+    # An older frame is not looked at; a camera without a younger one is stale. Taken over by SIGHUP.
     stale_after_ms: Positive = 1000.0
     # Of recordings: "realtime", a factor of it, or "lockstep": at the speed of inference, every frame seen.
     pace: Pace = "realtime"
@@ -50,11 +53,14 @@ class CameraConfig(Section):
     speed_limit: Positive | None = None
     # Frames per second given to pictures, which have no time of their own.
     still_rate_hz: Positive = 10.0
-    # The part of the picture that is looked at; boxes stay in pixels of the whole. Unset: all of it.
+    # The part of the picture that is looked at: x, y, width, height in shares of it. Boxes stay in pixels of
+    # the whole. Unset: all of it.
     region: Region | None = None
-    # What is painted over before anything looks at the picture: the vehicle's own bonnet.
+    # Polygons that are painted over before anything sees the picture, such as the vehicle's own bonnet:
+    # corners x, y in shares of the picture.
     mask: tuple[Polygon, ...] = ()
-    # A camera that gives no frame for so long, or does not open within it, is opened anew.
+    # A camera that gives no whole frame for so long, or does not open within it, is opened anew.
+    # V4L2 devices all wait as long as the first of them, in whole seconds.
     give_up_s: Annotated[float, Field(gt=0, le=60)] = 4.0
     # Of rtsp://: how the pictures travel.
     transport: Literal["tcp", "udp"] = "tcp"
@@ -111,7 +117,7 @@ class SpoolConfig(Section):
     """Where samples wait for the cloud, on disk."""
 
     limit_bytes: Annotated[int, Field(gt=0)] = 2_000_000_000
-    # Flash wears out: at most so much is written a day.
+    # The samples' part of disk.bytes_per_day, so that they leave something for the rest.
     bytes_per_day: Annotated[int, Field(gt=0)] = 1_000_000_000
 
 
@@ -156,7 +162,7 @@ class ServeConfig(Section):
     tls: TlsConfig | None = Field(default=None, validate_default=True)
     # Streams at a time; one more is refused.
     max_streams: Annotated[int, Field(gt=0, le=256)] = 16
-    # Messages that may wait for a slow client.
+    # Messages that may wait for a slow client. Taken over by SIGHUP, for new streams.
     queue_limit: Annotated[int, Field(gt=0, le=10_000)] = 64
 
     @field_validator("tls")
@@ -201,7 +207,7 @@ class VehicleStateConfig(Section):
     # Slower than this is standing still.
     moving_mps: Positive = 0.5
     # Standing still for so long is parked.
-    parked_after_s: Positive = 30.0
+    parked_after_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
 class ClockConfig(Section):
@@ -211,17 +217,29 @@ class ClockConfig(Section):
     source: Literal["system", "ptp", "gnss"] = "system"
     # A PTP hardware clock, such as /dev/ptp0. Unset: the system's time.
     ptp_device: AbsolutePath | None = None
+    # PTP keeps TAI, so far ahead of UTC: 37 s since 2017. 0 where the device keeps UTC.
+    ptp_utc_offset_s: Annotated[int, Field(ge=0, le=1000)] = 37
+
+    @field_validator("ptp_device")
+    @classmethod
+    def _is_what_the_source_says(cls, device: Path | None, info: ValidationInfo) -> Path | None:
+        if device is not None and info.data.get("source", "ptp") != "ptp":
+            raise ValueError(f'expected source = "ptp" beside it, not "{info.data["source"]}"')
+        return device
 
 
 class DiskConfig(Section):
     """Flash wears out: what is written to disk in all, by whatever part, within a day."""
 
+    # Beyond it samples and series are refused; models, events and states are written and counted.
+    # Taken over by SIGHUP, as spool.bytes_per_day is.
     bytes_per_day: Annotated[int, Field(gt=0)] = 2_000_000_000
 
 
 class LogConfig(Section):
     """What is logged, on standard error."""
 
+    # Taken over by SIGHUP.
     level: Literal["debug", "info", "warning", "error"] = "info"
     # "json": one object a line; "text": for people.
     format: Literal["json", "text"] = "json"

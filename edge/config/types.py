@@ -32,7 +32,11 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
 
 
 def _existing_file(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise ValueError(f"expected a file, and it cannot be looked at: {error.strerror}") from None
+    if not is_file:
         raise ValueError(f"expected a file, and {'that is a folder' if path.is_dir() else 'there is none'}")
     return path
 

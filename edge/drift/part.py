@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
+from edge.disk_budget import DiskBudget, DiskLane
 from edge.drift import monitor_file
 from edge.drift.features import NAMES, ORIGINS, extract, require_features
 from edge.drift.fitting import unlearned
@@ -61,6 +62,7 @@ class _CameraDrift:
     pace: Pace
     model: str  # digest of the model that the monitor judges
     watched: Watched | None = None
+    paused: common_pb2.DriftState | None = None  # what was told when the vehicle was parked
 
 
 class DriftWatch:
@@ -80,6 +82,9 @@ class DriftWatch:
         folder: Path,
         clock: Clock,
         publish: Callable[[common_pb2.DriftState], None],
+        *,
+        parked: Callable[[str], bool] = lambda camera: False,
+        disk: DiskLane | None = None,
     ) -> None:
         """Make ready; monitors begin at their camera's first frame.
 
@@ -90,6 +95,9 @@ class DriftWatch:
             folder: where the monitors' state is kept.
             clock: of this run.
             publish: gives a state to local clients; never waits.
+            parked: whether the vehicle is parked, as far as a camera is concerned: then it shows one place
+                over and over, which says nothing of the world.
+            disk: where what is written is counted; None: nowhere.
 
         Raises:
             DriftReferenceError: the configured reference cannot be used.
@@ -99,6 +107,8 @@ class DriftWatch:
         self._folder = folder
         self._clock = clock
         self._publish = publish
+        self._parked = parked
+        self._disk = disk or DiskBudget().lane("drift")
         self._configured = (
             None if config.reference is None else require_features(Reference.load(config.reference))
         )
@@ -125,14 +135,18 @@ class DriftWatch:
             drift = self._by_camera[frame.camera] = self._begin(frame.camera, published)
         elif drift.model != published.detections.model_digest:
             self._judge_anew(frame.camera, drift, published)
+        if self._parked(frame.camera):
+            self._pause(frame, drift, published)
+            return
         if drift.pace.step(frame.captured_ns) is Step.SKIP:
             return
-        features = extract(frame.image, published.detections.boxes)
+        features = extract(frame.part, frame.to_part(published.detections.boxes))
         state = drift.monitor.observe(frame.captured_ns, features)
-        before = drift.watched.state if drift.watched else None
+        before = drift.paused or (drift.watched.state if drift.watched else None)
         message = before if state is None else self._message(frame.camera, drift, state, published)
         drift.watched = Watched(frame.key, features, message)
         if state is not None and message is not None:
+            drift.paused = None
             self._tell(message, before)
         if time.monotonic() >= self._save_at:
             self._save()
@@ -170,6 +184,25 @@ class DriftWatch:
         except (OSError, DriftReferenceError) as error:
             logger.warning("camera %s: its drift monitor begins anew: %s", camera, error)
         return _CameraDrift(monitor, Pace(reference.rate_hz, GAP_S), published.detections.model_digest)
+
+    def _pause(self, frame: Frame, drift: _CameraDrift, published: Publication) -> None:
+        """Judge nothing while the vehicle is parked; what was seen before stays for when it drives on."""
+        if drift.paused is not None:
+            return
+        before = drift.watched.state if drift.watched else None
+        at = self._clock.captured(frame.camera, frame.captured_ns, is_live=published.is_live)
+        drift.paused = common_pb2.DriftState(
+            camera=frame.camera,
+            observed=at,
+            since=at,
+            verdict=common_pb2.DRIFT_VERDICT_PAUSED,
+            explanation="the vehicle is parked",
+            model=model_ref(drift.model, published.model.name, published.model.version),
+            reference_sha256=drift.monitor.reference.digest,
+        )
+        if drift.watched is not None:
+            drift.watched = replace(drift.watched, state=drift.paused)
+        self._tell(drift.paused, before)
 
     def _judge_anew(self, camera: str, drift: _CameraDrift, published: Publication) -> None:
         """Another model answers: ask by its own reference whether the world fits."""
@@ -240,7 +273,7 @@ class DriftWatch:
     def _save(self) -> None:
         self._save_at = time.monotonic() + SAVE_EVERY_S
         for camera, drift in self._by_camera.items():
-            self._writer.submit(_Save(self._path(camera), drift.monitor.snapshot()))
+            self._writer.submit(_Save(self._path(camera), drift.monitor.snapshot(), self._disk))
 
     def _path(self, camera: str) -> Path:
         return self._folder / f"{camera}.json"
@@ -250,11 +283,13 @@ class DriftWatch:
 class _Save:
     path: Path
     snapshot: Snapshot
+    disk: DiskLane
 
     def __call__(self) -> None:
         data = monitor_file.encode(self.snapshot)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self.path, data)
+            self.disk.wrote(len(data))
         except OSError as error:  # the monitor goes on; a restart would find the state before
             logger.warning("the drift monitor's state is not kept in %s: %s", self.path, error.strerror)

@@ -38,6 +38,7 @@ def assemble_sample(
     features: common_pb2.Features | None = None,
     drift: common_pb2.DriftState | None = None,
     drift_event_id: str = "",
+    vehicle: common_pb2.VehicleState | None = None,
     jpeg_quality: int = DEFAULT_JPEG_QUALITY,
 ) -> fleet_pb2.Sample:
     """Encode the frame and put everything together, under an id that is chosen here and never again.
@@ -51,6 +52,7 @@ def assemble_sample(
         features: of this frame.
         drift: the state in which it was taken.
         drift_event_id: the event that it belongs to.
+        vehicle: what the vehicle said of itself when the frame was taken.
         jpeg_quality: 1 to 100.
 
     Raises:
@@ -71,6 +73,7 @@ def assemble_sample(
         reasons=[reason.kind for reason in reasons],
         priority=reasons[0].priority,
         drift_event_id=drift_event_id,
+        vehicle=vehicle,
     )
 
 

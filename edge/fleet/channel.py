@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 
 from edge.backoff import BackoffOptions
+from edge.certificates import CertificateError, parse_certificate, read_pem, require_pair
 from edge.errors import TrafficVisionError
 
 _log = logging.getLogger(__name__)
@@ -59,8 +58,11 @@ def open_channel(options: ChannelOptions) -> grpc.Channel:
     found = _ADDRESS.fullmatch(options.address)
     if found is None or not 0 < int(found[2]) < 65536:
         raise ChannelError(f"the cloud's address must be HOST:PORT, not {options.address!r}")
-    ca, certificate, key = (_read(path) for path in (options.ca, options.certificate, options.key))
-    _check(options, ca, certificate, key)
+    try:
+        ca, certificate, key = (read_pem(path) for path in (options.ca, options.certificate, options.key))
+        _check(options, ca, certificate, key)
+    except CertificateError as error:
+        raise ChannelError(str(error)) from error
     settings: list[tuple[str, int | str]] = [
         ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(_KEEPALIVE_TIMEOUT_S * 1000)),
@@ -92,34 +94,13 @@ def explain(error: grpc.RpcError) -> str:
     return f"{error.code().name}: {details}"[:_DETAIL_LIMIT]
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ChannelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-
-
 def _check(options: ChannelOptions, ca: bytes, certificate: bytes, key: bytes) -> None:
     """gRPC would take any bytes, and fail at each connection with a message that names no file."""
-    authority, own = _certificate(options.ca, ca), _certificate(options.certificate, certificate)
-    try:
-        private = serialization.load_pem_private_key(key, None)
-    except (ValueError, TypeError) as error:
-        # The error's own text may quote the file.
-        raise ChannelError(f"{str(options.key)!r} holds no private key in PEM without a password") from error
-    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    if private.public_key().public_bytes(*form) != own.public_key().public_bytes(*form):
-        raise ChannelError(f"the key {str(options.key)!r} is not that of {str(options.certificate)!r}")
+    authority = parse_certificate(options.ca, ca)
+    own = require_pair(options.certificate, certificate, options.key, key)
     try:
         own.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         # Not an error: the cloud may trust several authorities, and an intermediate one may stand between.
         text = "the certificate %s does not come from the authority in %s: the cloud may refuse it"
         _log.warning(text, options.certificate, options.ca)
-
-
-def _certificate(path: Path, data: bytes) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(data)
-    except ValueError as error:
-        raise ChannelError(f"{str(path)!r} holds no certificate in PEM") from error

@@ -11,6 +11,7 @@ import grpc
 from edge.background_writer import BackgroundWriter
 from edge.backoff import BackoffOptions
 from edge.config import CloudConfig, EdgeConfig
+from edge.disk_budget import DiskBudget
 from edge.fleet.channel import ChannelOptions, open_channel
 from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
 from edge.fleet.sampling import Sampling, Spools
@@ -41,19 +42,24 @@ def open_cloud_channel(config: CloudConfig) -> grpc.Channel:
     )
 
 
-def open_spools(config: EdgeConfig) -> Spools:
-    """Open the queues on disk.
+def open_spools(config: EdgeConfig, disk: DiskBudget) -> Spools:
+    """Open the queues on disk. Samples and series are what a day's bytes may be too few for.
 
     Raises:
         SpoolError: a folder cannot be used.
     """
     folder, samples = config.state_folder / "spool", config.spool
-    limits = {
-        "samples": SpoolOptions(samples.limit_bytes, samples.bytes_per_day),
-        "series": SpoolOptions(_SERIES_LIMIT_BYTES),
-        "events": SpoolOptions(_EVENTS_LIMIT_BYTES),
-    }
-    return Spools(**{name: Spool(folder / name, options) for name, options in limits.items()})
+    return Spools(
+        samples=Spool(
+            folder / "samples",
+            SpoolOptions(samples.limit_bytes),
+            disk=disk.lane("samples", samples.bytes_per_day),
+        ),
+        series=Spool(folder / "series", SpoolOptions(_SERIES_LIMIT_BYTES), disk=disk.lane("series")),
+        events=Spool(
+            folder / "events", SpoolOptions(_EVENTS_LIMIT_BYTES), disk=disk.lane("events"), is_optional=False
+        ),
+    )
 
 
 class Fleet:
@@ -71,6 +77,7 @@ class Fleet:
         sampling: Sampling | None,
         channel: grpc.Channel | None,
         hardware_ids: tuple[str, ...],
+        disk: DiskBudget | None = None,
         nudge: Callable[[int], None] = lambda counter: None,
     ) -> None:
         """Make ready.
@@ -83,6 +90,7 @@ class Fleet:
             sampling: takes the cloud's wishes for samples; None: there is no sampler.
             channel: to the cloud, closed from here; None: the spools are kept until there is one.
             hardware_ids: what releases are made for.
+            disk: counts what is written.
             nudge: is told that there may be a release.
         """
         self._spools = spools
@@ -90,7 +98,8 @@ class Fleet:
         self._channel = channel
         self._sampling = sampling
         budget = None if config.sampler is None else config.sampler.bytes_per_day
-        self._budget = UploadBudget(budget, config.state_folder / "upload-budget.json")
+        lane = (disk or DiskBudget()).lane("budgets")
+        self._budget = UploadBudget(budget, config.state_folder / "upload-budget.json", disk=lane)
         self._uplinks: tuple[Uplink, ...] = ()
         self._control: ControlClient | None = None
         if channel is not None and config.cloud is not None:

@@ -150,6 +150,8 @@ class Sampler:
         boxes: npt.NDArray[np.float32],
         drift_alarm: bool,
         drift_priority: float = 0.0,
+        *,
+        parked: bool = False,
     ) -> tuple[SampleReason, ...]:
         """Look at a frame. For each that is taken, `weighed` must be called once.
 
@@ -159,6 +161,7 @@ class Sampler:
             boxes: `float32[N, 6]`, the detections.
             drift_alarm: whether the drift monitor's verdict is an alarm.
             drift_priority: how strong it is, 0 to 1; a KS statistic will do.
+            parked: whether the vehicle is parked: then only what was asked for is taken.
 
         Returns:
             Why to take it, the strongest reason first; empty: it is not taken.
@@ -168,17 +171,11 @@ class Sampler:
         self._now_ns = time_ns
         self._count_weights(time_ns)
         self._counts["offered"] += 1
-        unsure = uncertainty(boxes)
-        self._uncertainties.append(unsure)
         strengths: dict[Kind, float] = {}
         if self._requests and self._is_due(REQUESTED, self._requests[0].spacing_ns):
             strengths[REQUESTED] = 0.0
-        if drift_alarm and self._is_due(DRIFT, self._spacing_ns[DRIFT]):
-            strengths[DRIFT] = drift_priority
-        if self._is_due(UNCERTAINTY, self._spacing_ns[UNCERTAINTY]) and self._is_uncertain(unsure):
-            strengths[UNCERTAINTY] = unsure / (1.0 + unsure)
-        if self._is_due(BASELINE, self._spacing_ns[BASELINE]):
-            strengths[BASELINE] = 0.0
+        if not parked:
+            strengths |= self._reasons(uncertainty(boxes), drift_alarm, drift_priority)
         if not strengths or not self._may_take(image, REQUESTED in strengths):
             return ()
         return self._take(strengths)
@@ -209,6 +206,17 @@ class Sampler:
             counts["near_duplicates"],
             counts["over_budget"],
         )
+
+    def _reasons(self, unsure: float, drift_alarm: bool, drift_priority: float) -> dict[Kind, float]:
+        self._uncertainties.append(unsure)
+        strengths: dict[Kind, float] = {}
+        if drift_alarm and self._is_due(DRIFT, self._spacing_ns[DRIFT]):
+            strengths[DRIFT] = drift_priority
+        if self._is_due(UNCERTAINTY, self._spacing_ns[UNCERTAINTY]) and self._is_uncertain(unsure):
+            strengths[UNCERTAINTY] = unsure / (1.0 + unsure)
+        if self._is_due(BASELINE, self._spacing_ns[BASELINE]):
+            strengths[BASELINE] = 0.0
+        return strengths
 
     def _is_due(self, kind: Kind, spacing_ns: float) -> bool:
         last_ns = self._last_ns.get(kind)

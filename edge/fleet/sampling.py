@@ -17,9 +17,11 @@ from edge.fleet.feature_log import FeatureLog, SeriesHead
 from edge.fleet.sampler import Sampler, SampleReason, SamplerOptions
 from edge.fleet.spool import Spool
 from edge.frames.frame import Frame
+from edge.logs import Repeated
 from edge.messages import Clock, frame_detections, model_ref
 from edge.publication import Publication
 from edge.redaction import redact
+from edge.vehicle_state.part import VehicleWatch
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Sampling:
         clock: Clock,
         run_id: str,
         events: DriftEvents,
+        vehicle: VehicleWatch | None = None,
     ) -> None:
         """Make ready.
 
@@ -61,6 +64,7 @@ class Sampling:
             clock: of this run.
             run_id: of this run; a drive of a camera lasts as long as it.
             events: tell which drift event a camera's samples belong to.
+            vehicle: tells whether it is parked, and what goes into samples of its state; None: neither.
         """
         options = SamplerOptions(
             drift_spacing_s=config.drift_spacing_s,
@@ -75,6 +79,8 @@ class Sampling:
         self._writer = writer
         self._clock = clock
         self._events = events
+        self._vehicle = vehicle
+        self._no_samples = Repeated(logger, logging.WARNING)
         self._samplers = {name: Sampler(options) for name in cameras}
         self._source_ids = {name: redact(camera.url) for name, camera in cameras.items()}
         self._drive_ids = {name: f"{run_id}-{name}" for name in cameras}
@@ -90,10 +96,12 @@ class Sampling:
         strength = state.features[0].ks_d if alarm and state and state.features else 0.0
         sampler = self._samplers[frame.camera]
         boxes = published.detections.boxes
-        reasons = sampler.offer(frame.captured_ns, frame.image, boxes, alarm, strength)
+        parked = self._vehicle is not None and self._vehicle.parked(frame.camera)
+        reasons = sampler.offer(frame.captured_ns, frame.part, boxes, alarm, strength, parked=parked)
         if reasons:
             event = self._events.of(frame.camera)
-            job = partial(self._keep_sample, sampler, frame, published, reasons, watched, event)
+            vehicle = self._vehicle.state() if self._vehicle else None
+            job = partial(self._keep_sample, sampler, frame, published, reasons, watched, event, vehicle)
             if not self._writer.submit(job):
                 sampler.weighed(0)
         if watched is not None and watched.frame == frame.key:
@@ -122,6 +130,7 @@ class Sampling:
         reasons: tuple[SampleReason, ...],
         watched: Watched | None,
         event: str,
+        vehicle: common_pb2.VehicleState | None,
     ) -> None:
         size = 0
         try:
@@ -135,12 +144,13 @@ class Sampling:
                 features=_features(watched) if watched is not None and own else None,
                 drift=watched.state if watched else None,
                 drift_event_id=event,
+                vehicle=vehicle,
             )
             payload = sample.SerializeToString()
             if self._spools.samples.append(sample.id, payload, sample.priority):
                 size = len(payload)
         except AssembleError as error:
-            logger.warning("camera %s, frame %d is no sample: %s", frame.camera, frame.sequence, error)
+            self._no_samples.log("camera %s, frame %d is no sample: %s", frame.camera, frame.sequence, error)
         finally:
             sampler.weighed(size)
 

@@ -12,7 +12,6 @@ import errno
 import logging
 import math
 import threading
-import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
@@ -20,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from edge.disk_budget import DiskBudget, DiskLane
 from edge.errors import TrafficVisionError
 from edge.files import TEMPORARY_SUFFIX, atomic_write
-from edge.fleet.budget import DayBudget
 from edge.fleet.spool_item import (
     ID_FORM,
     SUFFIX,
@@ -59,11 +58,9 @@ class SpoolOptions:
 
     Attributes:
         limit_bytes: that the items may take on disk.
-        bytes_per_day: that may be written in any 24 hours (flash wears out); None: no limit.
     """
 
     limit_bytes: int = 1 << 30
-    bytes_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +98,24 @@ class Spool:
         folder: Path,
         options: SpoolOptions | None = None,
         *,
-        clock_ns: Callable[[], int] = time.time_ns,
+        disk: DiskLane | None = None,
+        is_optional: bool = True,
     ) -> None:
         """Read what is there: half-written files are removed, damaged ones quarantined, the rest queued.
+
+        Args:
+            folder: holds nothing else.
+            options: limits.
+            disk: where what is written is counted; None: nowhere.
+            is_optional: what the day's bytes do not allow is refused; else it is counted all the same.
 
         Raises:
             SpoolError: the folder cannot be made or read.
         """
         self.folder = folder
         self.options = options or SpoolOptions()
-        self._clock_ns = clock_ns
-        self._budget = DayBudget(self.options.bytes_per_day)
+        self._disk = disk or DiskBudget().lane("spool")
+        self._is_optional = is_optional
         self._writing = threading.Lock()  # one writer at a time; held across fsync, which may take seconds
         self._lock = threading.Lock()  # the index and the counts; never held across a write
         self._items: dict[str, Item] = {}
@@ -218,7 +222,7 @@ class Spool:
             )
 
     def _write(self, item_id: str, data: bytes, priority: float) -> Refusal | None:
-        size, now_ns = len(data), self._clock_ns()
+        size = len(data)
         if size > self.options.limit_bytes:
             return Refusal.TOO_LARGE
         with self._lock:
@@ -227,7 +231,7 @@ class Spool:
             victims = self._victims(size, priority)
         if victims is None:
             return Refusal.FULL
-        if not self._budget.allows(now_ns, size):
+        if self._is_optional and not self._disk.allows(size):
             return Refusal.BUDGET
         self._drop(victims)
         self._sequence += 1
@@ -240,7 +244,7 @@ class Spool:
                 item.path.unlink(missing_ok=True)
             self._trouble("an item was not written", error)
             return Refusal.DISK
-        self._budget.spend(now_ns, size)
+        self._disk.wrote(size)
         with self._lock:
             self._add(item)
             self._appended += 1

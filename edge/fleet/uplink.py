@@ -23,6 +23,7 @@ from edge.fleet.spool import Spool
 from edge.fleet.streaming import Call, StreamStatus, StreamThread
 from edge.fleet.upload_budget import UploadBudget
 from edge.fleet.upload_rules import Fate, UploadCounts, UploadRules, reason_name
+from edge.logs import Repeated
 from protos.traffic_vision.v1 import fleet_pb2, fleet_pb2_grpc
 
 _log = logging.getLogger(__name__)
@@ -148,6 +149,8 @@ class _Upload:
 
     def __init__(self, lane: Lane, spool: Spool, options: UplinkOptions, budget: UploadBudget) -> None:
         self._lane = lane
+        self._refusals = Repeated(_log, logging.WARNING)
+        self._strays = Repeated(_log, logging.WARNING)
         self._spool = spool
         self._options = options
         self._budget = budget
@@ -200,9 +203,11 @@ class _Upload:
             self._notify()
         if fate is Fate.DISCARD:
             reason = reason_name(response.reason)
-            _log.warning("%s: %s was refused (%s): %s", self._lane.name, item_id, reason, response.detail)
+            self._refusals.log(
+                "%s: %s was refused (%s): %s", self._lane.name, item_id, reason, response.detail
+            )
         elif fate is Fate.STRAY:
-            _log.warning("%s: an answer to %r, which was not sent", self._lane.name, item_id[:64])
+            self._strays.log("%s: an answer to %r, which was not sent", self._lane.name, item_id[:64])
         return fate is not Fate.STRAY
 
     def closed(self, error: grpc.RpcError | None) -> float:
@@ -281,4 +286,4 @@ class _Upload:
         with self._changed:
             self._rules.counts.refused[reason] += 1
             self._spool.discard(item_id)
-        _log.warning("%s: %s is not sent (%s): %s", self._lane.name, item_id, reason, detail)
+        self._refusals.log("%s: %s is not sent (%s): %s", self._lane.name, item_id, reason, detail)

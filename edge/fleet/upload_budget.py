@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.disk_budget import DiskBudget, DiskLane
 from edge.files import atomic_write
 from edge.fleet.budget import DayBudget
 
@@ -26,11 +27,13 @@ class UploadBudget:
         bytes_per_day: int | None,
         path: Path | None = None,
         *,
+        disk: DiskLane | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Go on from what `path` says was spent; a file that cannot be read counts as nothing spent."""
         self._configured = bytes_per_day
         self._path = path
+        self._disk = disk or DiskBudget().lane("budgets")
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
         self._budget = DayBudget(bytes_per_day)
@@ -74,6 +77,7 @@ class UploadBudget:
             self._unsaved = 0
         try:
             atomic_write(self._path, content.encode())
+            self._disk.wrote(len(content))
         except OSError as error:
             _log.warning("the upload budget %s is not kept: %s", self._path, error.strerror)
 

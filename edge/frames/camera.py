@@ -10,15 +10,15 @@ from edge.frames.capture import Arrival, Capture
 from edge.frames.mailbox import Mailbox
 from edge.frames.outcomes import FrameCounts
 from edge.frames.recent import Recent
-from edge.frames.sources import SourceError, open_source
+from edge.frames.sources import SourceError, open_configured
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Camera:
     """One camera.
 
     Attributes:
-        config: its section of the configuration.
+        config: its section of the configuration, as it holds now.
         capture: its source and thread.
         counts: every frame in, and its way out.
         ages: of the frames published over the last seconds, ns from arrival to publication.
@@ -34,6 +34,12 @@ class Camera:
         """Age beyond which a frame is not looked at; None in lock-step, where every frame is."""
         return None if self.config.pace == "lockstep" else round(self.config.stale_after_ms * 1e6)
 
+    def take_over(self, section: CameraConfig) -> None:
+        """Run from now on by what of a section can change in a running daemon."""
+        self.config = section
+        self.capture.limit_speed(section.speed_limit)
+        self.capture.limit_rate(section.rate_limit_hz)
+
 
 def open_camera(config: CameraConfig, mailbox: Mailbox[Arrival]) -> Camera:
     """Open a camera's source; nothing is captured before its capture is started.
@@ -43,7 +49,7 @@ def open_camera(config: CameraConfig, mailbox: Mailbox[Arrival]) -> Camera:
     """
     counts = FrameCounts()
     try:
-        source = open_source(config.url, still_rate_hz=config.still_rate_hz)
+        source = open_configured(config)
     except TrafficVisionError as error:
         raise SourceError(f"camera {config.name!r}: {error}") from error
     return Camera(config, Capture(config, source, mailbox, counts), counts)

@@ -23,14 +23,15 @@ from edge.frames.outcomes import FrameCounts, Outcome
 from edge.frames.pace import Schedule
 from edge.frames.rate_limit import RateLimit
 from edge.frames.recent import Recent
-from edge.frames.sources import LiveSource, Source, open_source
+from edge.frames.sources import Interruptible, LiveSource, Source, open_configured
+from edge.frames.view import View
 from edge.logs import Repeated
 from edge.redaction import redact
 
 logger = logging.getLogger(__name__)
 
 REOPEN = BackoffOptions(initial_s=0.1, limit_s=30.0)
-# A connection that held this long worked: the next loss is answered at once again.
+# A connection that gave frames for so long worked: the next loss is answered at once again.
 SETTLED_S = 5.0
 _LOCKSTEP_WAIT_S = 1.0  # per wait; it is taken up again until the daemon stops
 
@@ -115,17 +116,23 @@ class Capture:
         self.source = source
         self._mailbox = mailbox
         self._counts = counts
-        self._reopen = reopen or (lambda: open_source(config.url, still_rate_hz=config.still_rate_hz))
+        self._reopen = reopen or (lambda: open_configured(config))
         self._backoff = backoff or Backoff(REOPEN)
+        self._rate_limit_hz = config.rate_limit_hz
         self._limit = RateLimit(config.rate_limit_hz)
+        self._view = View(config.region, config.mask)
         self._captured = Recent()
         self._next_sequence = 0
         self._epoch = 0
         self._phase = CapturePhase.OPENING
         self._detail = ""
+        self._first_arrival_ns: int | None = None  # of the present connection
         self._last_arrival_ns: int | None = None
         self._broken = Repeated(logger, logging.WARNING)
         self._stopping = threading.Event()
+        self._opening = (
+            threading.Lock()
+        )  # held where `source` changes, so that a stop reaches the present one
         self._hurry = threading.Event()  # cuts a wait for a frame's moment short
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
 
@@ -137,8 +144,12 @@ class Capture:
         """Ask the thread to end; the frame that nobody took leaves as stopped. May be called twice."""
         self._stopping.set()
         self._hurry.set()
+        with self._opening:
+            source = self.source
         if self._thread.ident is None:
-            self.source.close()
+            source.close()
+        elif isinstance(source, Interruptible):
+            source.interrupt()
         if self._mailbox.close() is not None:
             self._counts.left(Outcome.STOPPED)
 
@@ -153,6 +164,12 @@ class Capture:
         if self._lockstep:
             self._speed = math.inf if factor is None else factor
             self._hurry.set()
+
+    def limit_rate(self, rate_hz: float | None) -> None:
+        """Let at most so many frames per second pass; None: all of them."""
+        if rate_hz != self._rate_limit_hz:
+            self._rate_limit_hz = rate_hz
+            self._limit = RateLimit(rate_hz)
 
     @property
     def is_live(self) -> bool:
@@ -172,9 +189,9 @@ class Capture:
     def _run(self) -> None:
         source: Source | None = self.source
         while not self._stopping.is_set():
-            opened_at = time.monotonic()
+            self._first_arrival_ns = None
             try:
-                source = source or self._reopen()
+                source = source or self._open_anew()
                 with source:
                     self._drain(source)
                 trouble = ""
@@ -189,10 +206,14 @@ class Capture:
             if not self._is_live:
                 self._end(trouble)
                 return
-            if time.monotonic() - opened_at >= SETTLED_S:
-                self._backoff.reset()
             self._wait_after(trouble or "its source ended")
         self._phase = CapturePhase.ENDED
+
+    def _open_anew(self) -> Source:
+        source = self._reopen()
+        with self._opening:
+            self.source = source
+        return source
 
     def _end(self, trouble: str) -> None:
         # The last trouble of a recording that came to its end stays what it was.
@@ -206,6 +227,9 @@ class Capture:
         )
 
     def _wait_after(self, trouble: str) -> None:
+        first_ns, last_ns = self._first_arrival_ns, self._last_arrival_ns
+        if first_ns is not None and last_ns is not None and last_ns - first_ns >= SETTLED_S * 1e9:
+            self._backoff.reset()
         wait_s = self._backoff.next_s()
         self._phase, self._detail = CapturePhase.BACK_OFF, trouble
         logger.warning(
@@ -220,19 +244,21 @@ class Capture:
     def _drain(self, source: Source) -> None:
         # Frames of a new connection follow on: one sequence and rising epochs, whatever the source counts.
         first_sequence = self._next_sequence
-        first_epoch = self._epoch + 1 if first_sequence else 0
+        scene: tuple[int, tuple[int, ...]] | None = None  # the source's epoch, and the pictures' shape
         schedule = None if self._is_live else Schedule(self._speed)
         for shot in source:
             if schedule is not None:
                 self._wait_until_due(schedule, shot.captured_ns)
+            shape = shot.image.shape if isinstance(shot, Frame) else scene[1] if scene else ()
+            if scene is None:
+                self._epoch += 1 if first_sequence else 0
+            elif shot.epoch != scene[0] or (shape != scene[1] and scene[1]):
+                self._epoch += 1
+            scene = (shot.epoch, shape)
             renumbered = replace(
-                shot,
-                camera=self._config.name,
-                sequence=first_sequence + shot.sequence,
-                epoch=first_epoch + shot.epoch,
+                shot, camera=self._config.name, sequence=first_sequence + shot.sequence, epoch=self._epoch
             )
             self._next_sequence = renumbered.sequence + 1
-            self._epoch = renumbered.epoch
             self._take_in(renumbered)
             if self._stopping.is_set():
                 return
@@ -256,14 +282,21 @@ class Capture:
             self._detail = f"frame {shot.sequence}: {redact(shot.reason)}"
             self._broken.log("camera %s: %s", self._config.name, self._detail)
             return
-        self._last_arrival_ns = time.monotonic_ns()
+        # A camera's frame was there at its own time: decoding it and bringing it here are part of its age.
+        now_ns = time.monotonic_ns()
+        arrived_ns = min(shot.captured_ns, now_ns) if self._is_live else now_ns
+        self._last_arrival_ns = now_ns
+        self._first_arrival_ns = self._first_arrival_ns or now_ns
         if not self._limit.passes(shot.captured_ns):
             self._counts.left(Outcome.RATE_LIMITED)
             return
+        shot = self._view.apply(shot)
         try:
             while self._lockstep and not self._mailbox.wait_empty(_LOCKSTEP_WAIT_S):
                 pass
-            displaced = self._mailbox.put(Arrival(shot, time.monotonic_ns()))
+            if not self._is_live:
+                arrived_ns = time.monotonic_ns()
+            displaced = self._mailbox.put(Arrival(shot, arrived_ns))
         except MailboxClosed:
             self._counts.left(Outcome.STOPPED)
             return

@@ -1,24 +1,33 @@
-"""Where frames come from: a recording, a folder of pictures, or a plug-in's URL scheme."""
+"""Where frames come from: a recording, a folder of pictures, a camera, or a plug-in's URL scheme."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from edge.errors import TrafficVisionError
 from edge.frames.frame import BrokenFrame, Frame
+from edge.redaction import redact
+
+if TYPE_CHECKING:
+    from edge.config import CameraConfig
 
 PLUGIN_GROUP = "traffic_vision.sources"
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+CAMERA_SCHEMES = ("gst", "rtsp", "rtsps", "v4l2")
 DEFAULT_STILL_RATE_HZ = 10.0
 MAX_STILL_RATE_HZ = 1000.0  # more than a camera gives, and times stay apart
 
 # Two letters at least: "C:" is a drive, not a scheme (RFC 3986, section 3.1, but for that).
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):")
+
+# By number, or by where it is plugged in: the number changes when a camera is pulled out and put back.
+_VIDEO_DEVICE = re.compile(r"/dev/(video\d|v4l/)")
 
 
 class SourceError(TrafficVisionError):
@@ -30,7 +39,8 @@ class Source(Protocol):
     """Frames in the order of capture, once: a source is iterated a single time and then closed.
 
     A frame that was captured and cannot be decoded is yielded as a `BrokenFrame` in its place, so that
-    whoever takes the frames can count every one; a source without such frames yields `Frame` alone.
+    whoever takes the frames can count every one; a source without such frames yields `Frame` alone. A picture
+    belongs to whoever takes it, who may paint on it.
 
     Attributes:
         name: for people and records; never carries a password.
@@ -74,17 +84,61 @@ class LiveSource(Source, Protocol):
     def is_live(self) -> bool: ...
 
 
-def open_source(url: str, *, still_rate_hz: float = DEFAULT_STILL_RATE_HZ) -> Source:
-    """Open a video file, a folder of pictures (or one picture), or `SCHEME:...` of an installed plug-in.
+@runtime_checkable
+class Interruptible(Protocol):
+    """A source whose waiting read another thread can end, for good."""
 
-    A file that exists wins over a scheme, whatever its name looks like.
+    def interrupt(self) -> None:
+        """Let the present and any later read end at once; from any thread."""
 
-    Args:
-        url: a path, or a URL whose scheme is an entry point in the group `traffic_vision.sources`.
-        still_rate_hz: frames per second given to pictures, which have no time of their own.
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What is asked of a camera; the keys of its section in the configuration.
+
+    Attributes:
+        give_up_s: without a frame for so long, it is lost.
+        transport: of RTSP.
+        size, rate_hz, fourcc: of V4L2: width and height, frames per second, pixel format; None: its own.
+    """
+
+    give_up_s: float = 4.0
+    transport: Literal["tcp", "udp"] = "tcp"
+    size: tuple[int, int] | None = None
+    rate_hz: float | None = None
+    fourcc: str | None = None
+
+
+_DEFAULTS = LiveOptions()
+
+
+def open_configured(config: CameraConfig) -> Source:
+    """Open the source of a camera's section of the configuration.
 
     Raises:
-        SourceError: nothing is there, it is no video or picture, no frame decodes, or the scheme is unknown.
+        SourceError: as `open_source`.
+    """
+    options = LiveOptions(config.give_up_s, config.transport, config.size, config.rate_hz, config.fourcc)
+    return open_source(config.url, still_rate_hz=config.still_rate_hz, live=options)
+
+
+def open_source(
+    url: str, *, still_rate_hz: float = DEFAULT_STILL_RATE_HZ, live: LiveOptions = _DEFAULTS
+) -> Source:
+    """Open a recording, a camera, or `SCHEME:...` of an installed plug-in.
+
+    Recordings are a video file, a folder of pictures or one picture; cameras are rtsp://..., /dev/video0 (or
+    v4l2:/dev/video0) and gst:ELEMENT ! ELEMENT... A file that exists wins over a scheme, whatever its name
+    looks like.
+
+    Args:
+        url: a path or URL.
+        still_rate_hz: frames per second given to pictures, which have no time of their own.
+        live: what is asked of a camera.
+
+    Raises:
+        SourceError: nothing is there, it is no video or picture, no frame decodes, the scheme is unknown, or
+            the camera can't be what is asked of it.
     """
     if not 0 < still_rate_hz <= MAX_STILL_RATE_HZ:  # neither does a NaN pass
         raise SourceError(
@@ -95,6 +149,9 @@ def open_source(url: str, *, still_rate_hz: float = DEFAULT_STILL_RATE_HZ) -> So
         raise SourceError(
             f"the source is empty: give a video file, a folder of pictures, or one of {_known()}"
         )
+    camera = _open_camera(url, live)
+    if camera is not None:
+        return camera
     path = Path(url)
     if _exists(path):
         # cv2 takes a fifth of a second to import; plug-ins and error messages need none of it.
@@ -112,6 +169,28 @@ def open_source(url: str, *, still_rate_hz: float = DEFAULT_STILL_RATE_HZ) -> So
     return _open_plugin(scheme.group(1).lower(), url)
 
 
+def _open_camera(url: str, options: LiveOptions) -> Source | None:
+    scheme = url.partition(":")[0].lower()
+    if _VIDEO_DEVICE.match(url) or scheme == "v4l2":
+        from edge.frames.v4l2 import V4l2Camera
+
+        return V4l2Camera(url[5:] if scheme == "v4l2" else url, options)
+    asked = [key for key in ("size", "rate_hz", "fourcc") if getattr(options, key) is not None]
+    if asked:
+        raise SourceError(f"{asked[0]!r} is for V4L2 devices, and {redact(url)!r} is none")
+    if _exists(Path(url)):
+        return None
+    if scheme in ("rtsp", "rtsps"):
+        from edge.frames.rtsp import RtspCamera
+
+        return RtspCamera(url, options)
+    if scheme == "gst":
+        from edge.frames.gstreamer import GstreamerCamera
+
+        return GstreamerCamera(url[4:], options)
+    return None
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -124,7 +203,7 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def _known() -> str:
-    return ", ".join(f"{name}:..." for name in sorted(_plugins())) or "(no plug-in is installed)"
+    return ", ".join(["/dev/video0", *(f"{name}:..." for name in sorted({*CAMERA_SCHEMES, *_plugins()}))])
 
 
 def _open_plugin(scheme: str, url: str) -> Source:

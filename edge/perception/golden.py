@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from edge.perception.detector import Detector, InferenceError
 from edge.perception.model_file import ModelFile
+from edge.perception.overlap import overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,24 +194,24 @@ def compare(
             on the other side, by more: the suppression chose differently there. 1 for never.
         class_names: for the words.
     """
-    overlaps = _overlaps(expected, found)
+    shares = _overlaps(expected, found)
     score_differences = np.abs(expected[:, None, 4] - found[None, :, 4])
-    same = (overlaps >= tolerance.iou) & (score_differences <= tolerance.score)
+    same = (shares >= tolerance.iou) & (score_differences <= tolerance.score)
     partner = np.full(len(expected), -1)
     taken = np.zeros(len(found), bool)
     for row in range(len(expected)):
         choices = np.flatnonzero(same[row] & ~taken)
         if choices.size:
             # The best overlap; of equal ones, the nearest score.
-            best = choices[np.lexsort((score_differences[row, choices], -overlaps[row, choices]))[0]]
+            best = choices[np.lexsort((score_differences[row, choices], -shares[row, choices]))[0]]
             partner[row] = best
             taken[best] = True
     matched = np.flatnonzero(partner >= 0)
-    pairs = overlaps[matched, partner[matched]]
+    pairs = shares[matched, partner[matched]]
     differences = score_differences[matched, partner[matched]]
     # Beside a box that both sides have: the suppression may have kept it there and dropped it here.
-    excused_expected = (overlaps[:, taken] > open_overlap).any(axis=1)
-    excused_found = (overlaps[partner >= 0] > open_overlap).any(axis=0)
+    excused_expected = (shares[:, taken] > open_overlap).any(axis=1)
+    excused_found = (shares[partner >= 0] > open_overlap).any(axis=0)
     missing = (partner < 0) & (expected[:, 4] >= clear) & ~excused_expected
     extra = ~taken & (found[:, 4] >= clear) & ~excused_found
     return GoldenFrameReport(
@@ -225,14 +226,9 @@ def compare(
 
 def _overlaps(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Intersection over union of all pairs of the same class, 0 for other pairs: `float32[N, M]`."""
-    corner = np.maximum(left[:, None, :2], right[None, :, :2])
-    sides = np.clip(np.minimum(left[:, None, 2:4], right[None, :, 2:4]) - corner, 0, None)
-    inside = sides.prod(axis=2)
-    areas = [(boxes[:, 2:4] - boxes[:, :2]).prod(axis=1) for boxes in (left, right)]
-    union = areas[0][:, None] + areas[1][None, :] - inside
-    overlaps: npt.NDArray[np.float32] = np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
-    overlaps[left[:, None, 5] != right[None, :, 5]] = 0
-    return overlaps
+    shares = overlaps(left, right)
+    shares[left[:, None, 5] != right[None, :, 5]] = 0
+    return shares
 
 
 def _words(row: npt.NDArray[np.float32], class_names: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -37,21 +38,46 @@ class PerceptionClient:
     lost; a new connection counts its sequence from 0.
     """
 
-    def __init__(self, address: str, *, disconnected: Callable[[str], None] = lambda reason: None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+        server_name: str | None = None,
+        disconnected: Callable[[str], None] = lambda reason: None,
+    ) -> None:
         """For a daemon that may not run yet.
 
         Args:
             address: `unix:/a/path` or `127.0.0.1:PORT`.
+            ca: PEM file of the authority that the daemon's certificate comes from: the connection is by TLS.
+            cert: PEM file of this client's own certificate, where the daemon asks for one.
+            key: PEM file of its private key.
+            server_name: the name in the daemon's certificate, where it is not the address's host.
             disconnected: told, with the reason, when a stream was lost; from the stream's thread.
+
+        Raises:
+            TrafficVisionError: a file is not what it should be, or a Unix socket is to be reached by TLS.
         """
         self._address = address
         self._disconnected = disconnected
         self._closing = threading.Event()
-        options = (
+        options: list[tuple[str, int | str]] = [
             ("grpc.max_reconnect_backoff_ms", round(RETRY.limit_s * 1000)),
             ("grpc.enable_http_proxy", 0),
-        )
-        self._channel = grpc.insecure_channel(address, options=options)
+        ]
+        if server_name is not None:
+            options.append(("grpc.ssl_target_name_override", server_name))
+        if ca is cert is key is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            if address.startswith("unix:"):
+                raise ClientError(f"{address} is a Unix socket, which has no TLS: leave out ca, cert and key")
+            from edge.serve.tls import channel_credentials  # its libraries are for those who use it
+
+            self._channel = grpc.secure_channel(address, channel_credentials(ca, cert, key), options)
         self._stub = perception_pb2_grpc.PerceptionServiceStub(self._channel)
 
     def detections(
@@ -113,6 +139,20 @@ class PerceptionClient:
         request = perception_pb2.ReloadModelRequest(slot=slot, expected_sha256=expected_sha256)
         try:
             return self._stub.ReloadModel(request, timeout=RELOAD_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+
+    def report_vehicle(
+        self, state: common_pb2.VehicleState, *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> perception_pb2.ReportVehicleResponse:
+        """Tell the daemon what the vehicle does: the whole state, again before `valid_ms` is over.
+
+        Raises:
+            ClientError: a value cannot be, or the daemon does not answer.
+        """
+        request = perception_pb2.ReportVehicleRequest(state=state)
+        try:
+            return self._stub.ReportVehicle(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise self._error(error) from None
 

@@ -14,6 +14,7 @@ from edge.frames.rate_limit import RateLimit
 from edge.messages import Clock, frame_detections
 from edge.publication import Publication
 from edge.serve.hub import Delivery, Hub, Subscription
+from edge.vehicle_state.state import VehicleStateError
 from protos.handshake import agree, supported
 from protos.traffic_vision.v1 import common_pb2, perception_pb2, perception_pb2_grpc
 
@@ -40,6 +41,7 @@ class PerceptionService(perception_pb2_grpc.PerceptionServiceServicer):
         clock: Clock,
         status: Callable[[], perception_pb2.GetStatusResponse],
         reload_model: Reload,
+        report_vehicle: Callable[[common_pb2.VehicleState], int],
         max_streams: int,
         queue_limit: int,
     ) -> None:
@@ -52,6 +54,8 @@ class PerceptionService(perception_pb2_grpc.PerceptionServiceServicer):
             clock: of this run.
             status: how the vehicle is.
             reload_model: changes the model; may take minutes.
+            report_vehicle: takes what the vehicle says of itself, and gives how long it holds, ms; raises
+                VehicleStateError where a value cannot be.
             max_streams: at a time; one more is refused.
             queue_limit: messages that wait for a slow client at most, and unless it asks for fewer.
         """
@@ -61,9 +65,14 @@ class PerceptionService(perception_pb2_grpc.PerceptionServiceServicer):
         self._clock = clock
         self._status = status
         self._reload_model = reload_model
+        self._report_vehicle = report_vehicle
         self._queue_limit = queue_limit
         self._max_streams = max_streams
         self._streams = threading.BoundedSemaphore(max_streams)
+
+    def limit_queues(self, queue_limit: int) -> None:
+        """Change how many messages wait for a slow client, from the next stream on."""
+        self._queue_limit = queue_limit
 
     def StreamDetections(  # noqa: N802 - the contract's name
         self, request: perception_pb2.StreamDetectionsRequest, context: grpc.ServicerContext
@@ -131,8 +140,12 @@ class PerceptionService(perception_pb2_grpc.PerceptionServiceServicer):
     def ReportVehicle(  # noqa: N802
         self, request: perception_pb2.ReportVehicleRequest, context: grpc.ServicerContext
     ) -> perception_pb2.ReportVehicleResponse:
-        """Not taken yet: nothing in this daemon goes by the vehicle's state."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "this daemon goes by no vehicle state yet")
+        """What the vehicle says of itself."""
+        try:
+            valid_ms = self._report_vehicle(request.state)
+        except VehicleStateError as error:
+            _refuse(context, str(error))
+        return perception_pb2.ReportVehicleResponse(valid_ms=valid_ms)
 
     def _require_protocol(
         self,

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.updates import trust
@@ -136,7 +137,12 @@ class UpdateClient:
 
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
         fetcher = GrpcFetcher(self._stub, self._limits)
-        catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher)
+        before = _files(self._slots.metadata)
+        try:
+            catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher)
+        finally:
+            for _, _, size in _files(self._slots.metadata) - before:
+                self._slots.disk.wrote(size)
         clock, floor = self._clock(), self._clock_floor()
         if catalogue.signed_at is not None:
             floor = trust.raised_clock_floor(floor, catalogue.signed_at, clock)
@@ -187,7 +193,12 @@ class UpdateClient:
         def on_progress(received: int) -> None:
             self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_DOWNLOADING, release, received, length))
 
-        fetch_target(self._stub, request, length, part, self._limits, on_progress)
+        kept = part.stat().st_size if part.exists() else 0
+        try:
+            fetch_target(self._stub, request, length, part, self._limits, on_progress)
+        finally:
+            if part.exists():
+                slots.disk.wrote(max(0, part.stat().st_size - kept))
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_VERIFYING, release, length, length))
         evidence = evidence_for(slots.metadata, slots.shipped_root, release.target_path)
         try:
@@ -199,3 +210,9 @@ class UpdateClient:
     def _clock_floor(self) -> datetime:
         remembered = datetime.fromtimestamp(self._slots.state.clock_floor_s, timezone.utc)
         return max(remembered, self._slots.vehicle.clock_floor)
+
+
+def _files(folder: Path) -> set[tuple[Path, int, int]]:
+    """Path, time of change and size of every file: what differs from an earlier look was written since."""
+    found = ((path, path.stat()) for path in folder.rglob("*") if path.is_file())
+    return {(path, stat.st_mtime_ns, stat.st_size) for path, stat in found}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.config import EdgeConfig
+from edge.disk_budget import DiskLane
 from edge.errors import TrafficVisionError
 from edge.messages import model_ref_of
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
@@ -48,7 +49,7 @@ class Work:
     detail: str = ""
 
 
-def open_slot_models(config: EdgeConfig) -> SlotModels:
+def open_slot_models(config: EdgeConfig, disk: DiskLane | None = None) -> SlotModels:
     """Open the slots in the state folder, which is there and locked, for a configuration with [updates].
 
     Raises:
@@ -60,7 +61,9 @@ def open_slot_models(config: EdgeConfig) -> SlotModels:
     vehicle = Vehicle(frozenset(hardware_ids(config.model.providers)), daemon_version())
     folder = config.state_folder / "slots"
     try:
-        slots = Slots(folder, factory_model=config.model.factory, shipped_root=root, vehicle=vehicle)
+        slots = Slots(
+            folder, factory_model=config.model.factory, shipped_root=root, vehicle=vehicle, disk=disk
+        )
     except OSError as error:
         raise SlotError(f"the slots {str(folder)!r} cannot be used: {error.strerror or error}") from None
     return SlotModels(slots)

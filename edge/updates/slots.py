@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.disk_budget import DiskBudget, DiskLane
 from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from edge.updates import slot_state
 from edge.updates.errors import RefusedError, SlotError
@@ -95,14 +96,24 @@ class Slots:
         factory_model: the model file that came with the installation.
         shipped_root: the root metadata that came with it: what everything else is checked against.
         vehicle: whom a release must suit.
+        disk: where what is written is counted; None: nowhere.
 
     Raises:
         SlotError: another process holds the folder.
         OSError: the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path, factory_model: Path, shipped_root: bytes, vehicle: Vehicle) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        factory_model: Path,
+        shipped_root: bytes,
+        vehicle: Vehicle,
+        *,
+        disk: DiskLane | None = None,
+    ) -> None:
         self._folder = folder
+        self.disk = disk or DiskBudget().lane("slots")
         self._factory_model = factory_model
         self.shipped_root = shipped_root
         self.vehicle = vehicle
@@ -250,6 +261,7 @@ class Slots:
         path = model if isinstance(model, Path) else self.staging / "model.onnx"
         if isinstance(model, bytes):
             atomic_write(path, model)
+            self.disk.wrote(len(model))
         facts = verify(self.shipped_root, evidence, path.read_bytes())
         check_suits(facts, self.vehicle)
         slot = slot_state.slot_to_stage(self._state)
@@ -260,7 +272,9 @@ class Slots:
             (room / "evidence.json").unlink()
         _sync_file(path)
         path.replace(room / "model.onnx")
-        atomic_write(room / "evidence.json", evidence.to_bytes())
+        proof = evidence.to_bytes()
+        atomic_write(room / "evidence.json", proof)
+        self.disk.wrote(len(proof))
         self._change(lambda state: slot_state.staged(state, slot, facts))
         return self.content(slot)
 
@@ -303,6 +317,7 @@ class Slots:
             if changed != self._state:
                 document = json.dumps(slot_state.to_document(changed), indent=1).encode()
                 atomic_write(self._folder / "state.json", document)
+                self.disk.wrote(len(document))
                 self._state = changed
 
     def _read_state(self) -> SlotState:

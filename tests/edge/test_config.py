@@ -149,3 +149,13 @@ def test_a_missing_file_and_bytes_that_are_no_text(folder: Path) -> None:
     (folder / "edge.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_config(folder / "edge.toml")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000], ids=["decimal", "hexadecimal"])
+def test_a_number_of_thousands_of_digits_is_refused(folder: Path, number: str) -> None:
+    assert "not a configuration" in refusal(folder, f"{CONFIG}threads = {number}")
+
+
+def test_a_path_that_is_too_long_is_refused(folder: Path) -> None:
+    long = "a" * 5000
+    assert "cannot be looked at" in refusal(folder, CONFIG.replace("factory.onnx", long))

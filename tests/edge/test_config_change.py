@@ -36,3 +36,16 @@ def test_all_else_waits_for_a_restart(tmp_path: Path) -> None:
     taken = taken_over(running, wanted)
     assert taken.log.level == "debug" and len(taken.cameras) == 1 and taken.spool == running.spool
     assert "spool.limit_bytes" in changed_keys(taken, wanted)
+
+
+def test_what_can_change_while_it_runs_is_taken_over(tmp_path: Path) -> None:
+    running = configured(tmp_path, FRONT)
+    changes: dict[str, Any] = {
+        "serve": {"address": "127.0.0.1:0", "queue_limit": 3},
+        "disk": {"bytes_per_day": 5},
+        "spool": {"bytes_per_day": 4},
+    }
+    wanted = configured(tmp_path, {**FRONT, "rate_limit_hz": 2.0, "stale_after_ms": 9.0}, **changes)
+    taken = taken_over(running, wanted)
+    assert changed_keys(taken, wanted) == []
+    assert len(changed_keys(running, taken)) == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -214,7 +215,35 @@ def test_check_refuses_a_model_that_fails_its_golden_frames(tmp_path: Path) -> N
     (tmp_path / "factory.onnx").write_bytes(rectangles_model(golden=()))
     told = check(write_config(tmp_path, {"url": "drive"}))
     assert told.returncode == 1
-    assert "no golden frames" in told.stderr and "Traceback" not in told.stderr
+    assert "no golden frames" in told.stdout and told.stderr == ""
+
+
+def test_check_reports_every_finding_and_goes_on_to_the_last(tmp_path: Path) -> None:
+    config = write_config(tmp_path, {"url": "none.mp4"}, {"url": "rtsq://me:secret@10.0.0.9/1"})
+    (tmp_path / "factory.onnx").write_bytes(b"no model")
+    command = [*COMMAND, "edge", "check", "--json", "--config", str(config)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
+    assert told.returncode == 1 and "secret" not in told.stdout
+    document = json.loads(told.stdout)
+    failed = {one["subject"] for one in document["findings"] if one["level"] == "failure"}
+    assert document["failed"] and {"camera camera0", "camera camera1", "model"} <= failed
+    assert {"disk space", "clock", "cloud", "serve", "service"} <= {
+        one["subject"] for one in document["findings"]
+    }
+    assert all(one["advice"] for one in document["findings"] if one["level"] != "ok")
+
+
+def test_health_is_the_exit_code(tmp_path: Path) -> None:
+    write_drive(tmp_path / "drive", 1)
+    address = f"unix:{tmp_path}/s"
+    config = write_config(tmp_path, {"url": "drive"}, address=address)
+    command = [*COMMAND, "edge", "health", "--config", str(config)]
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
+    assert asked.returncode == 1 and f"no daemon answers at {address}" in asked.stderr
+    with DaemonProcess(config) as daemon:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
+        assert (asked.returncode, asked.stdout) == (0, f"serving at {address}\n")
+        assert daemon.terminate() == 0
 
 
 def test_the_counts_are_those_of_the_contract() -> None:

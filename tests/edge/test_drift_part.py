@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,11 +88,19 @@ class Told:
         self.changes.append((VERDICTS[previous], VERDICTS[state.verdict]))
 
 
-def a_watch(folder: Path, told: Told, **config: object) -> DriftWatch:
+def a_watch(
+    folder: Path, told: Told, parked: Callable[[str], bool] = lambda camera: False, **config: object
+) -> DriftWatch:
     (folder / "factory.onnx").write_bytes(MODEL.data)
     section = DriftConfig.model_validate(config)
     watch = DriftWatch(
-        section, ["front"], folder / "factory.onnx", folder / "drift", Clock("run"), told.states.append
+        section,
+        ["front"],
+        folder / "factory.onnx",
+        folder / "drift",
+        Clock("run"),
+        told.states.append,
+        parked=parked,
     )
     watch.listen(told.changed)
     return watch
@@ -201,3 +210,20 @@ def test_a_reference_of_other_features_is_refused_at_the_start(tmp_path: Path) -
     other.save(tmp_path / "other.json")
     with pytest.raises(DriftReferenceError, match="the reference is of speed, noise"):
         a_watch(tmp_path, Told(), reference=tmp_path / "other.json")
+
+
+def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(tmp_path: Path, day: Reference) -> None:
+    told, parked = Told(), False
+    watch = a_watch(tmp_path, told, lambda camera: parked, reference=saved(day, tmp_path))
+    drive = Drive(watch)
+    drive.go(100, BY_DAY)
+    before, states = told.changes[-1][1], len(told.states)
+    parked = True
+    drive.go(3600, BY_NIGHT)
+    assert told.changes[-1] == (before, "paused") and len(told.states) == states + 1
+    watched = watch.latest("front")
+    assert watched is not None and watched.state is not None and VERDICTS[watched.state.verdict] == "paused"
+    parked = False
+    drive.go(100, BY_DAY)
+    assert told.changes[-1][1] == before and "alarm" not in {after for _, after in told.changes}
+    assert sum(after == "paused" for _, after in told.changes) == 1

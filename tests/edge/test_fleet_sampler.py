@@ -162,6 +162,16 @@ def test_a_camera_that_stands_still_is_taken_once() -> None:
     assert sampler.counts().near_duplicates == 99
 
 
+def test_a_parked_vehicle_is_sampled_only_where_it_was_asked_for() -> None:
+    sampler = Sampler(SamplerOptions(baseline_spacing_s=0.0, drift_spacing_s=0.0))
+    offers = [sampler.offer(tick * SECOND, scene(tick), boxes(0.5), True, parked=True) for tick in range(100)]
+    assert not any(offers)
+    assert sampler.request(1, 0)
+    (reason,) = sampler.offer(100 * SECOND, scene(100), NO_BOXES, False, parked=True)
+    assert reason.kind == REQUESTED
+    assert sampler.offer(101 * SECOND, scene(101), NO_BOXES, False)
+
+
 def test_a_time_that_goes_back_is_a_new_drive() -> None:
     sampler = Sampler(ONLY_DRIFT)
     assert sampler.offer(1000 * SECOND, scene(0), NO_BOXES, True)

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.fleet.budget import DAY_NS, HOUR_NS
 from edge.fleet.spool import QUARANTINE, QUARANTINE_LIMIT, Refusal, Spool, SpoolError, SpoolOptions
 
 
@@ -141,17 +140,6 @@ def test_a_lower_limit_than_before_keeps_the_most_important(tmp_path: Path) -> N
     assert ids(smaller) == ["i4", "i3"]
     assert smaller.status().dropped == 3
     assert len(files(tmp_path)) == 2
-
-
-def test_the_bytes_of_a_day_are_a_limit_of_their_own(tmp_path: Path) -> None:
-    now = [0]
-    spool = Spool(tmp_path, SpoolOptions(bytes_per_day=1000), clock_ns=lambda: now[0])
-    assert spool.append("a", bytes(400)) and spool.append("b", bytes(400))
-    spool.acknowledge("a")
-    assert not spool.append("c", bytes(400), 9.0)
-    assert spool.status().refused[Refusal.BUDGET] == 1
-    now[0] = DAY_NS + HOUR_NS
-    assert spool.append("c", bytes(400))
 
 
 def test_a_file_of_another_making_is_left_alone_and_half_a_file_goes(tmp_path: Path) -> None:

@@ -108,6 +108,20 @@ def test_a_frame_is_published_counted_and_shown(tmp_path: Path) -> None:
     assert rig.total() == {"captured": 1, "published": 1}
 
 
+def test_boxes_of_a_region_are_in_pixels_of_the_whole_picture(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.frame(0)
+    (x1, y1, x2, y2), whole = rig.published[0].detections.boxes[0, :4], np.zeros((196, 260, 3), np.uint8)
+    whole[50:146, 40:200] = SEEN
+    rig.cameras["front"].counts.captured()
+    frame = Frame("front", 1, 0, 1, whole, region=(40, 50, 200, 146))
+    rig.row.boxes["front"].put(Arrival(frame, time.monotonic_ns()))
+    rig.loop.step(0)
+    published = rig.published[1]
+    assert (published.height, published.width) == (196, 260)
+    assert published.detections.boxes[0, :4].tolist() == [x1 + 40, y1 + 50, x2 + 40, y2 + 50]
+
+
 def test_a_frame_beyond_its_budget_is_not_looked_at(tmp_path: Path) -> None:
     observer = Observer()
     rig = Rig(tmp_path, observer)

@@ -174,8 +174,8 @@ def test_a_rate_that_gives_no_times_is_refused(tmp_path: Path, rate_hz: float) -
 
 
 def test_an_unknown_scheme_lists_the_known_ones_and_keeps_passwords_to_itself() -> None:
-    with pytest.raises(SourceError, match=r"'rtsp:' is no known kind.*sim:") as raised:
-        open_source("rtsp://driver:secret@10.0.0.2/stream")
+    with pytest.raises(SourceError, match=r"'mms:' is no known kind.*sim:") as raised:
+        open_source("mms://driver:secret@10.0.0.2/stream")
     assert "secret" not in str(raised.value)
     assert isinstance(raised.value, TrafficVisionError)
 

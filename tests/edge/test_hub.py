@@ -72,3 +72,58 @@ def test_clients_come_and_go_and_the_end_wakes_them() -> None:
     assert not waiter.is_alive()
     assert hub.clients == 0
     assert hub.subscribe(limit=1).ended
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=4),
+    st.lists(st.integers(0, 4), max_size=80),
+)
+def test_whatever_comes_round_when_each_clients_sum_is_what_was_made(
+    clients: list[tuple[int, int]], steps: list[int]
+) -> None:
+    """Zero publishes; any other number has the so-manieth client come round. `clients`: limit and phase."""
+    hub: Hub[int] = Hub()
+    subscriptions = [hub.subscribe(limit=limit) for limit, _ in clients]
+    sums, made, since = [0] * len(clients), 0, [0] * len(clients)
+    for step in steps:
+        if step == 0:
+            hub.publish(made)
+            made += 1
+            since = [count + 1 for count in since]
+            continue
+        number = (step - 1) % len(clients)
+        got = 0
+        while (delivery := subscriptions[number].next(0)) is not None:
+            sums[number] += 1 + delivery.dropped
+            got += 1
+        assert got == min(since[number], clients[number][0])  # never more than its limit was queued
+        since[number] = 0
+        assert sums[number] == made
+    hub.close()
+
+
+def test_the_sums_hold_between_threads() -> None:
+    hub: Hub[int] = Hub()
+    made, limit = 20_000, 8
+    sums: dict[int, int] = {}
+
+    def take(number: int) -> None:
+        subscription, total, last = subscriptions[number], 0, -1
+        while not subscription.ended:
+            delivery = subscription.next(LONG_S)
+            if delivery is not None:
+                assert delivery.item == delivery.sequence > last
+                total, last = total + 1 + delivery.dropped, delivery.item
+        sums[number] = total
+
+    subscriptions = [hub.subscribe(limit=limit) for _ in range(3)]
+    takers = [threading.Thread(target=take, args=(number,)) for number in range(3)]
+    for taker in takers:
+        taker.start()
+    for item in range(made):
+        hub.publish(item)
+    hub.close()
+    for taker in takers:
+        taker.join(LONG_S)
+        assert not taker.is_alive()
+    assert sums == dict.fromkeys(range(3), made)

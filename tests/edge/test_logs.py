@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from edge.logs import JsonLines, Repeated, TextLines
+from edge.logs import JournalLines, JsonLines, Repeated, TextLines, is_journal
 from edge.redaction import redact
 
 URL = "rtsp://admin:pa%2Fss@10.0.0.9:554/stream"
@@ -44,3 +47,29 @@ def test_what_repeats_is_told_once_and_then_with_its_count(caplog: pytest.LogCap
         "broken 0",
         "again (and 3 more since this was last told)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2)],
+)
+def test_the_journal_gets_each_lines_priority(level: int, priority: int) -> None:
+    entry = record(event="x")
+    entry.levelno = level
+    try:
+        raise ValueError("of two\nlines")
+    except ValueError:
+        entry.exc_info = sys.exc_info()
+    one = JournalLines(JsonLines()).format(entry)
+    assert one.startswith(f"<{priority}>{{") and "\n" not in one
+    several = JournalLines(TextLines()).format(entry).splitlines()
+    assert len(several) > 3 and all(line.startswith(f"<{priority}>") for line in several)
+
+
+def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w") as stream:
+        stat = os.fstat(stream.fileno())
+        assert is_journal(stream, {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"})
+        assert not is_journal(stream, {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino + 1}"})
+        assert not is_journal(stream, {})
+    assert not is_journal(stream, {"JOURNAL_STREAM": "1:1"}), "closed"

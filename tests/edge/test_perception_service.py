@@ -18,6 +18,7 @@ from edge.serve.client import ClientError, PerceptionClient
 from edge.serve.hub import Hub
 from edge.serve.perception_service import PerceptionService
 from edge.serve.server import SERVICE_NAME, PerceptionServer, ServeError
+from edge.vehicle_state.state import Reports
 from protos.traffic_vision.v1 import common_pb2, perception_pb2, perception_pb2_grpc
 from tests.models_factory import metadata
 
@@ -44,6 +45,7 @@ class Served:
     def __init__(self, folder: Path, max_streams: int = 4) -> None:
         self.detections: Hub[Publication] = Hub()
         self.drift: Hub[common_pb2.DriftState] = Hub(retain=lambda state: state.camera)
+        self.reports = Reports(valid_ms=1500)
         self.reloads: list[perception_pb2.ReloadModelRequest] = []
         service = PerceptionService(
             cameras=("front", "rear"),
@@ -52,6 +54,7 @@ class Served:
             clock=Clock("run"),
             status=lambda: perception_pb2.GetStatusResponse(class_names=["a"]),
             reload_model=self.reload,
+            report_vehicle=self.reports.report,
             max_streams=max_streams,
             queue_limit=8,
         )
@@ -229,7 +232,7 @@ def test_health_says_when_frames_are_answered(served: Served) -> None:
         return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=LONG_S).status
 
     assert state("") == state(SERVICE_NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
-    served.server.ready()
+    served.server.serving(True)
     assert state("") == state(SERVICE_NAME) == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -290,6 +293,7 @@ def _service(served: Served) -> PerceptionService:
         clock=Clock("run"),
         status=perception_pb2.GetStatusResponse,
         reload_model=served.reload,
+        report_vehicle=served.reports.report,
         max_streams=1,
         queue_limit=1,
     )

@@ -96,7 +96,7 @@ class Daemon(perception_grpc.PerceptionServiceServicer):
         self, request: perception.ReportVehicleRequest, context: grpc.ServicerContext
     ) -> perception.ReportVehicleResponse:
         state = request.state
-        parked = state.ignition == perception.IGNITION_OFF or (
+        parked = state.ignition == common.IGNITION_OFF or (
             state.HasField("speed_mps") and state.speed_mps == 0
         )
         return perception.ReportVehicleResponse(valid_ms=60_000 if parked else 1_000)
@@ -160,11 +160,11 @@ def test_a_reload_names_a_slot_and_no_file(stub: perception_grpc.PerceptionServi
 def test_a_vehicle_that_stands_is_told_from_one_of_unknown_speed(
     stub: perception_grpc.PerceptionServiceStub,
 ) -> None:
-    def valid_ms(state: perception.VehicleState) -> int:
+    def valid_ms(state: common.VehicleState) -> int:
         request = perception.ReportVehicleRequest(state=state)
         return stub.ReportVehicle(request, timeout=DEADLINE_S).valid_ms
 
-    standing, unknown = perception.VehicleState(speed_mps=0), perception.VehicleState(headlights_on=False)
-    assert valid_ms(standing) == valid_ms(perception.VehicleState(ignition=perception.IGNITION_OFF)) == 60_000
-    assert valid_ms(unknown) == valid_ms(perception.VehicleState(speed_mps=-0.5)) == 1_000
+    standing, unknown = common.VehicleState(speed_mps=0), common.VehicleState(headlights_on=False)
+    assert valid_ms(standing) == valid_ms(common.VehicleState(ignition=common.IGNITION_OFF)) == 60_000
+    assert valid_ms(unknown) == valid_ms(common.VehicleState(speed_mps=-0.5)) == 1_000
     assert unknown.HasField("headlights_on") and not unknown.HasField("latitude_deg")

@@ -65,7 +65,15 @@ UNITS = (
 )
 # Pure numbers: a count of what the name says, an ordinal, a probability, or with the unit in the comment.
 UNITLESS = {
-    *("class_index", "dropped_messages", "dropped_samples", "epoch", "frames", "captured_frames"),
+    *(
+        "class_index",
+        "dropped_messages",
+        "dropped_samples",
+        "refused_writes",
+        "epoch",
+        "frames",
+        "captured_frames",
+    ),
     *("newest", "oldest", "p_value", "priority", "protocol_version", "queue_limit", "release_counter"),
     *("samples", "samples_in_flight_limit", "score", "min_score", "sequence", "values", "version"),
 }

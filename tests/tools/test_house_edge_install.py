@@ -155,7 +155,18 @@ def test_the_vehicles_part_passes_its_tests_on_python_3_10(tmp_path: Path) -> No
         [python, "-m", "venv", str(tmp_path / "venv")],
         [*install, "-c", "constraints.txt", f"{ROOT}[edge]"],
         # The pinned test tools are for 3.11. The last four are for the cloud's side of the tests of updates.
-        [*install, "hypothesis", "pytest", "pytest-timeout", "scipy", "jinja2", "pillow", "pyyaml", "tqdm"],
+        [
+            *install,
+            "hypothesis",
+            "psutil",
+            "pytest",
+            "pytest-timeout",
+            "scipy",
+            "jinja2",
+            "pillow",
+            "pyyaml",
+            "tqdm",
+        ],
         [
             there,
             "-m",

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edge.config import ServeConfig
+from edge.config.sections import TlsConfig
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tests.daemons import LONG_S, DaemonProcess, write_config
 from tests.replays import COMMAND
+from tools.watch.run import WatchError, address_of
 from tools.watch.screen import render
 from tools.watch.view import View
 from tools.watch.words import drift_line, frame_line
@@ -83,6 +86,21 @@ def test_the_screen_shows_cameras_detections_drift_and_trouble() -> None:
     assert "[red]" in text
     view.lost("the daemon stops")
     assert "the daemon stops; trying again" in shown(view)
+
+
+def test_a_configurations_address_is_chosen_by_whether_there_is_an_authority(tmp_path: Path) -> None:
+    def serve(tls: bool, *addresses: str) -> ServeConfig:
+        files = TlsConfig.model_construct(cert=tmp_path, key=tmp_path) if tls else None
+        return ServeConfig.model_construct(address=addresses[0], more_addresses=addresses[1:], tls=files)
+
+    tcp, unix, ca = "127.0.0.1:1", "unix:/p.sock", tmp_path / "ca.crt"
+    assert address_of(serve(False, tcp, unix), None) == tcp
+    assert address_of(serve(True, tcp, unix), None) == unix
+    assert address_of(serve(True, unix, tcp), ca) == tcp
+    with pytest.raises(WatchError, match=r"127.0.0.1:1 speaks TLS: give --ca"):
+        address_of(serve(True, tcp), None)
+    with pytest.raises(WatchError, match="speaks no TLS"):
+        address_of(serve(False, tcp), ca)
 
 
 def watch(*arguments: str, **options: object) -> subprocess.Popen[str]:

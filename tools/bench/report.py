@@ -12,25 +12,35 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A value that must not exceed its target. The unit is in the name."""
+    """A value and what it is held to. The unit is in the name.
+
+    Attributes:
+        name: what was measured.
+        value: how much.
+        target: the limit.
+        at_least: the value must reach the target; otherwise it must not exceed it.
+    """
 
     name: str
     value: float
     target: float
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
-        """Whether the value is at most the target."""
-        return self.value <= self.target
+        """Whether the value is on the right side of the target, or on it."""
+        return self.value >= self.target if self.at_least else self.value <= self.target
 
     def to_json(self) -> dict[str, Any]:
-        """`name`, `value`, `target` and `met`."""
-        return {"name": self.name, "value": self.value, "target": self.target, "met": self.met}
+        """`name`, `value`, `target` and `met`; `at_least` where that is what is asked."""
+        fields = {"name": self.name, "value": self.value, "target": self.target, "met": self.met}
+        return {**fields, "at_least": True} if self.at_least else fields
 
     def to_text(self) -> str:
         """One line."""
         verdict = "met" if self.met else "MISSED"
-        return f"{verdict:<7} {self.name}: {self.value:g} (target: at most {self.target:g})"
+        side = "at least" if self.at_least else "at most"
+        return f"{verdict:<7} {self.name}: {self.value:g} (target: {side} {self.target:g})"
 
 
 @dataclass(frozen=True, slots=True)

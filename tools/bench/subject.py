@@ -66,7 +66,8 @@ def load_subject(
     if model.suffix == ".pt":
         if raw is not None:
             raise BenchError("--raw goes with a model file; a checkpoint is exported here")
-        return _from_checkpoint(model, DEFAULT_SIZE if size is None else size, pictures, folder)
+        side = DEFAULT_SIZE if size is None else size
+        return subject_from_checkpoint(model, (side, side), pictures, folder)
     read = read_model_file(model)
     if size is not None and read.input_hw != (size, size):
         height, width = read.input_hw
@@ -111,12 +112,25 @@ def rendered_pictures() -> list[Picture]:
     return [render(seed, t, chosen, FRAME_SIZE).image for seed, t, chosen in moments]
 
 
-def _from_checkpoint(checkpoint: Path, size: int, pictures: Sequence[Picture], folder: Path) -> Subject:
+def subject_from_checkpoint(
+    checkpoint: Path, input_hw: tuple[int, int], pictures: Sequence[Picture], folder: Path
+) -> Subject:
+    """Export a checkpoint at an input size and make a model file of it.
+
+    Args:
+        checkpoint: an Ultralytics checkpoint.
+        input_hw: height and width of the input, pixels.
+        pictures: for the golden frames.
+        folder: for what is made here.
+
+    Raises:
+        TrafficVisionError: it cannot be exported, or the model is refused.
+    """
     from cloud.release.assembly import assemble
     from cloud.release.checkpoint import export_checkpoint
     from tools.drives.golden import golden_pictures
 
-    raw = export_checkpoint(checkpoint, folder, (size, size))
+    raw = export_checkpoint(checkpoint, folder, input_hw)
     golden = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures[:4]]
     return Subject(assemble(raw, [*golden, *golden_pictures()]).model, raw)
 

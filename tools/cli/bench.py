@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tools.cli import bench_edge
+
 if TYPE_CHECKING:
     from tools.bench.report import Report
 
@@ -19,6 +21,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.group("bench")
 def command() -> None:
     """Measure, beside the floor and the peers, in interleaved rounds of one run."""
+
+
+command.add_command(bench_edge.command)
 
 
 @command.command("detector")

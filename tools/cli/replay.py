@@ -1,21 +1,50 @@
-"""`traffic-vision replay`: a drive through the detector."""
+"""`traffic-vision replay`: recorded drives through the daemon's own path."""
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import click
 
+_PATH = click.Path(path_type=Path)
+
+
+def _unix_ns(context: click.Context, parameter: click.Parameter, moment: datetime | None) -> int:
+    if moment is None:
+        return 0
+    since = moment.replace(tzinfo=moment.tzinfo or timezone.utc) - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000
+
 
 @click.command("replay")
-@click.argument("source")
-@click.option("--model", "model", type=click.Path(path_type=Path), required=True, help="The model file.")
-@click.option("--jsonl", help="Write one JSON line of detections a frame; - is standard output.")
-@click.option("--video", help="Write an annotated video, .mp4.")
-@click.option("--times", help="Write one JSON line of stage times a frame.")
-@click.option("--limit", type=int, help="Stop after so many frames.")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--model", type=_PATH, required=True, help="The model file.")
+@click.option("--camera-name", "camera_names", multiple=True, help="Of each SOURCE; else after its file.")
+@click.option("--jsonl", help="Detections, a JSON line a frame; - is standard output.")
+@click.option("--times", help="Stage times, a JSON line a frame: what differs from run to run.")
+@click.option("--video", help="Annotated .mp4; of several sources NAME-CAMERA.mp4 each.")
+@click.option("--mcap", help="Picture, boxes, drift and times as .mcap for Foxglove, Rerun.")
+@click.option(
+    "--mcap-start",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]),
+    callback=_unix_ns,
+    help="What an .mcap calls the start of every drive.  [default: 1970-01-01T00:00:00Z]",
+)
+@click.option("--speed", default="max", show_default=True, help="max, recorded, or a factor of that.")
+@click.option("--swap-to", type=_PATH, help="Another model, in the running daemon's way,")
+@click.option("--swap-at", metavar="[CAMERA:]FRAME", help="whose first frame this is.")
+@click.option("--drift", is_flag=True, help="Watch drift: by the model's own reference, else learn one.")
+@click.option("--reference", type=_PATH, help="Watch drift by this reference.")
+@click.option("--drift-jsonl", help="Drift states, a JSON line each; - is standard output.")
+@click.option("--compare", type=_PATH, help="Show where this model disagrees with MODEL.")
+@click.option("--compare-jsonl", help="The differences, a JSON line a frame; - is standard output.")
+@click.option("--compare-html", help="A page with the pictures where they differ most.")
+@click.option("--compare-pictures", type=int, default=12, show_default=True, help="On that page, at most.")
+@click.option("--limit", type=int, help="Stop after so many frames of each source.")
 @click.option("--rate", type=float, default=10.0, show_default=True, help="Pictures a second of a folder.")
 @click.option(
     "--provider",
@@ -23,44 +52,58 @@ import click
     multiple=True,
     default=("cpu",),
     show_default=True,
-    help="Execution provider: cpu, cuda, tensorrt, openvino... Repeat for an order of preference.",
+    help="cpu, cuda, tensorrt, openvino...; repeat by preference.",
 )
 @click.option("--threads", type=int, default=2, show_default=True, help="Of one inference on a CPU.")
-@click.option("--score-threshold", type=float, help="In place of the model file's own.")
+@click.option("--score-threshold", type=float, help="In place of the model files' own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
-def command(
-    source: str,
-    model: Path,
-    jsonl: str | None,
-    video: str | None,
-    times: str | None,
-    limit: int | None,
-    rate: float,
-    providers: tuple[str, ...],
-    threads: int,
-    score_threshold: float | None,
-    as_json: bool,
-) -> None:
-    """Run a recorded or simulated drive through the detector: every frame, as fast as it goes.
+def command(sources: tuple[str, ...], model: Path, **options: Any) -> None:
+    """Run recorded drives through the daemon's own path: every frame, none dropped, one line each.
 
-    SOURCE is a video file, a folder of pictures (at --rate a second), or a simulated drive such as
-    "sim:7?light=night&seconds=10&rate=10". The same drive, model, provider and threads on the same machine
-    give the same lines, to the byte. Ctrl-C finishes the frame in hand and keeps what is done.
+    A SOURCE is a video file, a folder of pictures (at --rate a second), or a simulated drive such as
+    "sim:7?light=night&seconds=10&rate=10". Each is a camera of its own; they run one after the other. The
+    same command on the same machine, provider and threads gives the same lines, to the byte, --times aside.
+    Ctrl-C finishes the frame in hand and keeps what is done.
     """
-    if as_json and jsonl == "-":
-        raise click.UsageError("--json and --jsonl - would mix on standard output")
+    if options["as_json"] and "-" in (options["jsonl"], options["drift_jsonl"], options["compare_jsonl"]):
+        raise click.UsageError("--json and lines on standard output would mix")
 
     from edge.perception.detector import DetectorOptions
     from tools.replay.interrupt import Interrupt
     from tools.replay.progress import ProgressLine
-    from tools.replay.run import Request, replay
+    from tools.replay.request import Compare, Drift, Request, speed_of, swap_of
+    from tools.replay.run import replay
 
-    options = DetectorOptions(providers=providers, threads=threads, score_threshold=score_threshold)
-    request = Request(source, model, options, jsonl, video, times, limit, rate)
+    if options["compare"] is None and (options["compare_jsonl"] or options["compare_html"]):
+        raise click.UsageError("--compare-jsonl and --compare-html need --compare")
+    request = Request(
+        sources=sources,
+        model=model,
+        camera_names=options["camera_names"],
+        options=DetectorOptions(
+            providers=options["providers"],
+            threads=options["threads"],
+            score_threshold=options["score_threshold"],
+        ),
+        **{name: options[name] for name in ("jsonl", "video", "times", "drift_jsonl", "mcap", "limit")},
+        mcap_start_ns=options["mcap_start"],
+        still_rate_hz=options["rate"],
+        speed=speed_of(options["speed"]),
+        swap=swap_of(options["swap_to"], options["swap_at"]),
+        drift=Drift(options["reference"]) if options["drift"] or options["reference"] else None,
+        compare=Compare(
+            options["compare"],
+            options["compare_jsonl"],
+            options["compare_html"],
+            options["compare_pictures"],
+        )
+        if options["compare"]
+        else None,
+    )
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
         summary = replay(request, stop_requested=lambda: interrupt.requested, progress=progress.show)
     click.echo(summary.to_text(), err=True)
-    if as_json:
+    if options["as_json"]:
         click.echo(json.dumps(summary.to_json(), indent=2))
     if summary.interrupted:
         sys.exit(130)

@@ -26,6 +26,16 @@ class Durations:
         self.max_ns = max(self.max_ns, duration_ns)
         self.count += 1
 
+    def include(self, other: Durations) -> None:
+        """Count all that another one has counted."""
+        if not other.count:
+            return
+        self.min_ns = min(self.min_ns, other.min_ns) if self.count else other.min_ns
+        self.max_ns = max(self.max_ns, other.max_ns)
+        self.count += other.count
+        for bucket, count in other._buckets.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+
     def quantile_ns(self, q: float) -> float:
         """The duration, ns, at or below which the share `q` of all lie (nearest rank, within 0.5 %).
 

@@ -9,6 +9,8 @@ from typing import Any
 from edge.frames.frame import BrokenFrame, Frame
 from edge.frames.outcomes import Outcome
 from edge.perception.detector import Detections
+from protos.traffic_vision.v1 import common_pb2
+from protos.words import word
 
 _DIGEST_DIGITS = 12
 
@@ -23,18 +25,57 @@ def detections_line(frame: Frame, found: Detections, names: Sequence[str]) -> st
         }
         for *box, score, index in found.boxes
     ]
-    return _json({**_head(frame), "model": found.model_digest[:_DIGEST_DIGITS], "detections": detections})
+    head = head_of(frame.camera, frame)
+    return as_line({**head, "model": found.model_digest[:_DIGEST_DIGITS], "detections": detections})
 
 
-def error_line(frame: Frame | BrokenFrame, outcome: Outcome, reason: str) -> str:
+def error_line(camera: str, shot: Frame | BrokenFrame, outcome: Outcome, reason: str) -> str:
     """A frame that has no detections, and why."""
-    return _json({**_head(frame), "error": outcome.value, "reason": reason})
+    return as_line({**head_of(camera, shot), "error": outcome.value, "reason": reason})
 
 
 def times_line(frame: Frame, found: Detections, decode_ns: int) -> str:
     """How long each stage of one frame took, ms."""
     stages = {"decode": decode_ns, **stage_ns(found)}
-    return _json({**_head(frame), "ms": {name: round(ns / 1e6, 4) for name, ns in stages.items()}})
+    ms = {name: round(ns / 1e6, 4) for name, ns in stages.items()}
+    return as_line({**head_of(frame.camera, frame), "ms": ms})
+
+
+def drift_line(frame: Frame, state: common_pb2.DriftState) -> str:
+    """A drift state that came with a frame: as `drift scan` gives it, and by what was judged."""
+    features = [
+        {
+            "name": one.name,
+            "origin": word(common_pb2.FeatureOrigin, "FEATURE_ORIGIN_", one.origin),
+            "context": one.context,
+            "window_s": one.window_s,
+            "d": one.ks_d,
+            "p": one.p_value,
+            "false_alarms_per_day": one.expected_false_alarms_per_day,
+            "shift_sigma": one.shift_sigma,
+            "verdict": verdict_word(one.verdict),
+        }
+        for one in state.features
+    ]
+    return as_line(
+        {
+            **head_of(frame.camera, frame),
+            "model": state.model.sha256[:_DIGEST_DIGITS],
+            "reference": state.reference_sha256[:_DIGEST_DIGITS],
+            "verdict": verdict_word(state.verdict),
+            "since_s": round(state.since.monotonic_ns / 1e9, 6),
+            "false_alarms_per_day": state.expected_false_alarms_per_day,
+            "context": state.context,
+            "unknown_context_share": state.unknown_context_share,
+            "explanation": state.explanation,
+            "features": features,
+        }
+    )
+
+
+def verdict_word(verdict: int) -> str:
+    """A verdict as it stands in files."""
+    return word(common_pb2.DriftVerdict, "DRIFT_VERDICT_", verdict)
 
 
 def stage_ns(found: Detections) -> dict[str, int]:
@@ -48,12 +89,14 @@ def stage_ns(found: Detections) -> dict[str, int]:
     return {**stages, "detect": sum(stages.values())}
 
 
-def _head(frame: Frame | BrokenFrame) -> dict[str, Any]:
-    head: dict[str, Any] = {"frame": frame.sequence}
-    if frame.name:
-        head["name"] = frame.name
-    return {**head, "time_s": round(frame.captured_ns / 1e9, 6)}
+def head_of(camera: str, shot: Frame | BrokenFrame) -> dict[str, Any]:
+    """Which frame a line is of."""
+    head: dict[str, Any] = {"camera": camera, "frame": shot.sequence}
+    if shot.name:
+        head["name"] = shot.name
+    return {**head, "time_s": round(shot.captured_ns / 1e9, 6)}
 
 
-def _json(value: dict[str, Any]) -> str:
+def as_line(value: dict[str, Any]) -> str:
+    """JSON on one line; NaN and infinity, which JSON has not, are a defect."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

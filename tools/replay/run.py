@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from edge.errors import TrafficVisionError
+from edge.config import CameraConfig, DriftConfig
+from edge.drift.features import require_features
+from edge.drift.reference import Reference
+from edge.frames.camera import Camera
 from edge.frames.frame import BrokenFrame, Frame
-from edge.frames.outcomes import FrameCounts, Outcome
-from edge.frames.sources import DEFAULT_STILL_RATE_HZ, Source, open_source
-from edge.perception.detector import Detections, Detector, DetectorOptions, InferenceError
-from edge.perception.model_file import read_model_file
+from edge.frames.sources import MAX_STILL_RATE_HZ
+from edge.perception.detector import Detector, DetectorOptions
+from edge.perception.hot_swap import prepare
+from edge.perception.model_file import ModelFile, read_model_file
 from edge.perception.providers import resolve
-from tools.replay.annotate import annotate, broken
-from tools.replay.durations import Durations
-from tools.replay.lines import detections_line, error_line, stage_ns, times_line
-from tools.replay.outputs import STDOUT, LinesFile
-from tools.replay.summary import Summary
+from tools.replay.compare.run import Comparing
+from tools.replay.errors import ReplayError
+from tools.replay.mcap_file import McapOutput
+from tools.replay.naming import camera_names, video_paths
+from tools.replay.outputs import LinesFile, OutputError
+from tools.replay.path import Answered, DaemonPath
+from tools.replay.request import Request, Swap, check
+from tools.replay.summary import DriveSummary, Summary, SwapSummary, model_facts
+from tools.replay.tally import DriveTally
 from tools.replay.video import VideoOutput
+from tools.replay.writing import Writing
 
 _UNKNOWN_RATE_HZ = 25.0
+_CHECK_TIMEOUT_S = 900.0  # as the daemon's own default
 
 Progress = Callable[[int, int | None], None]
-
-
-class ReplayError(TrafficVisionError):
-    """A replay that cannot be done as asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to replay, and what to write.
-
-    Attributes:
-        source: what `edge.frames.sources.open_source` takes.
-        model: the model file.
-        options: how to run it.
-        jsonl: file for one line of detections a frame, `-` for standard output.
-        video: file for the annotated video, .mp4.
-        times: file for one line of stage times a frame.
-        limit: at most so many frames.
-        still_rate_hz: frames per second of still pictures.
-    """
-
-    source: str
-    model: Path
-    options: DetectorOptions = field(default_factory=DetectorOptions)
-    jsonl: str | None = None
-    video: str | None = None
-    times: str | None = None
-    limit: int | None = None
-    still_rate_hz: float = DEFAULT_STILL_RATE_HZ
 
 
 def replay(
@@ -66,150 +46,213 @@ def replay(
     stop_requested: Callable[[], bool] = lambda: False,
     progress: Progress = lambda done, of: None,
 ) -> Summary:
-    """Run a drive through the detector.
+    """Run drives through the daemon's path, one after the other.
 
     Args:
         request: what to do.
-        stop_requested: asked before each frame; a frame in hand then leaves as stopped.
+        stop_requested: asked before each frame; frames in hand then leave as stopped.
         progress: told after each frame how many are done, of how many (None where unknown).
 
     Raises:
-        TrafficVisionError: an output, the source or the model cannot be used; nothing is written then.
+        TrafficVisionError: an output, a source or a model cannot be used; nothing is written then.
     """
-    _check_targets(request)
+    names = camera_names(request.sources, request.camera_names)
+    videos = video_paths(request.video, names)
+    check(request, videos)
     with ExitStack() as stack:
+        stack.enter_context(_only_errors_logged())
         # All that can be refused is opened before any work.
-        lines = stack.enter_context(LinesFile(request.jsonl)) if request.jsonl else None
-        times = stack.enter_context(LinesFile(request.times)) if request.times else None
-        source = stack.enter_context(open_source(request.source, still_rate_hz=request.still_rate_hz))
-        rate_hz = source.rate_hz or _UNKNOWN_RATE_HZ
-        video = stack.enter_context(VideoOutput(request.video, rate_hz)) if request.video else None
-        detector = Detector(read_model_file(request.model), request.options)
-        run = _Run(detector, lines, times, video)
-        return run.over(source, request.limit, stop_requested, progress)
+        lines, times, drift_lines = (
+            stack.enter_context(LinesFile(target)) if target else None
+            for target in (request.jsonl, request.times, request.drift_jsonl)
+        )
+        mcap = stack.enter_context(_open_mcap(request, request.mcap)) if request.mcap else None
+        model = read_model_file(request.model)
+        comparing = page_file = None
+        if request.compare:
+            asked = request.compare
+            compared = stack.enter_context(LinesFile(asked.jsonl)) if asked.jsonl else None
+            page_file = stack.enter_context(_open_page(asked.html)) if asked.html else None
+            comparing = Comparing(asked, model, request.options, compared)
+        path = stack.enter_context(
+            DaemonPath(
+                [_camera(request, *pair) for pair in zip(names, request.sources, strict=True)],
+                Detector(model, request.options),
+                limit=request.limit,
+                drift=_drift(request, model),
+                factory=request.model,
+            )
+        )
+        swap = _plan_swap(path, request.swap, request.options, names[0]) if request.swap else None
+        writing = Writing(lines, times, drift_lines, mcap)
+        for name, target in zip(names, videos, strict=False):
+            rate_hz = path.recording(name).rate_hz or _UNKNOWN_RATE_HZ
+            writing.videos[name] = stack.enter_context(VideoOutput(str(target), rate_hz))
+
+        run = _Run(path, writing, comparing, swap, stop_requested, progress)
+        summary = run.over_all(model)
+        if mcap:
+            mcap.attach_summary(json.dumps(summary.to_json(), indent=2).encode())
+        if page_file and comparing:
+            from tools.replay.compare.page import page
+
+            page_file.write(page(comparing))
+        return summary
 
 
 class _Run:
     def __init__(
-        self, detector: Detector, lines: LinesFile | None, times: LinesFile | None, video: VideoOutput | None
-    ) -> None:
-        self._detector = detector
-        self._lines = lines
-        self._times = times
-        self._video = video
-        self._counts = FrameCounts()
-        self._classes: Counter[int] = Counter()
-        self._stages = {
-            name: Durations()
-            for name in ("decode", "preprocess", "inference", "postprocess", "detect", "write", "frame")
-        }
-        self._shown: npt.NDArray[np.uint8] | None = None
-        metadata = detector.model.metadata
-        self._model_title = f"{metadata.name} {metadata.version} {detector.model.digest[:8]}"
-
-    def over(
         self,
-        source: Source,
-        limit: int | None,
+        path: DaemonPath,
+        writing: Writing,
+        comparing: Comparing | None,
+        swap: _Swap | None,
         stop_requested: Callable[[], bool],
         progress: Progress,
-    ) -> Summary:
-        expected = source.frame_count
-        if limit is not None:
-            expected = limit if expected is None else min(limit, expected)
-        started = time.perf_counter()
-        interrupted = False
-        drive_s = 0.0
-        done = 0
-        frames = iter(source)
-        while limit is None or done < limit:
-            decoding = time.perf_counter_ns()
-            frame = next(frames, None)
-            if frame is None:
+    ) -> None:
+        self._path = path
+        self._writing = writing
+        self._comparing = comparing
+        self._swap = swap
+        self._stop_requested = stop_requested
+        self._progress = progress
+        self._done = 0
+        counts = [path.recording(camera.config.name).frame_count for camera in path.cameras]
+        known = [count for count in counts if count is not None]
+        self._expected = sum(known) if len(known) == len(counts) else None
+
+    def over_all(self, model: ModelFile) -> Summary:
+        began = time.perf_counter()
+        if self._writing.mcap:
+            self._writing.mcap.add_model(model)
+        drives: list[DriveSummary] = []
+        for camera in self._path.cameras:
+            if self._stop_requested():
                 break
-            self._counts.captured()
-            if stop_requested():
-                self._counts.left(Outcome.STOPPED)
-                interrupted = True
-                break
-            self._counts.left(self._take(frame, time.perf_counter_ns() - decoding))
-            self._stages["frame"].add(time.perf_counter_ns() - decoding)
-            drive_s = frame.captured_ns / 1e9
-            done += 1
-            progress(done, expected)
-        return self._summary(source.name, drive_s, time.perf_counter() - started, interrupted)
-
-    def _take(self, frame: Frame | BrokenFrame, decode_ns: int) -> Outcome:
-        if isinstance(frame, BrokenFrame):
-            self._fail(frame, Outcome.DECODE_ERROR, frame.reason)
-            return Outcome.DECODE_ERROR
-        try:
-            found = self._detector.detect(frame.image)
-        except InferenceError as error:
-            self._fail(frame, Outcome.INFERENCE_ERROR, str(error))
-            return Outcome.INFERENCE_ERROR
-        self._publish(frame, found, decode_ns)
-        return Outcome.PUBLISHED
-
-    def _publish(self, frame: Frame, found: Detections, decode_ns: int) -> None:
-        for name, duration_ns in {"decode": decode_ns, **stage_ns(found)}.items():
-            self._stages[name].add(duration_ns)
-        self._classes.update(int(index) for index in found.boxes[:, 5])
-        writing = time.perf_counter_ns()
-        if self._lines:
-            self._lines.write(detections_line(frame, found, self._detector.class_names))
-        if self._times:
-            self._times.write(times_line(frame, found, decode_ns))
-        if self._video:
-            count = len(found.boxes)
-            caption = self._caption(frame, f"{count} object{'' if count == 1 else 's'}")
-            self._shown = annotate(frame.image, found.boxes, self._detector.class_names, caption)
-            self._video.write(self._shown)
-        self._stages["write"].add(time.perf_counter_ns() - writing)
-
-    def _fail(self, frame: Frame | BrokenFrame, outcome: Outcome, reason: str) -> None:
-        if self._lines:
-            self._lines.write(error_line(frame, outcome, reason))
-        if not self._video:
-            return
-        picture = frame.image if isinstance(frame, Frame) else self._shown
-        if picture is not None:  # a first frame that broke has nothing to stand on
-            self._video.write(broken(picture, self._caption(frame, outcome.value.replace("_", " "))))
-
-    def _caption(self, frame: Frame | BrokenFrame, result: str) -> str:
-        return f"frame {frame.sequence}  {frame.captured_ns / 1e9:.2f} s  {result}  {self._model_title}"
-
-    def _summary(self, source_name: str, drive_s: float, wall_s: float, interrupted: bool) -> Summary:
-        model = self._detector.model
-        names = self._detector.class_names
-        ranked = sorted(self._classes.items(), key=lambda item: (-item[1], item[0]))
+            drives.append(self._over(camera))
+        comparing = self._comparing
         return Summary(
-            source=source_name,
-            model={
-                "name": model.metadata.name,
-                "version": model.metadata.version,
-                "precision": model.metadata.precision,
-                "digest": model.digest,
-            },
-            providers=resolve(self._detector.options.providers),
-            frames=self._counts.tally(),
-            detections={names[index]: count for index, count in ranked},
-            stages_ms={name: times.as_ms() for name, times in self._stages.items() if times.count},
-            drive_s=drive_s,
-            wall_s=wall_s,
-            interrupted=interrupted,
+            model=model_facts(model),
+            providers=resolve(self._path.options.providers),
+            drives=tuple(drives),
+            sources=len(self._path.cameras),
+            wall_s=time.perf_counter() - began,
+            interrupted=self._stop_requested(),
+            swap=self._swap.summary() if self._swap else None,
+            compare=comparing.to_json() if comparing else None,
+            compare_text=comparing.to_text() if comparing else "",
         )
 
+    def _over(self, camera: Camera) -> DriveSummary:
+        name = camera.config.name
+        recording = self._path.recording(name)
+        if self._writing.mcap:
+            self._writing.mcap.add_camera(name, recording.name)
+        tally = DriveTally(name, recording.name)
+        for event in self._path.frames(camera, self._stop_requested):
+            writing_ns = time.perf_counter_ns()
+            if isinstance(event, Answered):
+                self._answered(event, tally)
+                shot: Frame | BrokenFrame = event.frame
+            else:
+                self._writing.unanswered(event)
+                shot = event.shot
+            tally.passed(shot.captured_ns, time.perf_counter_ns() - writing_ns)
+            self._done += 1
+            self._progress(self._done, self._expected)
+        return tally.summary(camera.counts.tally())
 
-def _check_targets(request: Request) -> None:
-    if request.limit is not None and request.limit < 1:
-        raise ReplayError(f"the limit must be 1 frame or more, not {request.limit}")
-    for target in (request.times, request.video):
-        if target == STDOUT:
-            raise ReplayError("only --jsonl can go to standard output")
-    files = [Path(t).resolve() for t in (request.jsonl, request.times, request.video) if t and t != STDOUT]
-    if len(set(files)) < len(files):
-        raise ReplayError("two outputs have the same name")
-    for path in (Path(request.source).resolve(), request.model.resolve()):
-        if path in files:
-            raise ReplayError(f"{str(path)!r} is read and would be written over; name another output")
+    def _answered(self, event: Answered, tally: DriveTally) -> None:
+        swap = self._swap
+        if swap and swap.first_frame is None and event.published.detections.model_digest == swap.model.digest:
+            swap.first_frame = event.frame.sequence
+            if self._writing.mcap:
+                self._writing.mcap.add_model(swap.model)
+        tally.answered(event)
+        self._writing.answered(event)
+        if self._comparing:
+            self._comparing.look(event)
+
+
+@dataclass(slots=True, eq=False)
+class _Swap:
+    """A swap that is planned: the model, where it was asked for, and where it came."""
+
+    model: ModelFile
+    camera: str
+    frame: int
+    first_frame: int | None = None
+
+    def summary(self) -> SwapSummary:
+        return SwapSummary(model_facts(self.model), self.camera, self.frame, self.first_frame)
+
+
+def _plan_swap(path: DaemonPath, asked: Swap, options: DetectorOptions, first_camera: str) -> _Swap:
+    """Check the new model as the daemon does, load it, and have it wait for its frame."""
+    swap = _Swap(read_model_file(asked.model), asked.camera or first_camera, asked.frame)
+    path.check_swap(swap.camera, swap.frame)
+    if swap.model.digest == path.model.digest:
+        raise ReplayError(f"--swap-to {str(asked.model)!r} is the model that runs already")
+    detector = prepare(swap.model, options, timeout_s=_CHECK_TIMEOUT_S, stopping=threading.Event())
+    path.plan_swap(detector, swap.camera, swap.frame)
+    return swap
+
+
+def _camera(request: Request, name: str, source: str) -> CameraConfig:
+    """The configuration that a daemon would have for this recording."""
+    if not source:
+        raise ReplayError("a source is empty: give a video file, a folder of pictures, or sim:...")
+    if not 0 < request.still_rate_hz <= MAX_STILL_RATE_HZ:  # neither does a NaN pass
+        raise ReplayError(
+            f"--rate must be above 0 and at most {MAX_STILL_RATE_HZ:g} pictures per second,"
+            f" not {request.still_rate_hz:g}"
+        )
+    return CameraConfig(
+        name=name,
+        url=source,
+        pace="lockstep",
+        speed_limit=request.speed,
+        still_rate_hz=request.still_rate_hz,
+    )
+
+
+def _drift(request: Request, model: ModelFile) -> DriftConfig | None:
+    """How drift is watched; what cannot judge is refused here, where the daemon would learn in its place."""
+    if request.drift is None:
+        return None
+    prior = model.metadata.drift_prior
+    if request.drift.reference is not None:
+        require_features(Reference.load(request.drift.reference))
+        return DriftConfig(reference=request.drift.reference)
+    if prior is not None:
+        require_features(Reference.from_bytes(prior.encode()))
+    return DriftConfig()
+
+
+def _open_mcap(request: Request, target: str) -> McapOutput:
+    facts = {
+        "traffic_vision_version": version("traffic-vision"),
+        "providers": ", ".join(resolve(request.options.providers)),
+        "threads": str(request.options.threads),
+    }
+    return McapOutput(target, request.mcap_start_ns, facts)
+
+
+def _open_page(target: str) -> LinesFile:
+    import jinja2  # noqa: F401 - what is missing is missed before the work
+
+    if Path(target).suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"cannot write {target!r}: a page's name ends in .html")
+    return LinesFile(target)
+
+
+@contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    """What the daemon logs of frames stands in the outputs: only what has no place there is told."""
+    logger = logging.getLogger("edge")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

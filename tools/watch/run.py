@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
 
+from edge.config import ServeConfig
 from edge.errors import TrafficVisionError
 from edge.serve.client import ClientError, PerceptionClient
 from tools.watch.screen import render
@@ -34,6 +36,7 @@ class Request:
         min_score: of a detection.
         max_rate_hz: frames per second and camera; 0 for every frame.
         limit: end after so many frames; None for no end.
+        ca, cert, key: files of TLS; all None for a connection in the clear.
     """
 
     address: str
@@ -41,6 +44,33 @@ class Request:
     min_score: float = 0.0
     max_rate_hz: float = 0.0
     limit: int | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class WatchError(TrafficVisionError):
+    """What is asked for cannot be watched; the message says what to give."""
+
+
+def address_of(serve: ServeConfig, ca: Path | None) -> str:
+    """Of a configuration's addresses the one to watch: by TLS where `ca` is given, else one in the clear.
+
+    Raises:
+        WatchError: there is none of that kind.
+    """
+    addresses = (serve.address, *serve.more_addresses)
+    in_the_clear = [address for address in addresses if serve.tls is None or address.startswith("unix:")]
+    by_tls = [address for address in addresses if address not in in_the_clear]
+    if ca is None:
+        if not in_the_clear:
+            raise WatchError(
+                f"{by_tls[0]} speaks TLS: give --ca, and --cert and --key where it asks for them"
+            )
+        return in_the_clear[0]
+    if not by_tls:
+        raise WatchError(f"{in_the_clear[0]} speaks no TLS: leave out --ca")
+    return by_tls[0]
 
 
 def watch(request: Request, output: TextIO) -> None:
@@ -62,7 +92,9 @@ class _Watch:
         self._lines: queue.Queue[str] = queue.Queue(_QUEUE)
         self._done = threading.Event()
         self._refused: TrafficVisionError | None = None
-        self._client = PerceptionClient(request.address, disconnected=self._lost)
+        self._client = PerceptionClient(
+            request.address, ca=request.ca, cert=request.cert, key=request.key, disconnected=self._lost
+        )
         self._threads = [
             threading.Thread(
                 target=self._guarded, args=(stream,), name=f"watch-{stream.__name__}", daemon=True

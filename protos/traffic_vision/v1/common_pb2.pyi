@@ -83,6 +83,18 @@ class UpdatePhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPDATE_PHASE_CONFIRMED: _ClassVar[UpdatePhase]
     UPDATE_PHASE_REFUSED: _ClassVar[UpdatePhase]
     UPDATE_PHASE_REVERTED: _ClassVar[UpdatePhase]
+
+class Ignition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IGNITION_UNSPECIFIED: _ClassVar[Ignition]
+    IGNITION_OFF: _ClassVar[Ignition]
+    IGNITION_ON: _ClassVar[Ignition]
+
+class Motion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MOTION_UNSPECIFIED: _ClassVar[Motion]
+    MOTION_DRIVING: _ClassVar[Motion]
+    MOTION_PARKED: _ClassVar[Motion]
 CLOCK_SOURCE_UNSPECIFIED: ClockSource
 CLOCK_SOURCE_SYSTEM: ClockSource
 CLOCK_SOURCE_PTP: ClockSource
@@ -136,6 +148,12 @@ UPDATE_PHASE_PROBATION: UpdatePhase
 UPDATE_PHASE_CONFIRMED: UpdatePhase
 UPDATE_PHASE_REFUSED: UpdatePhase
 UPDATE_PHASE_REVERTED: UpdatePhase
+IGNITION_UNSPECIFIED: Ignition
+IGNITION_OFF: Ignition
+IGNITION_ON: Ignition
+MOTION_UNSPECIFIED: Motion
+MOTION_DRIVING: Motion
+MOTION_PARKED: Motion
 
 class ProtocolRange(_message.Message):
     __slots__ = ("oldest", "newest")
@@ -296,7 +314,7 @@ class DriftState(_message.Message):
     def __init__(self, camera: _Optional[str] = ..., observed: _Optional[_Union[Instant, _Mapping]] = ..., verdict: _Optional[_Union[DriftVerdict, str]] = ..., expected_false_alarms_per_day: _Optional[float] = ..., context: _Optional[str] = ..., unknown_context_share: _Optional[float] = ..., features: _Optional[_Iterable[_Union[FeatureDrift, _Mapping]]] = ..., kind: _Optional[_Union[DriftKind, str]] = ..., explanation: _Optional[str] = ..., since: _Optional[_Union[Instant, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., reference_sha256: _Optional[str] = ..., estimated_map50_change: _Optional[float] = ...) -> None: ...
 
 class CameraStatus(_message.Message):
-    __slots__ = ("camera", "state", "epoch", "captured_frames", "outcomes", "captured_hz", "published_hz", "age_p50_ns", "age_p99_ns", "detail")
+    __slots__ = ("camera", "state", "epoch", "captured_frames", "outcomes", "captured_hz", "published_hz", "age_p50_ns", "age_p99_ns", "detail", "motion")
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -307,6 +325,7 @@ class CameraStatus(_message.Message):
     AGE_P50_NS_FIELD_NUMBER: _ClassVar[int]
     AGE_P99_NS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    MOTION_FIELD_NUMBER: _ClassVar[int]
     camera: str
     state: CameraState
     epoch: int
@@ -317,7 +336,8 @@ class CameraStatus(_message.Message):
     age_p50_ns: int
     age_p99_ns: int
     detail: str
-    def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    motion: Motion
+    def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ..., motion: _Optional[_Union[Motion, str]] = ...) -> None: ...
 
 class ModelState(_message.Message):
     __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail")
@@ -345,6 +365,24 @@ class ModelState(_message.Message):
     detail: str
     def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
 
+class VehicleState(_message.Message):
+    __slots__ = ("observed", "speed_mps", "ignition", "latitude_deg", "longitude_deg", "ambient_light_lux", "headlights_on")
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    SPEED_MPS_FIELD_NUMBER: _ClassVar[int]
+    IGNITION_FIELD_NUMBER: _ClassVar[int]
+    LATITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
+    LONGITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
+    AMBIENT_LIGHT_LUX_FIELD_NUMBER: _ClassVar[int]
+    HEADLIGHTS_ON_FIELD_NUMBER: _ClassVar[int]
+    observed: Instant
+    speed_mps: float
+    ignition: Ignition
+    latitude_deg: float
+    longitude_deg: float
+    ambient_light_lux: float
+    headlights_on: bool
+    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., speed_mps: _Optional[float] = ..., ignition: _Optional[_Union[Ignition, str]] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ..., ambient_light_lux: _Optional[float] = ..., headlights_on: bool = ...) -> None: ...
+
 class SpoolStatus(_message.Message):
     __slots__ = ("samples", "used_bytes", "limit_bytes", "dropped_samples")
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
@@ -357,8 +395,28 @@ class SpoolStatus(_message.Message):
     dropped_samples: int
     def __init__(self, samples: _Optional[int] = ..., used_bytes: _Optional[int] = ..., limit_bytes: _Optional[int] = ..., dropped_samples: _Optional[int] = ...) -> None: ...
 
+class DiskWriter(_message.Message):
+    __slots__ = ("name", "written_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    written_bytes: int
+    def __init__(self, name: _Optional[str] = ..., written_bytes: _Optional[int] = ...) -> None: ...
+
+class DiskStatus(_message.Message):
+    __slots__ = ("written_bytes", "limit_bytes_per_day", "refused_writes", "writers")
+    WRITTEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_BYTES_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_WRITES_FIELD_NUMBER: _ClassVar[int]
+    WRITERS_FIELD_NUMBER: _ClassVar[int]
+    written_bytes: int
+    limit_bytes_per_day: int
+    refused_writes: int
+    writers: _containers.RepeatedCompositeFieldContainer[DiskWriter]
+    def __init__(self, written_bytes: _Optional[int] = ..., limit_bytes_per_day: _Optional[int] = ..., refused_writes: _Optional[int] = ..., writers: _Optional[_Iterable[_Union[DiskWriter, _Mapping]]] = ...) -> None: ...
+
 class VehicleStatus(_message.Message):
-    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud")
+    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk")
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +428,8 @@ class VehicleStatus(_message.Message):
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     METADATA_EXPIRES_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_TO_CLOUD_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DISK_FIELD_NUMBER: _ClassVar[int]
     observed: Instant
     uptime_ns: int
     daemon_version: str
@@ -381,4 +441,6 @@ class VehicleStatus(_message.Message):
     resident_bytes: int
     metadata_expires_wall_ns: int
     connected_to_cloud: bool
-    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ...) -> None: ...
+    state: VehicleState
+    disk: DiskStatus
+    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ...) -> None: ...

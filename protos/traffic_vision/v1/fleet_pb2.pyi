@@ -244,7 +244,7 @@ class SampleSource(_message.Message):
     def __init__(self, id: _Optional[str] = ..., drive_id: _Optional[str] = ..., picture: _Optional[str] = ..., drive_ns: _Optional[int] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("id", "frame", "source", "jpeg", "jpeg_sha256", "detections", "features", "drift", "reasons", "priority", "drift_event_id")
+    __slots__ = ("id", "frame", "source", "jpeg", "jpeg_sha256", "detections", "features", "drift", "reasons", "priority", "drift_event_id", "vehicle")
     ID_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -256,6 +256,7 @@ class Sample(_message.Message):
     REASONS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     DRIFT_EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    VEHICLE_FIELD_NUMBER: _ClassVar[int]
     id: str
     frame: _common_pb2.FrameRef
     source: SampleSource
@@ -267,7 +268,8 @@ class Sample(_message.Message):
     reasons: _containers.RepeatedScalarFieldContainer[SampleReason]
     priority: float
     drift_event_id: str
-    def __init__(self, id: _Optional[str] = ..., frame: _Optional[_Union[_common_pb2.FrameRef, _Mapping]] = ..., source: _Optional[_Union[SampleSource, _Mapping]] = ..., jpeg: _Optional[bytes] = ..., jpeg_sha256: _Optional[str] = ..., detections: _Optional[_Union[_common_pb2.FrameDetections, _Mapping]] = ..., features: _Optional[_Union[_common_pb2.Features, _Mapping]] = ..., drift: _Optional[_Union[_common_pb2.DriftState, _Mapping]] = ..., reasons: _Optional[_Iterable[_Union[SampleReason, str]]] = ..., priority: _Optional[float] = ..., drift_event_id: _Optional[str] = ...) -> None: ...
+    vehicle: _common_pb2.VehicleState
+    def __init__(self, id: _Optional[str] = ..., frame: _Optional[_Union[_common_pb2.FrameRef, _Mapping]] = ..., source: _Optional[_Union[SampleSource, _Mapping]] = ..., jpeg: _Optional[bytes] = ..., jpeg_sha256: _Optional[str] = ..., detections: _Optional[_Union[_common_pb2.FrameDetections, _Mapping]] = ..., features: _Optional[_Union[_common_pb2.Features, _Mapping]] = ..., drift: _Optional[_Union[_common_pb2.DriftState, _Mapping]] = ..., reasons: _Optional[_Iterable[_Union[SampleReason, str]]] = ..., priority: _Optional[float] = ..., drift_event_id: _Optional[str] = ..., vehicle: _Optional[_Union[_common_pb2.VehicleState, _Mapping]] = ...) -> None: ...
 
 class UploadSamplesRequest(_message.Message):
     __slots__ = ("sample",)

@@ -16,21 +16,12 @@ class ReloadOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RELOAD_OUTCOME_NOTHING_THERE: _ClassVar[ReloadOutcome]
     RELOAD_OUTCOME_REFUSED: _ClassVar[ReloadOutcome]
     RELOAD_OUTCOME_BUSY: _ClassVar[ReloadOutcome]
-
-class Ignition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    IGNITION_UNSPECIFIED: _ClassVar[Ignition]
-    IGNITION_OFF: _ClassVar[Ignition]
-    IGNITION_ON: _ClassVar[Ignition]
 RELOAD_OUTCOME_UNSPECIFIED: ReloadOutcome
 RELOAD_OUTCOME_SWAPPED: ReloadOutcome
 RELOAD_OUTCOME_ALREADY_ACTIVE: ReloadOutcome
 RELOAD_OUTCOME_NOTHING_THERE: ReloadOutcome
 RELOAD_OUTCOME_REFUSED: ReloadOutcome
 RELOAD_OUTCOME_BUSY: ReloadOutcome
-IGNITION_UNSPECIFIED: Ignition
-IGNITION_OFF: Ignition
-IGNITION_ON: Ignition
 
 class StreamDetectionsRequest(_message.Message):
     __slots__ = ("protocol", "cameras", "class_names", "min_score", "max_rate_hz", "queue_limit")
@@ -110,29 +101,11 @@ class ReloadModelResponse(_message.Message):
     detail: str
     def __init__(self, outcome: _Optional[_Union[ReloadOutcome, str]] = ..., active: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., detail: _Optional[str] = ...) -> None: ...
 
-class VehicleState(_message.Message):
-    __slots__ = ("observed", "speed_mps", "ignition", "latitude_deg", "longitude_deg", "ambient_light_lux", "headlights_on")
-    OBSERVED_FIELD_NUMBER: _ClassVar[int]
-    SPEED_MPS_FIELD_NUMBER: _ClassVar[int]
-    IGNITION_FIELD_NUMBER: _ClassVar[int]
-    LATITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
-    LONGITUDE_DEG_FIELD_NUMBER: _ClassVar[int]
-    AMBIENT_LIGHT_LUX_FIELD_NUMBER: _ClassVar[int]
-    HEADLIGHTS_ON_FIELD_NUMBER: _ClassVar[int]
-    observed: _common_pb2.Instant
-    speed_mps: float
-    ignition: Ignition
-    latitude_deg: float
-    longitude_deg: float
-    ambient_light_lux: float
-    headlights_on: bool
-    def __init__(self, observed: _Optional[_Union[_common_pb2.Instant, _Mapping]] = ..., speed_mps: _Optional[float] = ..., ignition: _Optional[_Union[Ignition, str]] = ..., latitude_deg: _Optional[float] = ..., longitude_deg: _Optional[float] = ..., ambient_light_lux: _Optional[float] = ..., headlights_on: bool = ...) -> None: ...
-
 class ReportVehicleRequest(_message.Message):
     __slots__ = ("state",)
     STATE_FIELD_NUMBER: _ClassVar[int]
-    state: VehicleState
-    def __init__(self, state: _Optional[_Union[VehicleState, _Mapping]] = ...) -> None: ...
+    state: _common_pb2.VehicleState
+    def __init__(self, state: _Optional[_Union[_common_pb2.VehicleState, _Mapping]] = ...) -> None: ...
 
 class ReportVehicleResponse(_message.Message):
     __slots__ = ("valid_ms",)

@@ -94,6 +94,7 @@ class PerceptionServiceServicer(object):
 
     def ReportVehicle(self, request, context):
         """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over.
+        INVALID_ARGUMENT where a value cannot be; it names the field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,9 @@ class PerceptionServiceStub:
     slot, never a file.
     """
     ReportVehicle: _grpc.UnaryUnaryMultiCallable[_perception_pb2.ReportVehicleRequest, _perception_pb2.ReportVehicleResponse]
-    """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over."""
+    """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over.
+    INVALID_ARGUMENT where a value cannot be; it names the field.
+    """
 
 @_typing.type_check_only
 class PerceptionServiceAsyncStub(PerceptionServiceStub):
@@ -58,7 +60,9 @@ class PerceptionServiceAsyncStub(PerceptionServiceStub):
     slot, never a file.
     """
     ReportVehicle: _aio.UnaryUnaryMultiCallable[_perception_pb2.ReportVehicleRequest, _perception_pb2.ReportVehicleResponse]  # type: ignore[assignment]
-    """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over."""
+    """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over.
+    INVALID_ARGUMENT where a value cannot be; it names the field.
+    """
 
 class PerceptionServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -100,6 +104,8 @@ class PerceptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _perception_pb2.ReportVehicleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_perception_pb2.ReportVehicleResponse, _abc.Awaitable[_perception_pb2.ReportVehicleResponse]]:
-        """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over."""
+        """Tells the daemon what the vehicle does: at each change, and again before valid_ms is over.
+        INVALID_ARGUMENT where a value cannot be; it names the field.
+        """
 
 def add_PerceptionServiceServicer_to_server(servicer: PerceptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""What the vehicle does: by what its own sensors say, and without that by the motion in the pictures."""

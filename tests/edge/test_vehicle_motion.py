@@ -1,0 +1,90 @@
+"""Does the picture move? On simulated and real drives, and on pictures of them that stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.frames.frame import Frame
+from edge.frames.sources import open_source
+from edge.vehicle_state.motion import PictureMotion, changed_share, small_copy
+from tests.shared_data import shared_data
+
+SIZE = "size=320x180&rate=2"
+
+
+def frames(url: str, most: int = 60) -> Iterator[Frame]:
+    with open_source(url) as source:
+        for number, frame in enumerate(source):
+            if number == most:
+                return
+            if isinstance(frame, Frame):
+                yield frame
+
+
+def said(pictures: Iterator[tuple[int, np.ndarray]]) -> list[bool | None]:
+    motion = PictureMotion()
+    looks = (motion.look(time_ns, image) for time_ns, image in pictures)
+    return [look.moves for look in looks if look is not None]
+
+
+@pytest.mark.parametrize("light", ["noon", "dusk", "night"])
+def test_a_simulated_drive_moves(light: str) -> None:
+    drive = frames(f"sim:7?seconds=25&light={light}&{SIZE}")
+    told = said((frame.captured_ns, frame.image) for frame in drive)
+    assert len(told) > 40 and all(told)
+
+
+@pytest.mark.parametrize("light", ["noon", "night"])
+@pytest.mark.parametrize("noise", [0, 4, 12])
+def test_a_parked_view_stands_still_through_noise_exposure_and_passing_cars(light: str, noise: float) -> None:
+    (view,) = frames(f"sim:7?seconds=1&light={light}&{SIZE}", 1)
+    rng = np.random.default_rng(1)
+
+    def parked() -> Iterator[tuple[int, np.ndarray]]:
+        for look in range(60):
+            image = view.image.astype(np.float32) * (1 + 0.1 * np.sin(look))
+            left = (look * 37) % 280  # a car goes by, in one picture of three
+            if look % 3 == 0:
+                image[100:140, left : left + 60] = rng.uniform(0, 255, 3)
+            noisy = image + rng.normal(0, noise, image.shape)
+            yield look * 500_000_000, np.clip(noisy, 0, 255).astype(np.uint8)
+
+    told = said(parked())
+    assert len(told) > 50 and not any(told)
+
+
+@pytest.mark.parametrize("name", ["night", "seattlestreet1", "seattlestreet2"])
+def test_a_real_drive_moves(name: str) -> None:
+    drive = frames(str(shared_data(f"drives/{name}.mp4")), 600)
+    told = said((frame.captured_ns, frame.image) for frame in drive)
+    assert len(told) > 30 and all(told)
+
+
+def test_pictures_that_have_nothing_to_do_with_each_other_move() -> None:
+    rng = np.random.default_rng(2)
+
+    def unrelated() -> Iterator[tuple[int, np.ndarray]]:
+        for number in range(60):
+            coarse = rng.integers(0, 255, (12, 20, 3), dtype=np.uint8)
+            yield number * 100_000_000, cv2.resize(coarse, (640, 360))
+
+    told = said(unrelated())
+    assert told and all(told)
+
+
+def test_a_picture_without_texture_tells_nothing() -> None:
+    dark = small_copy(np.zeros((720, 1280, 3), np.uint8))
+    assert dark.shape == (90, 160) and changed_share(dark, dark) is None
+
+
+def test_looks_are_taken_twice_a_second_and_memory_is_bounded() -> None:
+    motion = PictureMotion()
+    image = np.zeros((90, 160, 3), np.uint8)
+    looks = [motion.look(number * 33_333_333, image) for number in range(900)]
+    assert 50 <= sum(look is not None for look in looks) <= 60
+    assert len(motion._seen) <= 6
+    assert motion.look(0, image) is None and len(motion._seen) == 1  # another drive

@@ -1,0 +1,255 @@
+"""`bench edge soak`: what the daemon holds at the end of a long run of what makes programs leak.
+
+A camera is lost and comes back, clients come, go, stall and are cut off, and the model is swapped 200 times.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edge.perception.model_file import put_metadata
+from edge.redaction import redact
+from edge.serve.client import ClientError, PerceptionClient
+from protos.traffic_vision.v1 import common_pb2, perception_pb2
+from tools.bench.edge.clients import JOIN_S
+from tools.bench.edge.daemon import BenchDaemon, write_config
+from tools.bench.edge.machine import Footprint, Watched
+from tools.bench.edge.slope import slope
+from tools.bench.edge.subject import Sized, load_sized
+from tools.bench.edge.turns import Progress
+from tools.bench.report import Report, Table, Target
+from tools.bench.rounds import BenchError
+
+SIZE = (384, 640)
+RSS_MB_PER_HOUR = 4.0  # 100 MB a day; a leak of a few kilobytes a swap or a reconnect is beyond it
+SETTLED_SHARE = 0.1  # of the run, at its start, is not counted: allocators and pools reach their size
+LOSSY_CAMERA = "benchcam:lossy?rate=10&frames=40"
+_SAMPLE_S = 1.0
+_CHURN_PAUSE_S = 0.5
+_STALL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SoakSettings:
+    """How much.
+
+    Attributes:
+        minutes: of the run.
+        swaps: of the model, spread evenly over it.
+        threads: of one inference.
+        weights: a checkpoint or model file; the shipped baseline unless given.
+        camera: its URL; the lossy one of the bench unless given.
+    """
+
+    minutes: float = 30.0
+    swaps: int = 200
+    threads: int = 1
+    weights: Path | None = None
+    camera: str | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """What happens, counted."""
+
+    stopping: threading.Event = field(default_factory=threading.Event)
+    at_s: list[float] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
+    swapped: int = 0
+    refused: list[str] = field(default_factory=list)
+    clients: int = 0
+    messages: int = 0
+
+
+def bench_soak(settings: SoakSettings, progress: Progress = lambda done, of: None) -> Report:
+    """Run it, and look at the daemon every second.
+
+    Raises:
+        TrafficVisionError: the weights or the camera cannot be used, or the daemon ended.
+    """
+    if settings.minutes <= 0 or settings.swaps < 0:
+        raise BenchError("minutes must be more than 0, and swaps not negative")
+    watched, run = Watched(), _Run()
+    with tempfile.TemporaryDirectory(prefix="traffic-vision-bench-") as name:
+        folder = Path(name)
+        (sized,) = load_sized(settings.weights, (SIZE,), folder)
+        models = _two_models(sized)
+        factory = folder / "factory.onnx"
+        factory.write_bytes(models[0])
+        camera = {"url": settings.camera or LOSSY_CAMERA}
+        config = write_config(folder / "daemon", camera, factory, settings.threads)
+        with BenchDaemon(config) as daemon:
+            jobs = [
+                threading.Thread(target=_swap, args=(run, daemon.address, factory, models, settings)),
+                threading.Thread(target=_churn, args=(run, daemon.address, 1)),
+                threading.Thread(target=_churn, args=(run, daemon.address, 2)),
+            ]
+            for job in jobs:
+                job.start()
+            try:
+                _watch(run, daemon, settings, progress)
+            finally:
+                run.stopping.set()
+                for job in jobs:
+                    job.join(2 * JOIN_S)
+            with PerceptionClient(daemon.address) as client:
+                status = client.status().status.cameras[0]
+            daemon.stop()
+            frames = daemon.event("frames", 1.0)["frames"]
+    return _report(settings, run, status, dict(frames), watched)
+
+
+def _two_models(sized: Sized) -> tuple[bytes, bytes]:
+    """The same weights under two versions: two digests, and golden frames that hold for both."""
+    other = onnx.load_from_string(sized.model.data)
+    put_metadata(other, replace(sized.model.metadata, version=f"{sized.model.metadata.version}-again"))
+    return sized.model.data, other.SerializeToString(deterministic=True)
+
+
+def _watch(run: _Run, daemon: BenchDaemon, settings: SoakSettings, progress: Progress) -> None:
+    began = time.monotonic()
+    length = settings.minutes * 60
+    while (elapsed := time.monotonic() - began) < length:
+        try:
+            found = Footprint.of(daemon.pid)
+        except OSError:
+            raise BenchError(f"the daemon ended after {elapsed:.0f} s: {daemon.last_words()}") from None
+        run.at_s.append(elapsed)
+        run.footprints.append(found)
+        progress(round(elapsed), round(length))
+        run.stopping.wait(_SAMPLE_S)
+        if not daemon.runs:
+            raise BenchError(f"the daemon ended after {elapsed:.0f} s: {daemon.last_words()}")
+
+
+def _swap(
+    run: _Run, address: str, factory: Path, models: tuple[bytes, bytes], settings: SoakSettings
+) -> None:
+    if not settings.swaps:
+        return
+    every_s, began = settings.minutes * 60 / settings.swaps, time.monotonic()
+    with PerceptionClient(address) as client:
+        for number in range(1, settings.swaps + 1):
+            if run.stopping.wait(max(0.0, began + (number - 0.5) * every_s - time.monotonic())):
+                return
+            new = factory.with_suffix(".new")
+            new.write_bytes(models[number % 2])
+            new.replace(factory)
+            try:
+                answer = client.reload(common_pb2.SLOT_FACTORY)
+            except ClientError as error:
+                run.refused.append(str(error))
+                continue
+            if answer.outcome == perception_pb2.RELOAD_OUTCOME_SWAPPED:
+                run.swapped += 1
+            else:
+                run.refused.append(answer.detail)
+
+
+def _churn(run: _Run, address: str, seed: int) -> None:
+    """Clients one after the other: some take a few messages, some stall, some go without a word."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    while not run.stopping.wait(_CHURN_PAUSE_S * chance.random()):
+        run.clients += 1
+        with suppress(ClientError), PerceptionClient(address) as client:
+            # A camera in back-off sends nothing; the timer takes the client away from a stream that waits.
+            leave = threading.Timer(5.0, client.close)
+            leave.start()
+            try:
+                _take_some(run, client, chance)
+            finally:
+                leave.cancel()
+                leave.join(JOIN_S)
+
+
+def _take_some(run: _Run, client: PerceptionClient, chance: random.Random) -> None:
+    kind = chance.randrange(4)
+    if kind == 0:
+        client.status()
+    elif kind == 1:
+        next(client.drift(), None)
+    else:
+        messages = client.detections(queue_limit=chance.choice((0, 1, 3)))
+        for _ in range(chance.randrange(1, 8)):
+            if next(messages, None) is None:
+                return
+            run.messages += 1
+            if kind == 3:
+                run.stopping.wait(_STALL_S * chance.random())
+
+
+def _report(
+    settings: SoakSettings,
+    run: _Run,
+    status: common_pb2.CameraStatus,
+    frames: dict[str, int],
+    watched: Watched,
+) -> Report:
+    settled = len(run.at_s) - len(run.at_s[int(len(run.at_s) * SETTLED_SHARE) :])
+    at_h = [time_s / 3600 for time_s in run.at_s[settled:]]
+    kept = run.footprints[settled:]
+    rss_mb = [found.rss_bytes / 1e6 for found in kept]
+    growth = slope(at_h, rss_mb)
+    series = {
+        "RSS, MB": rss_mb,
+        "threads": [float(found.threads) for found in kept],
+        "descriptors": [float(found.descriptors) for found in kept],
+    }
+    rows, figures = [], {}
+    tenth = max(1, len(kept) // 10)
+    for name, values in series.items():
+        start, end = float(np.median(values[:tenth])), float(np.median(values[-tenth:]))
+        rows.append((name, start, end, min(values), max(values)))
+        figures[name] = {"start": start, "end": end, "min": min(values), "max": max(values)}
+    captured = frames.pop("captured")
+    reconnects = status.epoch
+    targets = [
+        Target("RSS, MB an hour (low end of 95 %)", round(growth.low, 2), RSS_MB_PER_HOUR),
+        *(
+            Target(f"{name}, end over start", figures[name]["end"] - figures[name]["start"], 0)
+            for name in ("threads", "descriptors")
+        ),
+        Target("swaps", run.swapped, settings.swaps, at_least=True),
+        Target("frames that left in no counted way", abs(captured - sum(frames.values())), 0),
+    ]
+    camera = redact(settings.camera) if settings.camera else "the bench's lossy one"
+    notes = [
+        f"RSS {growth.estimate:+.2f} MB an hour, 95 %: {growth.low:+.2f} to {growth.high:+.2f} (Theil-Sen);"
+        f" the first {SETTLED_SHARE:.0%} of the run are left out",
+        f"camera: {camera}; {reconnects} reconnects, {run.swapped} swaps, {run.clients} clients that took"
+        f" {run.messages} messages; frames: {captured} captured, "
+        + ", ".join(f"{count} {way}" for way, count in frames.items() if count),
+        *(f"a swap did not come about: {reason}" for reason in dict.fromkeys(run.refused)),
+        watched.to_text(),
+    ]
+    figures_all: dict[str, Any] = {
+        "minutes": settings.minutes,
+        "camera": camera,
+        "reconnects": reconnects,
+        "swaps": run.swapped,
+        "swaps_refused": len(run.refused),
+        "clients": run.clients,
+        "messages": run.messages,
+        "frames": {"captured": captured, **frames},
+        "rss_mb_per_hour": round(growth.estimate, 3),
+        "rss_mb_per_hour_95": [
+            round(end, 3) if np.isfinite(end) else None for end in (growth.low, growth.high)
+        ],
+        "process": figures,
+        "rss_mb_series": [round(value, 1) for value in rss_mb[:: max(1, len(rss_mb) // 120)]],
+        "machine_state": watched.to_json(),
+    }
+    title = f"{settings.minutes:g} minutes, a look a second; start and end: medians of a tenth of the run"
+    return Report(
+        "edge-soak", figures_all, targets, [Table(title, ("", "start", "end", "min", "max"), rows)], notes
+    )
