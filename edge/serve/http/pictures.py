@@ -17,6 +17,11 @@ MAX_PIXELS = 20_000_000  # 60 MB decoded
 # A progressive JPEG may have the decoder go over the whole picture with each scan; real ones have ten.
 MAX_JPEG_SCANS = 64
 
+# Of a PNG, what makes the picture; the rest (texts, profiles, animation) is left out before it is decoded.
+_PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_WEBP_ANIMATED = 0x02  # of VP8X's flags
+
 _KINDS = "JPEG, PNG, WebP or BMP"
 
 
@@ -52,6 +57,10 @@ def decode_picture(data: bytes) -> Image:
         raise TooLarge(f"the {kind} has {width} x {height} pixels, and {MAX_PIXELS} are taken at most")
     if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise PictureError(f"the JPEG has more than {MAX_JPEG_SCANS} scans")
+    if kind == "PNG":
+        data = _plain_png(data)
+    if kind == "WebP" and data[12:16] == b"VP8X" and data[20] & _WEBP_ANIMATED:
+        raise UnknownKind("the WebP is animated, and a picture stands still")
     try:
         picture = cast("Any", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
     except cv2.error as error:
@@ -70,6 +79,29 @@ def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
             except struct.error:
                 return kind, None
     raise UnknownKind(f"the body is no picture: expected the bytes of a {_KINDS}")
+
+
+def _plain_png(data: bytes) -> bytes:
+    """The PNG's chunks that make the picture.
+
+    OpenCV makes room for a chunk before it looks whether the bytes are there: a changed byte in a file of 402
+    took 3.3 GB.
+
+    Raises:
+        PictureError: a chunk goes on past the end, or there is no last one.
+    """
+    kept, position = [_PNG_START], len(_PNG_START)
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            break
+        if name in _PNG_CHUNKS:
+            kept.append(data[position:end])
+        if name == b"IEND":
+            return b"".join(kept)
+        position = end
+    raise PictureError("the PNG does not decode: it is damaged or cut short")
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
@@ -101,7 +133,7 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 _Reader = tuple[str, Callable[[bytes], bool], Callable[[bytes], "tuple[int, int] | None"]]
 _READERS: tuple[_Reader, ...] = (
     ("JPEG", lambda data: data.startswith(b"\xff\xd8\xff"), jpeg_size),
-    ("PNG", lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), _png_size),
+    ("PNG", lambda data: data.startswith(_PNG_START), _png_size),
     ("WebP", lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _webp_size),
     ("BMP", lambda data: data.startswith(b"BM"), _bmp_size),
 )
