@@ -50,10 +50,10 @@ REQUESTS: dict[str, list[Message]] = {
     ],
     "ReportVehicle": [
         perception_pb2.ReportVehicleRequest(
-            state=perception_pb2.VehicleState(
+            state=common_pb2.VehicleState(
                 observed=common_pb2.Instant(monotonic_ns=5, wall_ns=7, boot_id="boot"),
                 speed_mps=13.9,
-                ignition=perception_pb2.IGNITION_ON,
+                ignition=common_pb2.IGNITION_ON,
                 latitude_deg=52.5,
                 longitude_deg=13.4,
                 ambient_light_lux=800.0,

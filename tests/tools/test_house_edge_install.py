@@ -157,6 +157,7 @@ def test_the_vehicles_part_passes_its_tests_on_python_3_10(tmp_path: Path) -> No
         # The pinned test tools are for 3.11. The last four are for the cloud's side of the tests of updates.
         [
             *install,
+            "httpx",
             "hypothesis",
             "psutil",
             "pytest",
