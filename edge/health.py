@@ -36,12 +36,14 @@ class CameraHealth:
         phase: what its capture is at.
         last_arrival_ns: monotonic time of its last frame that decoded; None before the first.
         stale_after_ns: age of that beyond which the camera is stale.
+        back_off_until_ns: by when the present try has come to something; None but in back-off.
     """
 
     name: str
     phase: CapturePhase
     last_arrival_ns: int | None
     stale_after_ns: int
+    back_off_until_ns: int | None = None
 
     def state(self, now_ns: int) -> CameraState:
         """How the camera is at a moment of the monotonic clock."""
@@ -111,7 +113,11 @@ def health(cameras: Sequence[CameraHealth], loop: LoopHealth, now_ns: int) -> tu
             troubles.append(f"inference has answered none of the frames of the last {fruitless_s:.1f} s")
     for camera in cameras:
         state = camera.state(now_ns)
-        if state is CameraState.OPENING:
+        until_ns = camera.back_off_until_ns
+        if state is CameraState.BACK_OFF and until_ns is not None and now_ns > until_ns:
+            late_s = (now_ns - until_ns) / 1e9
+            troubles.append(f"camera {camera.name} hangs while it is opened: {late_s:.1f} s over its time")
+        elif state is CameraState.OPENING:
             troubles.append(f"camera {camera.name} has not given its first frame yet")
         elif state is CameraState.STALE:
             assert camera.last_arrival_ns is not None

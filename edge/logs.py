@@ -120,6 +120,11 @@ class Repeated:
             arguments = (*arguments, silent)
         self._log.log(self._level, message, *arguments, extra=extra)
 
+    def reset(self) -> None:
+        """Tell the next one at once: what comes from now on is another matter."""
+        with self._lock:
+            self._told_at, self._silent = None, 0
+
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")

@@ -214,6 +214,7 @@ def camera_status(camera: Camera, now_ns: int) -> common_pb2.CameraStatus:
         published_hz=camera.ages.rate_hz(),
         age_p50_ns=camera.ages.percentile(0.50),
         age_p99_ns=camera.ages.percentile(0.99),
+        losses=status.losses,
         detail=status.detail,
     )
 
@@ -222,4 +223,10 @@ def camera_health(camera: Camera) -> CameraHealth:
     """What the rule of health goes by."""
     status = camera.capture.status()
     stale_after_ns = round(camera.config.stale_after_ms * 1e6)
-    return CameraHealth(camera.config.name, status.phase, status.last_arrival_ns, stale_after_ns)
+    return CameraHealth(
+        camera.config.name,
+        status.phase,
+        status.last_arrival_ns,
+        stale_after_ns,
+        status.back_off_until_ns,
+    )

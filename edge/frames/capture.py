@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 REOPEN = BackoffOptions(initial_s=0.1, limit_s=30.0)
 # A connection that gave frames for so long worked: the next loss is answered at once again.
 SETTLED_S = 5.0
+_TRY_MARGIN_S = 2.0  # for child processes to start, and to be reaped
 _LOCKSTEP_WAIT_S = 1.0  # per wait; it is taken up again until the daemon stops
 
 
@@ -69,6 +70,8 @@ class CaptureStatus:
         epoch: of the last frame.
         last_arrival_ns: monotonic time of the last frame that decoded; None before the first.
         captured_hz: frames per second over the last seconds, broken ones included.
+        losses: how often it was lost, or could not be opened again.
+        back_off_until_ns: monotonic time by which the next try has come to something; None but in back-off.
         detail: the last trouble, for people; without credentials.
     """
 
@@ -76,6 +79,8 @@ class CaptureStatus:
     epoch: int
     last_arrival_ns: int | None
     captured_hz: float
+    losses: int
+    back_off_until_ns: int | None
     detail: str
 
 
@@ -129,10 +134,12 @@ class Capture:
         self._first_arrival_ns: int | None = None  # of the present connection
         self._last_arrival_ns: int | None = None
         self._broken = Repeated(logger, logging.WARNING)
+        self._lost = Repeated(logger, logging.WARNING)
+        self._losses = 0
+        self._back_off_until_ns: int | None = None
         self._stopping = threading.Event()
-        self._opening = (
-            threading.Lock()
-        )  # held where `source` changes, so that a stop reaches the present one
+        # Held where `source` changes, so that a stop reaches the present one.
+        self._opening = threading.Lock()
         self._hurry = threading.Event()  # cuts a wait for a frame's moment short
         self._thread = threading.Thread(target=self._run, name=f"capture-{config.name}", daemon=True)
 
@@ -183,6 +190,8 @@ class Capture:
             self._epoch,
             self._last_arrival_ns,
             self._captured.rate_hz(),
+            self._losses,
+            self._back_off_until_ns if self._phase is CapturePhase.BACK_OFF else None,
             self._detail,
         )
 
@@ -231,8 +240,12 @@ class Capture:
         if first_ns is not None and last_ns is not None and last_ns - first_ns >= SETTLED_S * 1e9:
             self._backoff.reset()
         wait_s = self._backoff.next_s()
+        # The try may take give_up_s to connect, and as long again for its first frame.
+        try_s = 2 * self._config.give_up_s + _TRY_MARGIN_S
+        self._back_off_until_ns = time.monotonic_ns() + round((wait_s + try_s) * 1e9)
+        self._losses += 1
         self._phase, self._detail = CapturePhase.BACK_OFF, trouble
-        logger.warning(
+        self._lost.log(
             "camera %s lost: %s; the next try in %.1f s",
             self._config.name,
             trouble,
@@ -240,6 +253,15 @@ class Capture:
             extra={"event": "camera_lost", "camera": self._config.name},
         )
         self._stopping.wait(wait_s)
+
+    def _found_again(self) -> None:
+        if self._losses:
+            self._lost.reset()  # the next loss is told at once
+            logger.info(
+                "camera %s is back",
+                self._config.name,
+                extra={"event": "camera_back", "camera": self._config.name, "losses": self._losses},
+            )
 
     def _drain(self, source: Source) -> None:
         # Frames of a new connection follow on: one sequence and rising epochs, whatever the source counts.
@@ -286,7 +308,9 @@ class Capture:
         now_ns = time.monotonic_ns()
         arrived_ns = min(shot.captured_ns, now_ns) if self._is_live else now_ns
         self._last_arrival_ns = now_ns
-        self._first_arrival_ns = self._first_arrival_ns or now_ns
+        if self._first_arrival_ns is None:
+            self._first_arrival_ns = now_ns
+            self._found_again()
         if not self._limit.passes(shot.captured_ns):
             self._counts.left(Outcome.RATE_LIMITED)
             return

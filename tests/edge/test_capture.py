@@ -159,7 +159,9 @@ def test_a_rate_limit_is_by_the_frames_own_time(tmp_path: Path) -> None:
     assert rig.total()["rate_limited"] == 30 - len(kept)
 
 
-def test_a_lost_camera_is_opened_again_with_a_new_epoch_and_one_sequence() -> None:
+def test_a_lost_camera_is_opened_again_with_a_new_epoch_and_one_sequence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     sources = [
         Camera(3, SourceError("it hung up")),
         Camera(4),
@@ -187,6 +189,10 @@ def test_a_lost_camera_is_opened_again_with_a_new_epoch_and_one_sequence() -> No
     assert all(source.closed for source in sources)
     assert [frame.sequence for frame in seen] == sorted({frame.sequence for frame in seen})
     assert [frame.epoch for frame in seen] == sorted(frame.epoch for frame in seen)
+    assert rig.capture.status().losses >= 5
+    told = [record.message for record in caplog.records if getattr(record, "event", "") == "camera_lost"]
+    assert "it hung up" in told[0] and "its source ended" in told[1]
+    assert not any("cannot connect" in line for line in told), "a try that fails while it is lost is counted"
     later = seen[-1].epoch - 3  # connections of one frame each, some of which may have been superseded
     assert later >= 0 and seen[-1].sequence == 3 + 4 + 2 + later
     total = rig.total()

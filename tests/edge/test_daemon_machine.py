@@ -130,7 +130,9 @@ def test_a_camera_that_is_away_and_a_recording_that_ended_keep_no_ping_back(
     config = write_config(tmp_path, {"url": "trouble:is-away"}, ended)
     with DaemonProcess(config, environment=environment) as daemon:
         daemon.event("camera_ended")
-        daemon.event("camera_lost", 3)
+        assert "camera0 lost" in daemon.event("camera_lost")["message"]
+        eventually(lambda: daemon.cameras()["camera0"].losses >= 3, "three tries")
+        assert sum(line.get("event") == "camera_lost" for line in daemon.log) == 1, "told once a minute"
         manager.waiting()
         for _ in range(4):
             manager.until("WATCHDOG")

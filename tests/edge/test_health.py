@@ -86,6 +86,14 @@ def test_cameras_in_counted_back_off_and_recordings_that_ended_are_well() -> Non
     assert health([front()], well(), NOW) == ()
 
 
+def test_back_off_is_no_excuse_for_a_try_that_hangs() -> None:
+    trying = CameraHealth("front", CapturePhase.BACK_OFF, None, S, back_off_until_ns=NOW)
+    assert health([trying], well(), NOW) == ()
+    assert health([trying], well(), NOW + 3 * S) == (
+        "camera front hangs while it is opened: 3.0 s over its time",
+    )
+
+
 def test_each_trouble_is_told_in_words() -> None:
     assert health([front(ago_s=2.5)], well(), NOW) == (
         "camera front has given no frame for 2.5 s, more than 1 s",

@@ -40,11 +40,14 @@ def test_what_repeats_is_told_once_and_then_with_its_count(caplog: pytest.LogCap
         often = Repeated(log, logging.INFO)
         for number in range(5):
             often.log("broken %d", number)
+        often.reset()
+        often.log("another matter")
         at_once = Repeated(log, logging.INFO, every_s=0)
         at_once._silent = 3
         at_once.log("again")
     assert [entry.message for entry in caplog.records] == [
         "broken 0",
+        "another matter",
         "again (and 3 more since this was last told)",
     ]
 

@@ -183,6 +183,11 @@ def _cameras(status: common_pb2.VehicleStatus) -> Iterator[Any]:
     epochs = GaugeMetricFamily(
         "traffic_vision_camera_epoch", "Goes up with each reconnect.", labels=["camera"]
     )
+    losses = CounterMetricFamily(
+        "traffic_vision_camera_losses",
+        "How often the camera was lost, or could not be opened again.",
+        labels=["camera"],
+    )
     for camera in status.cameras:
         name = [camera.camera]
         captured.add_metric(name, camera.captured_frames)
@@ -195,7 +200,8 @@ def _cameras(status: common_pb2.VehicleStatus) -> Iterator[Any]:
         ages.add_metric([*name, "0.5"], camera.age_p50_ns / _NS)
         ages.add_metric([*name, "0.99"], camera.age_p99_ns / _NS)
         epochs.add_metric(name, camera.epoch)
-    yield from (captured, frames, states, rates, ages, epochs)
+        losses.add_metric(name, camera.losses)
+    yield from (captured, frames, states, rates, ages, epochs, losses)
 
 
 def _model(model: common_pb2.ModelState) -> Iterator[Any]:

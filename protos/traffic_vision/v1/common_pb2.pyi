@@ -314,7 +314,7 @@ class DriftState(_message.Message):
     def __init__(self, camera: _Optional[str] = ..., observed: _Optional[_Union[Instant, _Mapping]] = ..., verdict: _Optional[_Union[DriftVerdict, str]] = ..., expected_false_alarms_per_day: _Optional[float] = ..., context: _Optional[str] = ..., unknown_context_share: _Optional[float] = ..., features: _Optional[_Iterable[_Union[FeatureDrift, _Mapping]]] = ..., kind: _Optional[_Union[DriftKind, str]] = ..., explanation: _Optional[str] = ..., since: _Optional[_Union[Instant, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., reference_sha256: _Optional[str] = ..., estimated_map50_change: _Optional[float] = ...) -> None: ...
 
 class CameraStatus(_message.Message):
-    __slots__ = ("camera", "state", "epoch", "captured_frames", "outcomes", "captured_hz", "published_hz", "age_p50_ns", "age_p99_ns", "detail", "motion")
+    __slots__ = ("camera", "state", "epoch", "captured_frames", "outcomes", "captured_hz", "published_hz", "age_p50_ns", "age_p99_ns", "detail", "losses", "motion")
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +325,7 @@ class CameraStatus(_message.Message):
     AGE_P50_NS_FIELD_NUMBER: _ClassVar[int]
     AGE_P99_NS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
     MOTION_FIELD_NUMBER: _ClassVar[int]
     camera: str
     state: CameraState
@@ -336,8 +337,9 @@ class CameraStatus(_message.Message):
     age_p50_ns: int
     age_p99_ns: int
     detail: str
+    losses: int
     motion: Motion
-    def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ..., motion: _Optional[_Union[Motion, str]] = ...) -> None: ...
+    def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ..., losses: _Optional[int] = ..., motion: _Optional[_Union[Motion, str]] = ...) -> None: ...
 
 class ModelState(_message.Message):
     __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail")
