@@ -24,9 +24,11 @@ from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
 from edge.health import LoopHealth, health
-from edge.memory import limit_arenas
+from edge.machine.memory import limit_arenas
+from edge.machine.notify import NOBODY, Notifier
+from edge.machine.wall_clock import open_wall_clock
+from edge.machine.watchdog import StartingUp, Watchdog
 from edge.messages import Clock, camera_health
-from edge.notify import NOBODY, Notifier
 from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
@@ -40,8 +42,6 @@ from edge.serve.server import PerceptionServer
 from edge.state_folder import StateFolder
 from edge.status import Status
 from edge.vehicle_state.state import Reports
-from edge.wall_clock import open_wall_clock
-from edge.watchdog import StartingUp, Watchdog
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.frames.camera import Camera
 from edge.frames.outcomes import FrameTally, Outcome
 from edge.health import CameraHealth, CameraState
+from edge.machine.wall_clock import WallClock
 from edge.perception.model_file import ModelFile
 from edge.publication import Publication
-from edge.wall_clock import WallClock
 from protos.traffic_vision.v1 import common_pb2
 
 _OUTCOMES = {

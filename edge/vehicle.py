@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.config import EdgeConfig
-from edge.disk_budget import FILE_NAME, DiskBudget
 from edge.frame_loop import FrameObserver
+from edge.machine.disk_budget import FILE_NAME, DiskBudget
 from edge.parts import BackgroundPart, FactoryModel, Links, ModelStore, Parts
 from edge.updates.hardware import hardware_ids
 

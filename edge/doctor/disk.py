@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from edge.config import EdgeConfig
-from edge.disk_budget import FILE_NAME, DiskBudget
 from edge.doctor.finding import Finding, failure, ok, warning
+from edge.machine.disk_budget import FILE_NAME, DiskBudget
 
 # Beside the spool: two models in slots and one on its way, the metadata, the monitors' state.
 _OTHER_BYTES = 500_000_000

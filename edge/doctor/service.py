@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.config import EdgeConfig
 from edge.doctor.finding import Finding, failure, ok, warning
-from edge.install import UNIT
+from edge.machine.install import UNIT
 
 _RUN_S = 10.0
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result", "StatusText")

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
-from edge.disk_budget import DiskBudget, DiskLane
 from edge.drift import monitor_file
 from edge.drift.features import NAMES, ORIGINS, extract, require_features
 from edge.drift.fitting import unlearned
@@ -26,6 +25,7 @@ from edge.drift.reference import DriftReferenceError, Reference
 from edge.drift.state import DriftState
 from edge.files import atomic_write
 from edge.frames.frame import Frame, FrameKey
+from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.messages import Clock, drift_state, model_ref
 from edge.publication import Publication
 from protos.traffic_vision.v1 import common_pb2

@@ -11,13 +11,13 @@ import grpc
 from edge.background_writer import BackgroundWriter
 from edge.backoff import BackoffOptions
 from edge.config import CloudConfig, EdgeConfig
-from edge.disk_budget import DiskBudget
 from edge.fleet.channel import ChannelOptions, open_channel
 from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
 from edge.fleet.sampling import Sampling, Spools
 from edge.fleet.spool import Spool, SpoolOptions
 from edge.fleet.uplink import FEATURES, SAMPLES, Uplink, UplinkOptions
 from edge.fleet.upload_budget import UploadBudget
+from edge.machine.disk_budget import DiskBudget
 from edge.parts import Links
 from edge.status import daemon_version
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2

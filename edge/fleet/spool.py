@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from edge.disk_budget import DiskBudget, DiskLane
 from edge.errors import TrafficVisionError
 from edge.files import TEMPORARY_SUFFIX, atomic_write
 from edge.fleet.spool_item import (
@@ -32,6 +31,7 @@ from edge.fleet.spool_item import (
     read_item,
     read_payload,
 )
+from edge.machine.disk_budget import DiskBudget, DiskLane
 
 _log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.disk_budget import DiskBudget, DiskLane
 from edge.files import atomic_write
 from edge.fleet.budget import DayBudget
+from edge.machine.disk_budget import DiskBudget, DiskLane
 
 _log = logging.getLogger(__name__)
 

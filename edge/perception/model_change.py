@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.errors import TrafficVisionError
-from edge.memory import give_back
+from edge.machine.memory import give_back
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
 from edge.perception.model_check import ModelRefused

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge.config import EdgeConfig
-from edge.disk_budget import DiskLane
 from edge.errors import TrafficVisionError
+from edge.machine.disk_budget import DiskLane
 from edge.messages import model_ref_of
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
 from edge.status import daemon_version

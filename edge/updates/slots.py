@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.disk_budget import DiskBudget, DiskLane
 from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
+from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.updates import slot_state
 from edge.updates.errors import RefusedError, SlotError
 from edge.updates.slot_state import SlotName, SlotState

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import install
+from edge.machine import install
 from edge.updates.hardware import hardware_ids
 from edge.updates.slots import Slots
 from edge.updates.trust import Vehicle
@@ -232,7 +232,7 @@ def test_it_runs_on_the_units_terms(tmp_path: Path, environment: dict[str, str],
     """No writable and executable page, the unit's system calls and address families alone."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze, of Debian's package systemd")
-    unit = Path(install.__file__).parent / "systemd" / install.UNIT
+    unit = Path(install.__file__).parent.parent / "systemd" / install.UNIT
     under = [sys.executable, "-m", "tests.sandboxed", str(unit)]
     probe = os.spawnvp(os.P_WAIT, under[0], [*under, "true"])
     if probe == LACKING:

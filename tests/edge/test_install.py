@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge import install
 from edge.config import load_config
-from edge.install import UNIT, InstallError, plan_install, plan_uninstall
+from edge.machine import install
+from edge.machine.install import UNIT, InstallError, plan_install, plan_uninstall
 from tests.replays import COMMAND
 
-OURS = Path(install.__file__).parent / "systemd"
+OURS = Path(install.__file__).parent.parent / "systemd"
 PYTHON = Path("/opt/traffic-vision/bin/python")
 
 

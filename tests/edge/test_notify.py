@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.notify import Notifier, notifier, watchdog_period_s
-from edge.watchdog import StartingUp, Watchdog
+from edge.machine.notify import Notifier, notifier, watchdog_period_s
+from edge.machine.watchdog import StartingUp, Watchdog
 from tests.managers import Manager
 
 
@@ -46,7 +46,7 @@ def test_a_manager_that_is_not_there_hurts_nobody(address: str) -> None:
 
 
 def test_a_manager_that_never_reads_hurts_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.notify._SEND_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("edge.machine.notify._SEND_TIMEOUT_S", 0.01)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(str(tmp_path / "deaf"))
         for _ in range(400):  # net.unix.max_dgram_qlen is 10 to 512

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import ClockConfig
+from edge.machine.wall_clock import WallClock, WallClockError, open_wall_clock
 from edge.messages import Clock
-from edge.wall_clock import WallClock, WallClockError, open_wall_clock
 from protos.traffic_vision.v1 import common_pb2 as common
 
 UNIX_NS = 1_700_000_000 * 10**9

@@ -69,6 +69,7 @@ UNITLESS = {
         "class_index",
         "dropped_messages",
         "dropped_samples",
+        "losses",
         "refused_writes",
         "epoch",
         "frames",

@@ -38,7 +38,7 @@ def run(config_path: Path) -> None:
     from edge.config import load_config
     from edge.daemon import Daemon
     from edge.logs import set_up_logging
-    from edge.notify import notifier, watchdog_period_s
+    from edge.machine.notify import notifier, watchdog_period_s
     from edge.vehicle import VehicleParts
 
     config = load_config(config_path)
@@ -108,7 +108,7 @@ def install(root: Path, dry_run: bool, boards: tuple[str, ...], python: Path | N
 
     May be run again, after an upgrade for example. The service is enabled, not started.
     """
-    from edge import install as installing
+    from edge.machine import install as installing
 
     root = root.resolve()
     interpreter = python or Path(sys.executable)
@@ -134,7 +134,7 @@ def install(root: Path, dry_run: bool, boards: tuple[str, ...], python: Path | N
 @click.option("--purge", is_flag=True, help="Remove configuration, state (models, samples) and user too.")
 def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
     """Stop the service and take it away; configuration and state stay unless told otherwise."""
-    from edge import install as installing
+    from edge.machine import install as installing
 
     root = root.resolve()
     if root == Path("/") and not dry_run:

@@ -25,7 +25,7 @@ UNIT = "traffic-vision-edge.service"
 USER = "traffic-vision"
 BOARDS = ("nvidia", "jetson", "dri")
 
-_OURS = Path(__file__).parent / "systemd"
+_OURS = Path(__file__).parent.parent / "systemd"
 _UNITS = "etc/systemd/system"
 _WANTED = f"{_UNITS}/multi-user.target.wants/{UNIT}"
 _DROP_INS = f"{_UNITS}/{UNIT}.d"
@@ -306,7 +306,7 @@ def interpreter_places() -> list[Path]:
         Path(sys.executable),
         Path(sys.executable).resolve(),
         Path(sys.base_prefix),
-        Path(__file__).parent,
+        Path(__file__).parent.parent,
     ]
 
 

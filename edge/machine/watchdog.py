@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from edge.logs import Repeated
-from edge.notify import Notifier
+from edge.machine.notify import Notifier
 
 logger = logging.getLogger(__name__)
 
