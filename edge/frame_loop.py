@@ -123,19 +123,26 @@ class FrameLoop:
     def step(self, timeout_s: float) -> None:
         """Apply a swap that was asked for, answer one frame if one comes in time, then one single picture."""
         self._stepped_ns = time.monotonic_ns()
-        if self._detector.between_frames():
-            self._crash_rules.another_model()
-            self._up_again()
+        self._exchange()
         if self._restart_at is not None and not self._restart(timeout_s):
             self._refuse_on_demand()
             return
-        # Who asks about a picture cuts the wait short, and frames go first: so it is asked twice.
-        taken = self._row.take(timeout_s) or self._row.take(0)
+        taken = self._row.take(timeout_s)
+        if taken is None:
+            # Who wants another model, or asks about a picture, cuts the wait short. The exchange comes first,
+            # and then a frame that came meanwhile: asking without pause must not cost it its turn.
+            self._exchange()
+            taken = self._row.take(0)
         if taken is not None:
             name, arrival = taken
             self._answer(self._cameras[name], arrival)
         if self._restart_at is None:
             self._answer_on_demand()
+
+    def _exchange(self) -> None:
+        if self._detector.between_frames():
+            self._crash_rules.another_model()
+            self._up_again()
 
     def _run(self) -> None:
         try:
