@@ -78,13 +78,13 @@ class PerceptionServer:
         """Answer calls."""
         self._server.start()
 
-    def serving(self, answered: bool) -> None:
-        """Let health say whether frames are being answered."""
-        if answered == self._serving:
+    def serving(self, is_well: bool) -> None:
+        """Let health say whether the daemon does its work (`edge.health.health`)."""
+        if is_well == self._serving:
             return
-        self._serving = answered
+        self._serving = is_well
         status = health_pb2.HealthCheckResponse
-        self._say(status.SERVING if answered else status.NOT_SERVING)
+        self._say(status.SERVING if is_well else status.NOT_SERVING)
 
     def stop(self, grace_s: float) -> bool:
         """Refuse new calls, give those under way so long, then cut them. False where that took too long."""

@@ -18,7 +18,7 @@ from edge.serve.server import SERVICE_NAME
 from protos.traffic_vision.v1 import perception_pb2, perception_pb2_grpc
 from tests.certificates import Authority
 from tests.daemons import LONG_S, DaemonProcess, refused, write_config
-from tests.replays import COMMAND
+from tests.replays import COMMAND, write_drive
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
@@ -107,7 +107,9 @@ def test_files_that_are_none_are_refused_at_the_start_and_by_the_client(tmp_path
 
 
 def test_health_follows_the_frames_and_reflection_lists_the_service(tmp_path: Path) -> None:
-    config = write_config(tmp_path, {**DRIVE, "url": "sim:7?seconds=3&rate=10&size=64x64"})
+    # A camera of a frame in four seconds, which is stale after one.
+    camera = {"url": str(write_drive(tmp_path / "drive", 4)), "still_rate_hz": 0.25, "stale_after_ms": 1000.0}
+    config = write_config(tmp_path, camera)
     with DaemonProcess(config) as daemon, grpc.insecure_channel(daemon.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
 
@@ -116,12 +118,14 @@ def test_health_follows_the_frames_and_reflection_lists_the_service(tmp_path: Pa
             answer = health.Check(request, timeout=LONG_S)
             return answer.status == health_pb2.HealthCheckResponse.SERVING
 
-        eventually(serving, "frames are answered")
+        eventually(serving, "the camera is fresh")
+        eventually(lambda: not serving(), "the camera is stale")
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         (listed,) = reflection.ServerReflectionInfo(asked, timeout=LONG_S)
         assert SERVICE_NAME in {service.name for service in listed.list_services_response.service}
-        eventually(lambda: not serving(), "the recording has ended, and nothing is answered")
+        daemon.event("camera_ended")
+        eventually(serving, "a recording that has ended is no trouble")
         assert daemon.terminate() == 0
 
 
