@@ -29,7 +29,29 @@ def test_a_line_is_json_with_its_fields_and_without_passwords() -> None:
     assert "pa%2Fss" not in TextLines().format(record())
 
 
-@pytest.mark.parametrize("text", ["sim:7?light=noon", "a@b", "https://host/path@2", "unix:/a/b"])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "rtsp://cam/live?user=admin&password=hunter2&channel=1",
+            "rtsp://cam/live?user=admin&password=***&channel=1",
+        ),
+        ("rtsp://cam/user=admin_password=hunter2_channel=1.sdp", "rtsp://cam/user=admin_password=***"),
+        ("https://cam/stream?token=hunter2", "https://cam/stream?token=***"),
+        (
+            "gst:rtspsrc location=rtsp://cam/1 user-id=me user-pw=hunter2 ! decodebin",
+            "user-pw=*** ! decodebin",
+        ),
+        ("{'url': 'rtsp://cam/?PWD=hunter2'}", "?PWD=***'}"),
+    ],
+)
+def test_what_is_named_a_password_is_hidden(text: str, shown: str) -> None:
+    assert shown in redact(text) and "hunter2" not in redact(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["pass=", "compass=3 author=me", "sim:7?light=noon", "a@b", "https://host/path@2", "unix:/a/b"]
+)
 def test_what_holds_no_password_stays(text: str) -> None:
     assert redact(text) == text
 
