@@ -37,6 +37,8 @@ def test_a_line_is_json_with_its_fields_and_without_passwords() -> None:
             "rtsp://cam/live?user=admin&password=***&channel=1",
         ),
         ("rtsp://cam/user=admin_password=hunter2_channel=1.sdp", "rtsp://cam/user=admin_password=***"),
+        ("rtsp://me:hunter2/x@cam/1", "rtsp://***@cam/1"),
+        ("rtsp://me:x/hunter2@cam/1", "rtsp://***@cam/1"),
         ("https://cam/stream?token=hunter2", "https://cam/stream?token=***"),
         (
             "gst:rtspsrc location=rtsp://cam/1 user-id=me user-pw=hunter2 ! decodebin",
