@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-# The user's part of a URL (RFC 3986, section 3.2.1), up to the last @ before the path; or up to the last @ of
-# all, where a colon is before it: people write a / in a password as it is.
-_USERINFO = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s'\"]*:[^\s'\"]*|[^/\s'\"]*)@")
-# Cameras without it take user and password in the query, or in the path ("/user=admin_password=x_channel=1").
+_HIDDEN = "***"
+# Cut into words, each of which is looked at once: hostile text of any length takes time in proportion.
+_WORD = re.compile(r"[^\s'\"]+")
+# Cameras without a user in the URL take it in the query, or in the path ("/user=admin_password=x_channel=1").
 _NAMED = re.compile(
     r"((?<![a-zA-Z])(?:[a-z]+[-_])?(?:password|passwd|passphrase|pass|pwd|pw|token|secret|api_?key|auth)=)"
     r"[^&;/\s'\"]+",
@@ -17,4 +17,25 @@ _NAMED = re.compile(
 
 def redact(text: str) -> str:
     """The text without its credentials: `***` for each URL's user and password, and each `password=...`."""
-    return _NAMED.sub(r"\1***", _USERINFO.sub(r"\1***@", text))
+    if "@" in text:
+        text = _WORD.sub(lambda word: _without_user(word.group()), text)
+    return _NAMED.sub(rf"\1{_HIDDEN}", text) if "=" in text else text
+
+
+def _without_user(word: str) -> str:
+    """Hide the user's part of a URL (RFC 3986, section 3.2.1), and of what was meant as one.
+
+    Where a colon is before the last @, all up to that is hidden: people write a / in a password as it is.
+    """
+    at = word.rfind("@")
+    if at < 0:
+        return word
+    scheme = word.find("://", 0, at)
+    start = scheme + 3 if scheme >= 0 else word.rfind("=", 0, max(0, word.find(":", 0, at))) + 1
+    before = word[start:at]
+    if ":" in before or (scheme >= 0 and "/" not in before):
+        return f"{word[:start]}{_HIDDEN}{word[at:]}"
+    user, found, _ = before.partition("@")
+    if scheme >= 0 and found and "/" not in user:
+        return f"{word[:start]}{_HIDDEN}{word[start + len(user) :]}"
+    return word

@@ -39,6 +39,9 @@ def test_a_line_is_json_with_its_fields_and_without_passwords() -> None:
         ("rtsp://cam/user=admin_password=hunter2_channel=1.sdp", "rtsp://cam/user=admin_password=***"),
         ("rtsp://me:hunter2/x@cam/1", "rtsp://***@cam/1"),
         ("rtsp://me:x/hunter2@cam/1", "rtsp://***@cam/1"),
+        ("me:hunter2@10.0.0.9/live", "***@10.0.0.9/live"),
+        ("url = 'rtsp//me:hunter2@cam'", "url = '***@cam'"),
+        ("location=me:a=hunter2@cam", "location=***@cam"),
         ("https://cam/stream?token=hunter2", "https://cam/stream?token=***"),
         (
             "gst:rtspsrc location=rtsp://cam/1 user-id=me user-pw=hunter2 ! decodebin",
