@@ -28,14 +28,15 @@ def _without_user(word: str) -> str:
     Where a colon is before the last @, all up to that is hidden: people write a / in a password as it is.
     """
     at = word.rfind("@")
-    if at < 0:
+    colon = word.find(":", 0, at) if at > 0 else -1
+    if colon < 0:
         return word
-    scheme = word.find("://", 0, at)
-    start = scheme + 3 if scheme >= 0 else word.rfind("=", 0, max(0, word.find(":", 0, at))) + 1
+    is_url = word.startswith("://", colon)
+    start = colon + 3 if is_url else word.rfind("=", 0, colon) + 1
     before = word[start:at]
-    if ":" in before or (scheme >= 0 and "/" not in before):
+    if ":" in before or (is_url and "/" not in before):
         return f"{word[:start]}{_HIDDEN}{word[at:]}"
     user, found, _ = before.partition("@")
-    if scheme >= 0 and found and "/" not in user:
+    if is_url and found and "/" not in user:
         return f"{word[:start]}{_HIDDEN}{word[start + len(user) :]}"
     return word

@@ -41,6 +41,7 @@ def test_a_line_is_json_with_its_fields_and_without_passwords() -> None:
         ("rtsp://me:x/hunter2@cam/1", "rtsp://***@cam/1"),
         ("me:hunter2@10.0.0.9/live", "***@10.0.0.9/live"),
         ("url = 'rtsp//me:hunter2@cam'", "url = '***@cam'"),
+        ("me:hunter2@10.0p://me:hunter2@cam", "***@cam"),
         ("location=me:a=hunter2@cam", "location=***@cam"),
         ("https://cam/stream?token=hunter2", "https://cam/stream?token=***"),
         (
