@@ -23,7 +23,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.services
 
 LONG_S = 30.0
-WITHIN_S = 5.0
+NOT_HUNG_S = 20.0  # far over give_up_s, which the reader keeps by its own clock, and below what FFmpeg waits
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_camera_that_cannot_be_opened_is_found_in_time(line: Line, way: Way, t
     started = time.monotonic()
     with open_source(url(line)) as source, pytest.raises(SourceError, match=told) as raised:
         list(source)
-    assert time.monotonic() - started < WITHIN_S
+    assert time.monotonic() - started < NOT_HUNG_S
     assert "secret" not in str(raised.value)
 
 
@@ -102,7 +102,7 @@ def test_a_camera_that_fails_while_it_sends_is_found_in_time(line: Line, way: Wa
         with pytest.raises(SourceError):
             for shot in shots:
                 assert isinstance(shot, BrokenFrame) or is_true(shot.image)
-        assert time.monotonic() - changed < WITHIN_S
+        assert time.monotonic() - changed < NOT_HUNG_S
 
 
 def test_udp_is_read_and_its_end_is_found(camera: RtspCamera) -> None:
