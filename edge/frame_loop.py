@@ -15,7 +15,7 @@ from typing import Protocol
 
 from edge.frames.camera import Camera
 from edge.frames.capture import Arrival
-from edge.frames.frame import Frame
+from edge.frames.frame import Frame, Image
 from edge.frames.mailbox import MailboxRow
 from edge.frames.outcomes import Outcome
 from edge.health import LoopHealth
@@ -175,16 +175,12 @@ class FrameLoop:
         if question is None:
             return
         try:
-            found = self._detector.detect(question.image)
-        except SessionError as error:
-            question.refused(UnavailableError("inference broke down"))
-            self._crashed(str(error))
+            found = self._infer(question.image)
         except InferenceError as error:
             question.refused(error)
-        except Exception as error:  # inference's boundary, as below
+            return
+        if found is None:
             question.refused(UnavailableError("inference broke down"))
-            logger.exception("inference crashed", extra={"event": "inference_crashed"})
-            self._crashed(f"{type(error).__name__}: {error}")
         else:
             question.answered(Answer(found, self._detector.active.model))
 
@@ -195,13 +191,25 @@ class FrameLoop:
 
     def _detect(self, frame: Frame) -> Detections | None:
         try:
-            found = self._detector.detect(frame.part)
-            return replace(found, boxes=frame.to_whole(found.boxes))
-        except SessionError as error:
-            self._crashed(str(error))
+            found = self._infer(frame.part)
         except InferenceError as error:
             self._inference_errors.log("camera %s, frame %d: %s", frame.camera, frame.sequence, error)
-        except Exception as error:  # inference's boundary: whatever a runtime throws costs this frame
+            return None
+        return None if found is None else replace(found, boxes=frame.to_whole(found.boxes))
+
+    def _infer(self, image: Image) -> Detections | None:
+        """Look at a picture; None where inference broke down over it, and is to be started again.
+
+        Raises:
+            InferenceError: the picture's fault, or an output that makes no sense.
+        """
+        try:
+            return self._detector.detect(image)
+        except SessionError as error:
+            self._crashed(str(error))
+        except InferenceError:
+            raise
+        except Exception as error:  # inference's boundary: whatever a runtime throws costs this picture
             logger.exception("inference crashed", extra={"event": "inference_crashed"})
             self._crashed(f"{type(error).__name__}: {error}")
         return None

@@ -72,7 +72,7 @@ def _work_until(work: Callable[[], None], point: int) -> None:
         sync(handle)
 
     try:
-        os.fsync = counted_sync  # type: ignore[assignment]  # fsync raises no audit event
+        os.fsync = counted_sync  # fsync raises no audit event
         sys.addaudithook(hook)
         work()
     except BaseException as error:  # noqa: BLE001 - the child's top

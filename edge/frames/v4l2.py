@@ -33,8 +33,8 @@ class Device(Protocol):
     """What is used of `cv2.VideoCapture`."""
 
     def isOpened(self) -> bool: ...  # noqa: N802 - OpenCV's names
-    def set(self, propId: int, value: float, /) -> bool: ...  # noqa: N803
-    def get(self, propId: int, /) -> float: ...  # noqa: N803
+    def set(self, propId: int, value: float, /) -> bool: ...  # noqa: N803 - OpenCV's names
+    def get(self, propId: int, /) -> float: ...  # noqa: N803 - OpenCV's names
     def grab(self) -> bool: ...
     def retrieve(self) -> tuple[bool, Any]: ...
     def release(self) -> None: ...

@@ -33,7 +33,7 @@ _SYSUSERS = f"etc/sysusers.d/{USER}.conf"
 _CONFIG = f"etc/{USER}"
 _STATE = f"var/lib/{USER}"
 # What the unit's ProtectHome and PrivateTmp hide from the service.
-_HIDDEN = tuple(map(Path, ("/root", "/home", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
+_HIDDEN = tuple(map(Path, ("/root", "/home", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 - compared with, never written to
 _RUN_S = 60.0
 
 

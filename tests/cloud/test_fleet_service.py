@@ -48,7 +48,7 @@ def fetched(
     async def scenario() -> Any:
         server = grpc.aio.server()
         unused: Any = None
-        service = FleetService(Admits(), unused, unused, repository, 1)  # type: ignore[arg-type]
+        service = FleetService(Admits(), unused, unused, repository, 1)
         fleet_grpc.add_FleetServiceServicer_to_server(service, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -19,6 +19,8 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
+WITHIN_S = 5.0  # what is promised
+
 REAR = {"name": "rear", "url": "sim:7?seconds=0&rate=10&size=320x192"}
 SIDE = {
     "name": "side",
@@ -60,7 +62,9 @@ def test_a_camera_that_fails_in_each_way_comes_back_and_costs_no_other(tmp_path:
                 before = rear.now().captured_frames
                 losses = watch.now().losses
                 line.way = Way.STALLED if way is Way.STALLED else Way.CUT
+                began = time.monotonic()
                 watch.until(lambda status, before=losses: status.losses > before, "it is lost")
+                assert time.monotonic() - began < WITHIN_S
                 line.way = way
                 if way is not Way.STALLED:
                     losses = watch.now().losses

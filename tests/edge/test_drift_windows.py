@@ -90,7 +90,7 @@ def test_the_order_within_a_window_does_not_matter(window: list[float], random: 
         return float(windows.judge().d[1, 0])
 
     shuffled = list(window)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert judged(shuffled) == judged(window)
 
 

@@ -241,7 +241,7 @@ def problem(code: int, **fields: Any) -> Behaviour:
             yield from polite(number, requests)
             return
         next(requests)
-        yield fleet.ControlResponse(problem=fleet.Problem(code=code, **fields))  # type: ignore[arg-type]
+        yield fleet.ControlResponse(problem=fleet.Problem(code=code, **fields))
 
     return behaviour
 

@@ -225,7 +225,7 @@ def test_what_is_asked_for_is_taken_as_asked() -> None:
 )
 def test_an_option_that_makes_no_sense_is_named(changes: dict[str, float]) -> None:
     with pytest.raises(SamplerOptionsError, match=next(iter(changes))):
-        SamplerOptions(**changes)  # type: ignore[arg-type]
+        SamplerOptions(**changes)
 
 
 @settings(deadline=None)

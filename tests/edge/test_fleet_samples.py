@@ -164,7 +164,7 @@ def test_ids_fit_the_contract() -> None:
 def test_the_writer_does_its_jobs_in_order_and_ends_with_the_last() -> None:
     writer, done = BackgroundWriter(limit=100), []
     for number in range(50):
-        assert writer.submit(lambda number=number: done.append(number))  # type: ignore[misc]
+        assert writer.submit(lambda number=number: done.append(number))
     writer.start()
     assert writer.stop(timeout_s=60)
     assert done == list(range(50))

@@ -146,7 +146,7 @@ def test_what_hangs_is_sent_again_when_the_stream_has_lasted_long_enough(
 
 def test_an_answer_to_what_was_not_sent_removes_nothing(tmp_path: Path, authority: Authority) -> None:
     class Liar(Cloud):
-        def UploadSamples(self, request_iterator, context):  # type: ignore[no-untyped-def]
+        def UploadSamples(self, request_iterator, context):
             next(request_iterator)
             yield fleet.UploadSamplesResponse(sample_id="precious", outcome=fleet.UPLOAD_OUTCOME_STORED)
             yield fleet.UploadSamplesResponse(sample_id="precious", outcome=fleet.UPLOAD_OUTCOME_REFUSED)

@@ -267,7 +267,7 @@ def test_the_thread_ends_after_the_frame_in_hand_and_says_when_it_fails(tmp_path
 
     broken = Rig(tmp_path)
     broken.cameras["front"].counts.captured()
-    broken.loop._publish = None  # type: ignore[assignment]  # a defect
+    broken.loop._publish = None  # a defect
     broken.row.boxes["front"].put(Arrival(Frame("front", 0, 0, 0, SEEN), time.monotonic_ns()))
     broken.loop.start(failed=lambda: failed.append(True))
     assert broken.loop.join(30) and failed == [True]

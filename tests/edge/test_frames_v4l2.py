@@ -108,7 +108,7 @@ def test_what_it_gives_instead_is_an_error_that_says_it() -> None:
 
 
 def test_a_device_whose_pictures_never_decode_is_lost() -> None:
-    device = Device(frames=10**9, broken=range(10**9))  # type: ignore[arg-type]
+    device = Device(frames=10**9, broken=range(10**9))
     source = camera(device, give_up_s=0.05)
     with pytest.raises(SourceError, match=r"no frame decodes for 0\.05 s"):
         for shot in source:
@@ -117,7 +117,7 @@ def test_a_device_whose_pictures_never_decode_is_lost() -> None:
 
 def test_grey_cameras_become_bgr() -> None:
     device = Device()
-    device.retrieve = lambda: (True, np.zeros((4, 6), np.uint8))  # type: ignore[method-assign]
+    device.retrieve = lambda: (True, np.zeros((4, 6), np.uint8))
     (shot,) = itertools.islice(camera(device), 1)
     assert isinstance(shot, Frame) and shot.image.shape == (4, 6, 3)
 

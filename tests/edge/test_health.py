@@ -39,7 +39,7 @@ loops = st.builds(
 
 
 def well(**changes: object) -> LoopHealth:
-    return LoopHealth(**{"is_running": True, "stepped_ns": NOW - S // 2, **changes})  # type: ignore[arg-type]
+    return LoopHealth(**{"is_running": True, "stepped_ns": NOW - S // 2, **changes})
 
 
 def front(phase: CapturePhase = CapturePhase.RUNNING, ago_s: float | None = 0.1) -> CameraHealth:

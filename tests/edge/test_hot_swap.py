@@ -35,7 +35,7 @@ def key(sequence: int) -> FrameKey:
 
 def check(model: ModelFile, **options: object) -> object:
     arguments = {"timeout_s": LONG_S, "stopping": threading.Event(), **options}
-    return check_in_child(model, OPTIONS, **arguments)  # type: ignore[arg-type]
+    return check_in_child(model, OPTIONS, **arguments)
 
 
 def test_a_swap_is_between_two_frames_and_reported_with_the_first_new_one() -> None:
@@ -163,7 +163,7 @@ class Loop:
 
 
 def changer(loop: Loop, **options: object) -> ModelChanger:
-    return ModelChanger(loop.detector, OPTIONS, check_timeout_s=LONG_S, **options)  # type: ignore[arg-type]
+    return ModelChanger(loop.detector, OPTIONS, check_timeout_s=LONG_S, **options)
 
 
 def test_a_change_swaps_refuses_with_the_reason_and_knows_what_runs() -> None:

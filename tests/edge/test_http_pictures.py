@@ -14,8 +14,8 @@ from edge.serve.http.pictures import (
     MAX_JPEG_SCANS,
     MAX_PIXELS,
     PictureError,
-    TooLarge,
-    UnknownKind,
+    TooLargeError,
+    UnknownKindError,
     decode_picture,
 )
 from tests.http_fuzz import hostile, promises, seeds
@@ -31,7 +31,7 @@ def test_each_kind_decodes(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", promises())
 def test_what_promises_too_much_is_refused_by_its_header(kind: str) -> None:
-    with pytest.raises(TooLarge, match=f"{MAX_PIXELS} are taken at most"):
+    with pytest.raises(TooLargeError, match=f"{MAX_PIXELS} are taken at most"):
         decode_picture(promises()[kind])
 
 
@@ -39,7 +39,7 @@ def test_what_promises_too_much_is_refused_by_its_header(kind: str) -> None:
     "data", [b"", b"hello", b"GIF89a" + bytes(40), b"II*\0" + bytes(40), b"P6 1 1 255 abc"]
 )
 def test_other_kinds_never_reach_a_decoder(data: bytes) -> None:
-    with pytest.raises(UnknownKind):
+    with pytest.raises(UnknownKindError):
         decode_picture(data)
 
 
@@ -71,7 +71,7 @@ def test_of_a_png_only_what_makes_the_picture_is_decoded(monkeypatch: pytest.Mon
 def test_what_moves_is_no_picture() -> None:
     flags = b"\x02\x00\x00\x00"
     size = (159).to_bytes(3, "little") + (95).to_bytes(3, "little")
-    with pytest.raises(UnknownKind, match="animated"):
+    with pytest.raises(UnknownKindError, match="animated"):
         decode_picture(b"RIFF\x1e\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00" + flags + size)
 
 

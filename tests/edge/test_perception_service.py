@@ -71,7 +71,7 @@ class Served:
         """Open a stream; returns when the daemon has let it in as the hub's so-manieth client."""
         call = self.stub.StreamDetections(
             perception_pb2.StreamDetectionsRequest(**fields),
-            timeout=LONG_S,  # type: ignore[arg-type]
+            timeout=LONG_S,
         )
         wait_for(lambda: self.detections.clients == clients)
         return call
@@ -206,13 +206,13 @@ def test_streams_are_bounded_and_a_place_comes_free(served: Served) -> None:
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED and "4 streams" in details
     assert served.stub.GetStatus(perception_pb2.GetStatusRequest(), timeout=LONG_S).class_names == ["a"]
     for stream in streams:
-        stream.cancel()  # type: ignore[attr-defined]
+        stream.cancel()
     wait_for(lambda: served.detections.clients == 0)
     for _ in range(20):  # clients that come and go leave nothing behind
         again = served.stream()
         served.detections.publish(publication(1))
         assert next(again).sequence == 0
-        again.cancel()  # type: ignore[attr-defined]
+        again.cancel()
         wait_for(lambda: served.detections.clients == 0)
 
 

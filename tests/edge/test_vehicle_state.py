@@ -41,7 +41,7 @@ def test_a_line_says_what_it_says(fields: dict, position: tuple[float, float] | 
             words = {common.IGNITION_ON: "on", common.IGNITION_OFF: "off"}
             assert words.get(state.ignition) == fields.get(name)
         else:
-            assert state.HasField(name) == (name in fields)  # type: ignore[arg-type]
+            assert state.HasField(name) == (name in fields)
             assert name not in fields or getattr(state, name) == fields[name]
 
 

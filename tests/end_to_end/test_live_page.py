@@ -45,10 +45,10 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1000, "height": 800})
     context.set_default_timeout(LONG_S * 1000)
     opened = context.new_page()
-    opened.errors, opened.urls = [], []  # type: ignore[attr-defined]
-    opened.on("console", lambda told: told.type == "error" and opened.errors.append(told.text))  # type: ignore[attr-defined]
-    opened.on("pageerror", lambda error: opened.errors.append(str(error)))  # type: ignore[attr-defined]
-    opened.on("request", lambda request: opened.urls.append(request.url))  # type: ignore[attr-defined]
+    opened.errors, opened.urls = [], []
+    opened.on("console", lambda told: told.type == "error" and opened.errors.append(told.text))
+    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.on("request", lambda request: opened.urls.append(request.url))
     yield opened
     context.close()
 
@@ -112,18 +112,18 @@ def test_boxes_appear_the_picture_changes_and_it_comes_back_after_a_restart(
             "the other camera",
         )
         assert page.url.endswith("#rear")
-        assert page.errors == []  # type: ignore[attr-defined]
+        assert page.errors == []
         daemon.terminate()
     look(page, lambda: "lost" in page.inner_text("#connection-text"), "the loss is told")
-    page.errors.clear()  # type: ignore[attr-defined]  # refused connections, which the browser tells by itself
+    page.errors.clear()  # refused connections, which the browser tells by itself
 
     again = write_config(tmp_path, front, REAR, http={"address": address}, drift={})
     with DaemonProcess(again):
         look(page, lambda: page.inner_text("#connection-text") == "connected", "it connects again")
         before = frame_number(page)
         look(page, lambda: frame_number(page) not in (-1, before), "pictures come again")
-        assert {url.split("/")[2] for url in page.urls} == {address}  # type: ignore[attr-defined]
-        assert [told for told in page.errors if "ERR_CONNECTION" not in told] == []  # type: ignore[attr-defined]
+        assert {url.split("/")[2] for url in page.urls} == {address}
+        assert [told for told in page.errors if "ERR_CONNECTION" not in told] == []
 
 
 def test_a_recording_that_ends_is_told(page: Page, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_recording_that_ends_is_told(page: Page, tmp_path: Path) -> None:
         page.goto(f"http://{address_of(daemon)}/")
         look(page, lambda: page.inner_text("#notice") == "The recording has ended", "the end is told")
         assert page.inner_text("#ready-text") == "ready"
-        assert page.errors == []  # type: ignore[attr-defined]
+        assert page.errors == []
 
 
 def test_the_login_lets_in_who_has_the_token(page: Page, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ LATER_SAMPLE = later_sample()
 def test_what_an_older_side_does_not_know_survives_it(
     speed: float, embedding: bytes, identity: str, jpeg: bytes
 ) -> None:
-    sent = LATER_SAMPLE(id=identity, jpeg=jpeg, speed_mps=speed, embedding=embedding)  # type: ignore[call-arg]
+    sent = LATER_SAMPLE(id=identity, jpeg=jpeg, speed_mps=speed, embedding=embedding)
     read_by_older = fleet.Sample.FromString(sent.SerializeToString())
     assert (read_by_older.id, read_by_older.jpeg) == (identity, jpeg)
     assert LATER_SAMPLE.FromString(read_by_older.SerializeToString()) == sent
@@ -46,14 +46,14 @@ def test_what_an_older_side_does_not_know_survives_it(
 @given(st.text(max_size=20), st.binary(max_size=64))
 def test_what_an_older_side_does_not_send_is_empty(identity: str, jpeg: bytes) -> None:
     read_by_newer = LATER_SAMPLE.FromString(fleet.Sample(id=identity, jpeg=jpeg).SerializeToString())
-    assert (read_by_newer.id, read_by_newer.jpeg) == (identity, jpeg)  # type: ignore[attr-defined]
-    assert read_by_newer.speed_mps == 0  # type: ignore[attr-defined]
+    assert (read_by_newer.id, read_by_newer.jpeg) == (identity, jpeg)
+    assert read_by_newer.speed_mps == 0
 
 
 @given(st.integers(min_value=0, max_value=2**31 - 1))
 def test_a_kind_of_a_later_release_arrives_as_its_number(number: int) -> None:
     sent = fleet.UploadSamplesResponse(sample_id="a")
-    sent.outcome = number  # type: ignore[assignment]
+    sent.outcome = number
     assert fleet.UploadSamplesResponse.FromString(sent.SerializeToString()).outcome == number
 
 

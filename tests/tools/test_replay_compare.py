@@ -80,7 +80,7 @@ def test_the_worst_frames_are_apart_in_time() -> None:
     for index in range(600):
         time_s = index / 10
         weight = 10.0 - abs(time_s - 30) / 10  # one long scene around the half minute
-        worst.offer("front", time_s, weight, lambda t=time_s, w=weight: candidate(t, w))  # type: ignore[misc]
+        worst.offer("front", time_s, weight, lambda t=time_s, w=weight: candidate(t, w))
     times = sorted(one.time_s for one in worst.chosen())
     assert len(times) == 4
     assert min(np.diff(times)) >= 1.0

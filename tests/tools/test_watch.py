@@ -104,7 +104,7 @@ def test_a_configurations_address_is_chosen_by_whether_there_is_an_authority(tmp
 
 
 def watch(*arguments: str, **options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([*COMMAND, "watch", *arguments], text=True, **options)  # type: ignore[call-overload]
+    return subprocess.Popen([*COMMAND, "watch", *arguments], text=True, **options)
 
 
 @pytest.mark.services

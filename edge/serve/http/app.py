@@ -24,7 +24,7 @@ from edge.serve.http.guard import COOKIE, SESSION_S, Guard
 from edge.serve.http.live import LiveView, detections_json
 from edge.serve.http.metrics import CONTENT_TYPE, Metrics
 from edge.serve.http.overview import model_json, overview
-from edge.serve.http.pictures import PictureError, TooLarge, UnknownKind, decode_picture
+from edge.serve.http.pictures import PictureError, TooLargeError, UnknownKindError, decode_picture
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from protos.words import word
 
@@ -38,6 +38,7 @@ _SMALL_BODY = 8192
 _PICTURES = 2
 _AGAIN = {"Retry-After": "1"}
 
+_HIDDEN_REFUSAL, _SHOWN_REFUSAL = b'role="alert" hidden>', b'role="alert">'
 _PAGE_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html", "svg": "image/svg+xml"}
 _SLOTS = {
     None: common_pb2.SLOT_UNSPECIFIED,
@@ -154,9 +155,9 @@ class Routes:
         try:
             body = await _body(request, self._max_picture_bytes, self._stopping)
             answer, picture_hw, decode_ns = await self._off_loop(partial(self._look_at, body))
-        except UnknownKind as error:
+        except UnknownKindError as error:
             raise HTTPException(415, str(error)) from None
-        except TooLarge as error:
+        except TooLargeError as error:
             raise HTTPException(413, str(error)) from None
         except (PictureError, InferenceError) as error:
             raise HTTPException(422, str(error)) from None
@@ -243,16 +244,17 @@ class Routes:
         body = await _body(request, _SMALL_BODY, self._stopping)
         given = parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
         if not self._guard.is_token(given):
-            return self._page_file("refused.html", 401)
+            refused = self._page["login.html"].replace(_HIDDEN_REFUSAL, _SHOWN_REFUSAL)
+            return Response(refused, 401, media_type=_PAGE_TYPES["html"])
         answer = RedirectResponse("/", 303)
         session = self._guard.session(time.time())
         answer.set_cookie(COOKIE, session, max_age=SESSION_S, path="/", httponly=True, samesite="strict")
         return answer
 
-    def _page_file(self, name: str, status: int = 200) -> Response:
+    def _page_file(self, name: str) -> Response:
         if name not in self._page:
             raise HTTPException(404, "no such file")
-        return Response(self._page[name], status, media_type=_PAGE_TYPES[name.rpartition(".")[2]])
+        return Response(self._page[name], media_type=_PAGE_TYPES[name.rpartition(".")[2]])
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
+import numpy as np
 
 from edge.frames.frame import Frame
 from edge.publication import Publication
@@ -157,7 +158,7 @@ def encode(shot: Shot) -> LivePicture:
     height, width = image.shape[:2]
     if width > MAX_WIDTH:
         size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     head = json.dumps(_describe(shot), separators=(",", ":")).encode()
     return LivePicture(shot.id, len(head).to_bytes(4, "big") + head + jpeg.tobytes())

@@ -80,7 +80,7 @@ class Metrics:
     ) -> None:
         """Over the daemon's status and its frame loop."""
         # Of each histogram and counter, a series more that nobody reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the one of its functions without types
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(_StatusCollector(status, loop_health))

@@ -29,11 +29,11 @@ class PictureError(TrafficVisionError):
     """The bytes are no picture that is looked at here."""
 
 
-class UnknownKind(PictureError):  # noqa: N818 - told apart from a broken picture by its HTTP status
+class UnknownKindError(PictureError):
     """They are no picture, or of a kind that is not taken."""
 
 
-class TooLarge(PictureError):  # noqa: N818
+class TooLargeError(PictureError):
     """More bytes or pixels than are taken."""
 
 
@@ -54,13 +54,13 @@ def decode_picture(data: bytes) -> Image:
         raise PictureError(f"the {kind}'s header is damaged")
     height, width = size
     if height * width > MAX_PIXELS:
-        raise TooLarge(f"the {kind} has {width} x {height} pixels, and {MAX_PIXELS} are taken at most")
+        raise TooLargeError(f"the {kind} has {width} x {height} pixels, and {MAX_PIXELS} are taken at most")
     if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise PictureError(f"the JPEG has more than {MAX_JPEG_SCANS} scans")
     if kind == "PNG":
         data = _plain_png(data)
     if kind == "WebP" and data[12:16] == b"VP8X" and data[20] & _WEBP_ANIMATED:
-        raise UnknownKind("the WebP is animated, and a picture stands still")
+        raise UnknownKindError("the WebP is animated, and a picture stands still")
     try:
         picture = cast("Any", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
     except cv2.error as error:
@@ -78,7 +78,7 @@ def _header(data: bytes) -> tuple[str, tuple[int, int] | None]:
                 return kind, size(data)
             except struct.error:
                 return kind, None
-    raise UnknownKind(f"the body is no picture: expected the bytes of a {_KINDS}")
+    raise UnknownKindError(f"the body is no picture: expected the bytes of a {_KINDS}")
 
 
 def _plain_png(data: bytes) -> bytes:
