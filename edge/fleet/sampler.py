@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edge.day_budget import DayBudget
 from edge.errors import TrafficVisionError
-from edge.fleet.budget import DayBudget
 from edge.fleet.similarity import HASH_BITS, dhash, distance
 from edge.fleet.uncertainty import uncertainty
 from protos.traffic_vision.v1 import fleet_pb2

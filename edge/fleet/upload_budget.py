@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.day_budget import DayBudget
 from edge.files import atomic_write
-from edge.fleet.budget import DayBudget
 from edge.machine.disk_budget import DiskBudget, DiskLane
 
 _log = logging.getLogger(__name__)

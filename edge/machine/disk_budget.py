@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.day_budget import DayBudget
 from edge.files import atomic_write
-from edge.fleet.budget import DayBudget
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.fleet.budget import DAY_NS, HOUR_NS
+from edge.day_budget import DAY_NS, HOUR_NS
 from edge.fleet.spool import Refusal, Spool
 from edge.machine.disk_budget import BLOCK_BYTES, DiskBudget, on_disk
 from protos.traffic_vision.v1 import common_pb2

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.fleet.budget import DAY_NS
+from edge.day_budget import DAY_NS
 from edge.fleet.sampler import (
     BASELINE,
     DRIFT,

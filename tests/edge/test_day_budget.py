@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.fleet.budget import DAY_NS, HOUR_NS, DayBudget
+from edge.day_budget import DAY_NS, HOUR_NS, DayBudget
 
 steps = st.lists(
     st.tuples(st.integers(0, 6 * HOUR_NS), st.integers(0, 60)),  # time passes, bytes are asked for
