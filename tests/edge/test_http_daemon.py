@@ -124,6 +124,11 @@ def test_hostile_pictures_cost_themselves_alone(tmp_path: Path) -> None:
         assert codes[200] and codes[415] and codes[422], codes
         assert client.get("/healthz").status_code == 200
         assert figure(client, "inference_restarts_total") == 0
+        assert (
+            figure(client, "disk_limit_bytes") == daemon.client.status().status.disk.limit_bytes_per_day > 0
+        )
+        assert figure(client, "camera_losses_total", camera="camera0") == 0
+        assert figure(client, "parked", camera="camera0") in (0, 1)
         assert daemon.terminate() == 0
 
 

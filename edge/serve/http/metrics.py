@@ -136,6 +136,7 @@ class _StatusCollector(Collector):
         yield from _inference(loop)
         yield from _drift(status)
         yield from _spool(status.spool)
+        yield from _disk(status.disk)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -188,6 +189,11 @@ def _cameras(status: common_pb2.VehicleStatus) -> Iterator[Any]:
         "How often the camera was lost, or could not be opened again.",
         labels=["camera"],
     )
+    parked = GaugeMetricFamily(
+        "traffic_vision_parked",
+        "1 while the vehicle is parked, as far as the camera is concerned.",
+        labels=["camera"],
+    )
     for camera in status.cameras:
         name = [camera.camera]
         captured.add_metric(name, camera.captured_frames)
@@ -195,13 +201,14 @@ def _cameras(status: common_pb2.VehicleStatus) -> Iterator[Any]:
             way = word(common_pb2.FrameOutcome, "FRAME_OUTCOME_", count.outcome)
             frames.add_metric([*name, way], count.frames)
         _add_states(states, name, common_pb2.CameraState, "CAMERA_STATE_", camera.state)
+        parked.add_metric(name, float(camera.motion == common_pb2.MOTION_PARKED))
         rates.add_metric([*name, "captured"], camera.captured_hz)
         rates.add_metric([*name, "published"], camera.published_hz)
         ages.add_metric([*name, "0.5"], camera.age_p50_ns / _NS)
         ages.add_metric([*name, "0.99"], camera.age_p99_ns / _NS)
         epochs.add_metric(name, camera.epoch)
         losses.add_metric(name, camera.losses)
-    yield from (captured, frames, states, rates, ages, epochs, losses)
+    yield from (captured, frames, states, rates, ages, epochs, losses, parked)
 
 
 def _model(model: common_pb2.ModelState) -> Iterator[Any]:
@@ -255,6 +262,17 @@ def _drift(status: common_pb2.VehicleStatus) -> Iterator[Any]:
         for name, d in strongest.items():
             distances.add_metric([state.camera, name], d)
     yield from (verdicts, alarms, distances)
+
+
+def _disk(disk: common_pb2.DiskStatus) -> Iterator[Any]:
+    yield _gauge("disk_limit_bytes", "What may be written within 24 hours.", disk.limit_bytes_per_day)
+    yield _counter("disk_refused_writes", "Writes that the limit did not allow.", disk.refused_writes)
+    written = GaugeMetricFamily(
+        "traffic_vision_disk_written_bytes", "Within the last 24 hours, by writer.", labels=["writer"]
+    )
+    for writer in disk.writers:
+        written.add_metric([writer.name], writer.written_bytes)
+    yield written
 
 
 def _spool(spool: common_pb2.SpoolStatus) -> Iterator[Any]:

@@ -43,6 +43,11 @@ def overview(
         "cameras": [_camera(camera) for camera in status.cameras],
         "model": _model(status.model),
         "drift": [_drift(state) for state in status.drift],
+        "disk": {
+            "written_bytes": status.disk.written_bytes,
+            "limit_bytes_per_day": status.disk.limit_bytes_per_day,
+            "refused_writes": status.disk.refused_writes,
+        },
         "spool": {
             "samples": status.spool.samples,
             "used_bytes": status.spool.used_bytes,
@@ -61,7 +66,9 @@ def _camera(camera: common_pb2.CameraStatus) -> dict[str, Any]:
     return {
         "name": camera.camera,
         "state": word(common_pb2.CameraState, "CAMERA_STATE_", camera.state),
+        "motion": word(common_pb2.Motion, "MOTION_", camera.motion),
         "epoch": camera.epoch,
+        "losses": camera.losses,
         "captured_frames": camera.captured_frames,
         "outcomes": {
             word(common_pb2.FrameOutcome, "FRAME_OUTCOME_", count.outcome): count.frames

@@ -309,7 +309,8 @@ function showCamera(camera) {
     ["published", hz(camera.published_hz)],
     ["age p50 · p99", `${ms(camera.age_ms.p50)} · ${ms(camera.age_ms.p99)}`],
     ["frames", count(camera.captured_frames)],
-    ["reconnects", camera.epoch ? count(camera.epoch) : ""],
+    ["losses", camera.losses ? count(camera.losses) : ""],
+    ["vehicle", camera.motion === "unspecified" ? "" : words(camera.motion)],
   ]);
   const ways = WAYS.filter((way) => way === "published" || camera.outcomes[way]);
   const total = Math.max(1, WAYS.reduce((sum, way) => sum + (camera.outcomes[way] || 0), 0));
@@ -372,13 +373,14 @@ function showModel(model) {
 }
 
 function showVehicle(news) {
-  const { spool, inference } = news;
+  const { spool, disk, inference } = news;
   put(by("version"), `version ${news.daemon_version}`);
   facts(by("vehicle-facts"), [
     ["inference", inference.down_s === null ? inference.providers.map((name) => name.replace("ExecutionProvider", "")).join(", ") : `down for ${span(inference.down_s)}`],
     ["restarts of it", inference.restarts ? count(inference.restarts) : ""],
     ["cloud", news.cloud_connected ? "connected" : "not connected"],
     ["samples that wait", spool.samples ? `${count(spool.samples)}, ${bytes(spool.used_bytes)} of ${bytes(spool.limit_bytes)}` : "none"],
+    ["written in 24 h", disk.limit_bytes_per_day ? `${bytes(disk.written_bytes)} of ${bytes(disk.limit_bytes_per_day)}` : ""],
     ["samples dropped", spool.dropped_samples ? count(spool.dropped_samples) : ""],
     ["memory", bytes(news.resident_bytes)],
     ["up for", span(news.uptime_s)],
