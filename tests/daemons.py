@@ -11,6 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from edge.serve.client import PerceptionClient
 from protos.traffic_vision.v1 import common_pb2
 from tests.models_factory import rectangles_model
@@ -102,6 +105,17 @@ class DaemonProcess:
 
     def cameras(self) -> dict[str, common_pb2.CameraStatus]:
         return {camera.camera: camera for camera in self.client.status().status.cameras}
+
+    def until_serving(self) -> None:
+        """Wait until its health service says that it serves: it starts before its first frame."""
+        with grpc.insecure_channel(self.address) as channel:
+            watched = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), timeout=LONG_S
+            )
+            for answer in watched:
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        raise AssertionError(f"it never serves: {self.log} {self.errors}")
 
     def until_ended(self) -> dict[str, dict[str, int]]:
         """Wait until every recording has ended and every frame has left; the counts of each camera."""

@@ -241,8 +241,9 @@ def test_health_is_the_exit_code(tmp_path: Path) -> None:
     asked = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
     assert asked.returncode == 1 and f"no daemon answers at {address}" in asked.stderr
     with DaemonProcess(config) as daemon:
+        daemon.until_serving()  # its first frame comes after its start
         asked = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
-        assert (asked.returncode, asked.stdout) == (0, f"serving at {address}\n")
+        assert (asked.returncode, asked.stdout, asked.stderr) == (0, f"serving at {address}\n", "")
         assert daemon.terminate() == 0
 
 
