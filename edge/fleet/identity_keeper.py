@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import grpc
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge.backoff import Backoff, BackoffOptions
@@ -77,6 +76,8 @@ class IdentityKeeper:
         is_connected: Callable[[], bool],
         disk: DiskLane,
         options: KeeperOptions | None = None,
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Read the certificate; nothing is asked before `start`.
 
@@ -86,6 +87,7 @@ class IdentityKeeper:
             is_connected: whether the cloud lets this vehicle in.
             disk: counts what is written.
             options: how patient.
+            wall_ns: this machine's clock, which may be wrong.
 
         Raises:
             CertificateError: there is no certificate, or no key, that can be used.
@@ -95,6 +97,7 @@ class IdentityKeeper:
         self._is_connected = is_connected
         self._disk = disk
         self._options = options or KeeperOptions()
+        self._wall_ns = wall_ns
         self._retry = Backoff(self._options.retry)
         self._jitter = _CHANCE.uniform(-_JITTER, _JITTER)
         self._certificate = parse_certificate(config.cert, read_pem(config.cert))
@@ -147,7 +150,7 @@ class IdentityKeeper:
         if self._is_connected():
             self._connected_s = now_s
         due = renewal_due(self._certificate, self._jitter)
-        left_s = (due - _now(self._certificate)).total_seconds()
+        left_s = (due - self._now()).total_seconds()
         if left_s > 0 and now_s - self._connected_s < self._options.alone_s:
             return min(left_s, self._options.look_s)
         try:
@@ -215,6 +218,10 @@ class IdentityKeeper:
             extra={"event": "certificate_renewed", "until": identity.ends.isoformat()},
         )
 
+    def _now(self) -> datetime:
+        """Not before the certificate was made: a board without a clock battery wakes up in the past."""
+        return max(_time(self._wall_ns()), used_since(self._certificate))
+
     def _failed(self, why: str, *, lasting: bool) -> float:
         new, self._said = why != self._said, why
         logger.log(
@@ -226,11 +233,6 @@ class IdentityKeeper:
         )
         pause_s = self._retry.next_s()
         return _CHANCE.uniform(0.9, 1.1) * self._options.refused_s if lasting else pause_s
-
-
-def _now(certificate: x509.Certificate) -> datetime:
-    """Not before the certificate was made: a board without a clock battery wakes up in the past."""
-    return max(_time(time.time_ns()), used_since(certificate))
 
 
 def _time(wall_ns: int) -> datetime:
