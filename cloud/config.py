@@ -103,7 +103,7 @@ class ServeConfig(Section):
     # A vehicle that is silent for three of them counts as gone.
     heartbeat_interval_s: Positive = 10.0
     # How soon a release that another process published is nudged to the vehicles.
-    release_poll_s: Positive = 1.0
+    release_poll_s: Positive = 0.2
 
 
 class StoreConfig(Section):

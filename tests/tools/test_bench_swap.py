@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ def test_a_client_s_receipts_say_where_the_model_changed() -> None:
     assert not daemon_side._block([number * PERIOD for number in range(5, 8)], seen).swapped_ns
 
 
+def test_births_and_sequence_count_the_missing_alike_unless_a_frame_vanished() -> None:
+    def born_between(begin_ns: int, end_ns: int) -> list[int]:
+        return [at for number in range(20) if begin_ns <= (at := number * PERIOD) < end_ns]
+
+    seen = [receipt(number, "one") for number in (2, 3, 6, 7)]
+    assert daemon_side.missing(seen, born_between) == (2, 2)
+    vanished = [dataclasses.replace(one, sequence=number) for number, one in enumerate(seen)]
+    assert daemon_side.missing(vanished, born_between) == (2, 0)
+
+
 def test_a_gated_camera_rests_and_begins_a_new_schedule(tmp_path: Path) -> None:
     video, births, gate = make_video(tmp_path / "drive.mp4", 3), tmp_path / "births", tmp_path / "gate"
     gate.touch()
@@ -183,6 +194,7 @@ def test_swaps_are_made_seen_and_counted_beside_the_peers(
     assert report["bench"] == "swap"
     assert target(report, "changes of the daemon's model") == 4
     assert target(report, "frames that left in no counted way") == 0
+    assert target(report, "frames lost by the camera's births, less") == 0
     figures = report["figures"]
     daemon, *peers, mlserver = figures["contenders"]
     assert [peer["swaps"] for peer in peers] == [2, 2]

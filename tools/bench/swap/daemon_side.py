@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -72,6 +73,12 @@ class DaemonSide:
         finally:
             self._track.shut()
 
+    def missing(self) -> tuple[int, int]:
+        """Frames that the client has no detections of, from its first ones to its last: by the camera's
+        births, and by the daemon's sequence.
+        """
+        return missing(self._client.receipts, self._track.born_between)
+
     def _block(self, swaps: int, every_s: float) -> Block:
         begin_ns = time.monotonic_ns()
         first = max(0, len(self._client.receipts) - 1)
@@ -124,6 +131,13 @@ def _block(born_ns: list[int], receipts: list[Receipt]) -> Block:
         receipt.captured_ns: receipt.published_ns for receipt in receipts if receipt.captured_ns in births
     }
     return Block(born_ns, answered, changed)
+
+
+def missing(receipts: list[Receipt], born_between: Callable[[int, int], list[int]]) -> tuple[int, int]:
+    """Frames without detections from the first receipt to the last: by births, and by sequence."""
+    first, last = receipts[0], receipts[-1]
+    born = len(born_between(first.captured_ns, last.captured_ns + 1))
+    return born - len(receipts), last.sequence - first.sequence + 1 - len(receipts)
 
 
 def exchanges(events: list[dict[str, Any]]) -> tuple[list[float], list[float]]:

@@ -79,6 +79,7 @@ class _Outcome:
     """What was found about the daemon beside its blocks."""
 
     rss_mb: list[float] = field(default_factory=list)
+    missing: tuple[int, int] = (0, 0)
     frames: dict[str, int] = field(default_factory=dict)
     gaps_ms: list[float] = field(default_factory=list)
     exchange_ms: list[float] = field(default_factory=list)
@@ -112,6 +113,7 @@ def bench_swap(settings: SwapSettings, progress: Progress = lambda done, of: Non
             events = len(daemon.events)
             took_ms[DAEMON] = side.held.took_ms
             outcome.rss_mb = side.held.rss_mb
+            outcome.missing = side.missing()
             daemon.stop()
             outcome.frames = dict(daemon.event("frames", 1.0, after=events)["frames"])
             # The first exchange put the release in, before the blocks.
@@ -205,6 +207,11 @@ def _report(
         Target("frames lost in blocks with changes", daemon.swaps.lost, 0),
         Target("frames that left in no counted way", abs(captured - sum(frames.values())), 0),
         Target(
+            "frames lost by the camera's births, less those by the client's sequence",
+            abs(outcome.missing[0] - outcome.missing[1]),
+            0,
+        ),
+        Target(
             "gaps over two periods, with changes against without: p of chance",
             round(daemon.p_over, 4),
             P_LEAST,
@@ -240,6 +247,8 @@ def _report(
         "contenders": [_entry(name, found, took_ms[name]) for name, found in compared.items()]
         + [{"name": name, "not_measured": reason} for name, reason in missing.items()],
         "frames": {"captured": captured, **frames},
+        "missing_by_births": outcome.missing[0],
+        "missing_by_sequence": outcome.missing[1],
         "exchange": _spread_json(outcome.exchange_ms),
         "gap_around_exchange": _spread_json(outcome.gaps_ms),
         "rss_kb_per_swap": _finite(growth.estimate),
