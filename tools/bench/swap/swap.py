@@ -151,7 +151,7 @@ def _open_daemon(
     settings: SwapSettings, models: tuple[Path, Path], video: Path, folder: Path, opened: ExitStack
 ) -> tuple[BenchDaemon, DaemonSide]:
     """A vehicle whose factory's model is the one, and whose last good release is the other."""
-    cloud = opened.enter_context(Cloud(folder / "cloud", (VEHICLE,), models[0]))
+    cloud = opened.enter_context(Cloud(folder / "cloud", VEHICLE))
     track = Track(video, settings.rate_hz, folder / "births", folder / "gate")
     config = cloud.daemon_config(
         VEHICLE, track, models[0], settings.threads, check_interval_s=_A_DAY_S, idle_hz=IDLE_HZ

@@ -111,8 +111,7 @@ def bench_update(settings: UpdateSettings, progress: Progress = lambda done, of:
         factory = folder / "factory.onnx"
         factory.write_bytes(sized.model.data)
         video = make_video(folder / "drive.mp4", _VIDEO_FRAMES, _RATE_HZ)
-        names = (VEHICLE, _LOOKING, _RESTING)
-        cloud = opened.enter_context(Cloud(folder / "cloud", names, factory))
+        cloud = opened.enter_context(Cloud(folder / "cloud", VEHICLE, _LOOKING, _RESTING))
         with ExitStack() as driving:
             plan = _Plan(VEHICLE, factory, video, settings.threads, _A_DAY_S, IDLE_HZ)
             daemon, _ = _open(cloud, plan, driving)
@@ -144,7 +143,7 @@ class _Plan:
 
 
 def _open(cloud: Cloud, plan: _Plan, opened: ExitStack) -> tuple[BenchDaemon, Track]:
-    place = cloud.config.folders.vehicles / plan.name
+    place = cloud.folder_of(plan.name)
     track = Track(plan.video, _RATE_HZ, place / "births", place / "gate")
     config = cloud.daemon_config(
         plan.name,
@@ -164,7 +163,7 @@ def _releases(
     with PerceptionClient(daemon.address) as asking:
         _until(lambda: asking.status().status.connected_to_cloud, "the vehicle connects")
     pause, chance = threading.Event(), random.Random(1)  # noqa: S311 - no secret
-    cached = cloud.config.folders.vehicles / VEHICLE / "state" / "slots" / "metadata" / "timestamp.json"
+    cached = cloud.folder_of(VEHICLE) / "state" / "slots" / "metadata" / "timestamp.json"
     arrivals = []
     for number in range(count):
         data = another_version(sized.model, 100 + number)

@@ -71,21 +71,18 @@ class Track:
 class Cloud:
     """A cloud in a folder, and its server as a child that does not outlive the bench."""
 
-    def __init__(self, folder: Path, vehicles: tuple[str, ...], factory: Path) -> None:
-        """Make it, enrol the vehicles, start the server, and wait until it serves.
+    def __init__(self, folder: Path, *vehicles: str) -> None:
+        """Make it, start the server, wait until it serves, and enrol the vehicles.
 
         Args:
             folder: new.
             vehicles: their names.
-            factory: the model file that they start with.
 
         Raises:
             TrafficVisionError: it cannot be made, or does not start.
         """
         init_cloud(folder, CloudChoices(listen="127.0.0.1:0", address="127.0.0.1:1"))
         self.config: CloudConfig = load_config(folder / CONFIG_FILE)
-        for name in vehicles:
-            enrol(self.config, name, VehicleChoices(model=factory))
         self._log = folder / "server.log"
         tied = [sys.executable, "-m", "tools.demo.lifeline", str(os.getpid()), *COMMAND]
         with self._log.open("wb") as log:
@@ -99,15 +96,20 @@ class Cloud:
         try:
             self.address = self._serving()
             self.store: Store = open_database(self.config.store.database)
+            self._identities = {name: enrol(self.config, name, VehicleChoices()) for name in vehicles}
         except BaseException:
             self._end()
             raise
+
+    def folder_of(self, name: str) -> Path:
+        """The folder of a vehicle, with its certificates and its root."""
+        return self._identities[name]
 
     def daemon_config(
         self, name: str, track: Track, model: Path, threads: int, *, check_interval_s: float, idle_hz: float
     ) -> Path:
         """An edge.toml for one of the vehicles, beside its certificates."""
-        folder = self.config.folders.vehicles / name
+        folder = self.folder_of(name)
         files = {"ca": "ca.crt", "cert": "client.crt", "key": "client.key"}
         return write_config(
             folder,
