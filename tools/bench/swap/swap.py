@@ -39,7 +39,7 @@ SETTLED_SHARE = (
     0.1  # of the changes, at the start, say nothing of memory: allocators and pools reach their size
 )
 _A_DAY_S = 86_400.0
-_CONFIRMED_S = 60.0
+_CONFIRMED_S = 300.0
 _VIDEO_FRAMES = 240
 
 
