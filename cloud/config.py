@@ -109,7 +109,7 @@ class ServeConfig(Section):
     # A vehicle that is silent for three of them counts as gone.
     heartbeat_interval_s: Positive = 10.0
     # How soon a release that another process published is nudged to the vehicles.
-    release_poll_s: Positive = 1.0
+    release_poll_s: Positive = 0.2
     # Where vehicles enrol and renew their certificates, with the server's certificate alone. Unset: the port
     # after `listen`'s (any free one where that is 0).
     enrol_listen: HostPort | None = None
