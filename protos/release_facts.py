@@ -20,6 +20,7 @@ SIGNED_AT_FIELD = "signed_at"  # in the timestamp role: when it was signed, seco
 MAX_HARDWARE_IDS = 64
 MAX_COUNTER = 2**53 - 1  # whole numbers that every JSON reader keeps
 
+_FLEET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}")
@@ -86,6 +87,28 @@ class ReleaseFacts:
         document = {key: value for key, value in asdict(self).items() if value is not None}
         document["hardware_ids"] = list(self.hardware_ids)
         return {CUSTOM_KEY: {"schema": SCHEMA, **document}}
+
+
+def role_of_fleet(fleet: str | None) -> str:
+    """Return the delegated role that signs a fleet's releases; None: those of vehicles without one.
+
+    Raises:
+        FactsError: a fleet cannot be called so.
+    """
+    if fleet is None:
+        return MODELS_ROLE
+    _check("fleet", fleet, _FLEET, "up to 32 lower-case letters, digits and inner hyphens")
+    return f"{MODELS_ROLE}-{fleet}"
+
+
+def path_of_fleet(fleet: str | None) -> str:
+    """Return the folder that a fleet's targets lie directly under, with a slash at its end.
+
+    Raises:
+        FactsError: a fleet cannot be called so.
+    """
+    role_of_fleet(fleet)
+    return MODELS_PATH if fleet is None else f"{MODELS_PATH}{fleet}/"
 
 
 def from_custom(custom: object) -> ReleaseFacts:

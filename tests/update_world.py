@@ -19,7 +19,9 @@ from typing import Any
 import grpc
 
 from cloud.release import releasing, repository, serving
-from cloud.release.keys import KeyRing, create_keys
+from cloud.release.ceremony import Wish, begin_rotation
+from cloud.release.key_publishing import finish, publish
+from cloud.release.keys import KeyRing, create_keys, load_keys
 from cloud.release.releasing import ReleaseTerms
 from cloud.release.role_files import current_role
 from edge.updates.client import UpdateClient
@@ -125,6 +127,14 @@ class World:
         """Both steps."""
         return self.complete(self.propose(data, now, **terms).model_sha256, now)
 
+    def exchange(self, subject: str, *, revoke: bool = False, now: datetime | None = None) -> None:
+        """A key, or all keys of a role, is rotated or revoked."""
+        keys, wish = self.keys.folder, Wish("owner", "stolen" if revoke else "")
+        begin_rotation(self.folder, keys, subject, wish, revoke=revoke, now=now)
+        assert publish(self.folder, keys, now) is not None
+        finish(self.folder)
+        self.keys = load_keys(keys)
+
     def evidence(self, facts: ReleaseFacts) -> Evidence:
         """What proves a release, straight from the repository."""
         return evidence_in(self.folder, facts)
@@ -176,7 +186,7 @@ def evidence_in(folder: Path, facts: ReleaseFacts) -> Evidence:
     count = len(list(metadata.glob("*.root.json")))
     return Evidence(
         roots=tuple((metadata / f"{version}.root.json").read_bytes() for version in range(2, count + 1)),
-        targets=(metadata / "1.targets.json").read_bytes(),
+        targets=current_role(folder, "targets").to_bytes(),
         models=current_role(folder, "models").to_bytes(),
         path=facts.target_path,
     )

@@ -39,8 +39,8 @@ from cloud.release.role_files import (
     current_role,
     meta_of,
     moment,
+    newest_root,
     publish_online,
-    read_role,
     read_timestamp,
     renew_snapshot,
     role_path,
@@ -127,12 +127,7 @@ def current_root(folder: Path) -> bytes:
     Raises:
         ReleaseError: there is no readable repository.
     """
-    version = 1
-    while role_path(folder, Root.type, version + 1).exists():
-        version += 1
-    path = role_path(folder, Root.type, version)
-    read_role(path)
-    return path.read_bytes()
+    return role_path(folder, Root.type, newest_root(folder).signed.version).read_bytes()
 
 
 def publish_root(folder: Path, root: Root, signers: Sequence[Signer], now: datetime | None = None) -> int:

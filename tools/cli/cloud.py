@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_pipeline
+from tools.cli import cloud_keys, cloud_pipeline
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -109,3 +109,4 @@ def status(config: Path, as_json: bool) -> None:
 
 
 cloud_pipeline.register(command)
+cloud_keys.register(command)
