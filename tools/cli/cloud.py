@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_keys, cloud_pipeline
+from tools.cli import cloud_audit, cloud_keys, cloud_pipeline
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -110,3 +110,4 @@ def status(config: Path, as_json: bool) -> None:
 
 cloud_pipeline.register(command)
 cloud_keys.register(command)
+cloud_audit.register(command)
