@@ -14,7 +14,7 @@ from typing import Any
 SCHEMA = 1
 CUSTOM_KEY = "traffic_vision"  # in `custom`, so that others may put facts of their own beside ours
 MODELS_ROLE = "models"  # the delegated role that signs releases; its file is N.models.json
-MODELS_PATH = "models/"  # targets of that role lie directly under it
+MODELS_PATH = "models/"  # targets of that role lie directly under it, a fleet's in a folder of its own
 SIGNED_AT_FIELD = "signed_at"  # in the timestamp role: when it was signed, seconds of Unix time
 
 MAX_HARDWARE_IDS = 64
@@ -44,6 +44,7 @@ class ReleaseFacts:
         parent_sha256: the model that training began from, None for a first one.
         dataset_sha256: of the dataset it was trained on, where the file says.
         drift_reference_sha256: of the drift reference inside the file, None where there is none.
+        fleet: whose vehicles alone may install it; None: those without a fleet.
     """
 
     release_counter: int
@@ -55,6 +56,7 @@ class ReleaseFacts:
     parent_sha256: str | None = None
     dataset_sha256: str | None = None
     drift_reference_sha256: str | None = None
+    fleet: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no release can have.
@@ -76,11 +78,12 @@ class ReleaseFacts:
         for field in ("parent_sha256", "dataset_sha256", "drift_reference_sha256"):
             if getattr(self, field) is not None:
                 _check(field, getattr(self, field), _SHA256, "64 lower-case hex digits")
+        role_of_fleet(self.fleet)
 
     @property
     def target_path(self) -> str:
         """Where the release stands in the metadata; the counter in it, so that no two share a path."""
-        return f"{MODELS_PATH}{self.model_name}-{self.release_counter}.onnx"
+        return f"{path_of_fleet(self.fleet)}{self.model_name}-{self.release_counter}.onnx"
 
     def to_custom(self) -> dict[str, Any]:
         """Return the target's `custom` field; `from_custom` reads back the same."""
@@ -138,6 +141,7 @@ def from_custom(custom: object) -> ReleaseFacts:
         parent_sha256=document.get("parent_sha256"),
         dataset_sha256=document.get("dataset_sha256"),
         drift_reference_sha256=document.get("drift_reference_sha256"),
+        fleet=document.get("fleet"),
     )
 
 

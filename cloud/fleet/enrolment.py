@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 
 from cloud.config import DEFAULT_LISTEN, CloudConfig, load_config
 from cloud.datasets.files import link_or_copy, write_file
+from cloud.fleet.fleets import check_fleet
 from cloud.fleet.pki import Authority, check_vehicle_name
 from cloud.fleet.repository import open_repository
 from cloud.store import Store, open_database
@@ -65,7 +66,7 @@ key = "client.key"
 
 [updates]
 root = "root.json"
-"""
+{fleet}"""
 
 _CAMERA = """
 [[cameras]]
@@ -100,10 +101,12 @@ class VehicleChoices:
     Attributes:
         cameras: a source's URL by the camera's name.
         model: the model file that the vehicle starts with.
+        fleet: whose releases it takes; None: those for vehicles without one.
     """
 
     cameras: Mapping[str, str] = field(default_factory=dict)
     model: Path | None = None
+    fleet: str | None = None
 
 
 def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
@@ -143,6 +146,8 @@ def enrol(config: CloudConfig, vehicle: str, choices: VehicleChoices) -> Path:
     check_vehicle_name(vehicle)
     if choices.model is not None and not choices.model.is_file():
         raise EnrolmentError(f"{choices.model}: there is no such model file")
+    if choices.fleet is not None:
+        check_fleet(config, choices.fleet)
     address = config.serve.address or config.serve.listen
     if address.endswith(":0"):
         raise EnrolmentError("vehicles need a fixed port: set serve.address in cloud.toml")
@@ -162,7 +167,7 @@ def enrol(config: CloudConfig, vehicle: str, choices: VehicleChoices) -> Path:
         (folder / "factory.onnx").unlink(missing_ok=True)
         link_or_copy(choices.model, folder / "factory.onnx")
     if not (folder / "edge.toml").exists():
-        write_file(folder / "edge.toml", _edge_toml(vehicle, address, choices.cameras))
+        write_file(folder / "edge.toml", _edge_toml(vehicle, address, choices))
     return folder
 
 
@@ -255,12 +260,17 @@ def _register_certificate(store: Store, vehicle: str, pem: bytes) -> None:
             audit(session, operator(), "certified", vehicle, sha256=sha256)
 
 
-def _edge_toml(vehicle: str, address: str, cameras: Mapping[str, str]) -> str:
+def _edge_toml(vehicle: str, address: str, choices: VehicleChoices) -> str:
     sections = [
         _CAMERA.format(name=_toml(name), url=_toml(url))
-        for name, url in (cameras or {"front": "drive.mp4"}).items()
+        for name, url in (choices.cameras or {"front": "drive.mp4"}).items()
     ]
-    return _EDGE_TOML.format(vehicle=_toml(vehicle), address=_toml(address), cameras="".join(sections))
+    return _EDGE_TOML.format(
+        vehicle=_toml(vehicle),
+        address=_toml(address),
+        cameras="".join(sections),
+        fleet="" if choices.fleet is None else f"fleet = {_toml(choices.fleet)}\n",
+    )
 
 
 def _toml(text: str) -> str:

@@ -1,7 +1,9 @@
 """The TUF repository in a folder: what vehicles may install, signed by role.
 
     folder/metadata/N.root.json, N.targets.json, N.models.json, N.snapshot.json, timestamp.json
+    folder/metadata/N.models-FLEET.json     a fleet's releases
     folder/targets/models/SHA256.NAME       a release's file
+    folder/targets/models/FLEET/SHA256.NAME
     folder/pending/                         a release on its way (releasing.py)
     folder/lock                             one writer at a time
 
@@ -113,12 +115,16 @@ def refresh_timestamp(folder: Path, snapshot: Signer, timestamp: Signer, now: da
 
 
 def list_releases(folder: Path) -> list[Release]:
-    """Return what vehicles can see, by rising counter.
+    """Return what vehicles of all fleets can see, by rising counter.
 
     Raises:
         ReleaseError: there is no readable repository.
     """
-    return releases_in(folder, current_role(folder, MODELS_ROLE))
+    delegations = current_role(folder, Targets.type).signed.delegations
+    found = [
+        release for role in delegations.roles for release in releases_in(folder, current_role(folder, role))
+    ]
+    return sorted(found, key=lambda release: release.facts.release_counter)
 
 
 def current_root(folder: Path) -> bytes:

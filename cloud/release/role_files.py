@@ -35,7 +35,10 @@ def current_role(folder: Path, role: str) -> Metadata[Any]:
     snapshot = read_role(role_path(folder, Snapshot.type, version))
     if role == Snapshot.type:
         return snapshot
-    return read_role(role_path(folder, role, snapshot.signed.meta[f"{role}.json"].version))
+    meta = snapshot.signed.meta.get(f"{role}.json")
+    if meta is None:
+        raise ReleaseError(f"there is no role '{role}': `traffic-vision cloud keys delegate` makes a fleet's")
+    return read_role(role_path(folder, role, meta.version))
 
 
 def newest_root(folder: Path) -> Metadata[Root]:

@@ -89,7 +89,7 @@ class Bundle:
             return file.read()
 
     def target(self, path: str, sha256: str) -> IO[bytes]:
-        """Open a release's file, not verified; its length is the archive's word.
+        """Open a release's file, seekable and not verified; its length is the archive's word.
 
         Args:
             path: of the target in the metadata, for the message.
@@ -135,6 +135,18 @@ class _Part(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go elsewhere, never out of the part."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._span.size}[whence]
+        self._position = min(max(0, start + offset), self._span.size)
+        return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # typeshed: any writable buffer
         """Fill the buffer from the archive."""

@@ -80,6 +80,12 @@ def test_what_was_put_in_comes_out(bundle: Bundle) -> None:
             assert other.read() == TARGET
         assert file.read() == TARGET[3:]
         assert file.read() == b""
+        assert file.seek(0, os.SEEK_END) == file.tell() == len(TARGET)
+        assert file.seek(-5, os.SEEK_CUR) == len(TARGET) - 5
+        assert file.read() == TARGET[-5:]
+        assert file.seek(1 << 40) == len(TARGET), "not into the next file"
+        assert file.seek(2) == 2
+        assert file.read(7) == TARGET[2:9]
 
 
 def test_what_is_not_in_it_is_said_so(bundle: Bundle) -> None:
