@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+import tomllib
 from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -149,6 +150,17 @@ def test_enrolling_again_keeps_what_is_there(folder: Path, tmp_path: Path) -> No
         assert len(list(session.scalars(select(Certificate)))) == 1
         actions = [entry.action for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.id))]
     assert actions == ["enrolled", "certified"]
+
+
+def test_a_vehicle_of_a_fleet_is_told_so_and_an_unknown_fleet_is_refused(folder: Path) -> None:
+    for fleet in ("trucks", "no fleet", ""):
+        with pytest.raises(TrafficVisionError, match="there is no fleet"):
+            run("enrol", "truck-1", "--cloud", folder, "--fleet", fleet)
+    assert list((folder / "vehicles").iterdir()) == []
+    run("keys", "delegate", "trucks", "--config", folder / "cloud.toml")
+    run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks")
+    written = (folder / "vehicles" / "truck-1" / "edge.toml").read_text()
+    assert tomllib.loads(written)["updates"] == {"root": "root.json", "fleet": "trucks"}
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-a", "ä", "a" * 64, "a\n"])

@@ -355,6 +355,25 @@ def test_a_fleet_gets_a_role_with_keys_of_its_own_or_with_the_common_ones(
     assert ("fleet delegated", "trucks") in {(action, subject) for action, subject, _ in trail(config)}
 
 
+def test_a_bundle_is_written_and_written_down(config: CloudConfig, folder: Path, tmp_path: Path) -> None:
+    def bundle(*more: str) -> Result:
+        told = ["release", "bundle", str(tmp_path / "out"), "--config", str(folder / "cloud.toml"), *more]
+        return CliRunner().invoke(command, told)
+
+    assert bundle().exit_code == 1, "there is no release yet"
+    ring = load_keys(config.folders.keys)
+    facts = propose_release(config.folders.repository, model("1"), TERMS, ring.signer("trainer"))
+    signers = (ring.signer(name) for name in ("gate", "snapshot", "timestamp"))
+    complete_release(config.folders.repository, facts.model_sha256, *signers)
+    for more in ((), ("--days", "5")):
+        written = bundle(*more)
+        assert written.exit_code == 0, written.output
+        assert "release 1 (rectangles 1)" in written.output
+        assert (tmp_path / "out").stat().st_size > len(model("1"))
+        assert trail(config)[-1][:2] == ("bundled", "1")
+    assert bundle("--fleet", "trucks").exit_code == 1
+
+
 def test_the_server_finishes_what_a_kill_left(config: CloudConfig, folder: Path) -> None:
     """Root is out and the online roles are not: so it is when an old key was lost and then the power went."""
     (folder / "keys" / "timestamp.pem").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_audit, cloud_keys, cloud_pipeline
+from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -41,7 +41,10 @@ def init(folder: Path, listen: str | None, address: str | None, names: tuple[str
 @click.option("--cloud", "folder", type=_PATH, required=True, metavar="DIR", help="The cloud's folder.")
 @click.option("--camera", "cameras", multiple=True, metavar="NAME=URL", help="A camera or recording; repeat.")
 @click.option("--model", type=_PATH, help="The model file that the vehicle starts with.")
-def enrol(vehicle: str, folder: Path, cameras: tuple[str, ...], model: Path | None) -> None:
+@click.option("--fleet", help="It takes this fleet's releases, made by `cloud keys delegate`, and no others.")
+def enrol(
+    vehicle: str, folder: Path, cameras: tuple[str, ...], model: Path | None, fleet: str | None
+) -> None:
     """Give VEHICLE its identity and configuration.
 
     The folder that is printed goes onto the vehicle; `client.key` in it is a secret.
@@ -54,7 +57,7 @@ def enrol(vehicle: str, folder: Path, cameras: tuple[str, ...], model: Path | No
     if not all(named) or not all(named.values()):
         raise click.BadParameter("expected NAME=URL", param_hint="--camera")
     config = load_config(folder / CONFIG_FILE)
-    click.echo(enrol_vehicle(config, vehicle, VehicleChoices(named, model)))
+    click.echo(enrol_vehicle(config, vehicle, VehicleChoices(named, model, fleet)))
 
 
 @command.command("revoke")
@@ -111,3 +114,4 @@ def status(config: Path, as_json: bool) -> None:
 cloud_pipeline.register(command)
 cloud_keys.register(command)
 cloud_audit.register(command)
+cloud_release.register(command)
