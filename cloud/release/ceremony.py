@@ -22,7 +22,6 @@ from cloud.release.key_changes import (
     delegated_role,
     exchange,
     role_names,
-    signing_keyids,
     with_online_keys,
 )
 from cloud.release.key_publishing import begun, signers_at_hand
@@ -197,7 +196,7 @@ def sign_pending(folder: Path, keys: Path, collected: Path | None = None) -> Key
         change = load(pending_path(folder), keys)
         if collected is not None:
             merge(change, load(collected, keys))
-        sign(change, signers_at_hand(load_keys(keys), change))
+        sign(change, signers_at_hand(load_keys(keys), change, change.signing_keys))
         save(pending_path(folder), change)
         return change
 
@@ -232,17 +231,14 @@ def sign_elsewhere(path: Path, uri: str, named: str | None = None) -> KeyChange:
         OSError: the copy cannot be written.
     """
     change = load(path, Path())
-    counting = {
-        keyid: key
-        for document in change.documents
-        for keyid, key in signing_keyids(change.documents, change.roles, document).items()
-    }
     if named is None:
         named = given_key(Path(), uri, None).public.keyid
     by_name = change.ring.keys.get(named)
     wanted = by_name.public.keyid if by_name is not None else named
     found = [
-        key for keyid, key in counting.items() if len(wanted) >= _LEAST_DIGITS and keyid.startswith(wanted)
+        key
+        for keyid, key in change.signing_keys.items()
+        if len(wanted) >= _LEAST_DIGITS and keyid.startswith(wanted)
     ]
     if len(found) != 1:
         raise ReleaseError(f"key '{named}' has nothing to sign in {path}")
@@ -254,7 +250,7 @@ def sign_elsewhere(path: Path, uri: str, named: str | None = None) -> KeyChange:
 
 
 def _begin(folder: Path, ring: KeyRing, change: KeyChange) -> KeyChange:
-    sign(change, signers_at_hand(ring, change))
+    sign(change, signers_at_hand(ring, change, change.signing_keys))
     save(pending_path(folder), change)
     return change
 

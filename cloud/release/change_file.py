@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signer
+from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Targets
 
@@ -71,6 +71,12 @@ class KeyChange:
     def after(self, role: str) -> Metadata[Any] | None:
         """Return a role's next version, None where it stays as it is."""
         return next((document.after for document in self.documents if document.role == role), None)
+
+    @property
+    def signing_keys(self) -> dict[str, Key]:
+        """The keys whose signature somewhere in it counts for somebody: id -> key."""
+        keys = (signing_keyids(self.documents, self.roles, document) for document in self.documents)
+        return {keyid: key for found in keys for keyid, key in found.items()}
 
     @property
     def root(self) -> Root:

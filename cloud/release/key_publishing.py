@@ -8,6 +8,7 @@ is mended by the same call again; the server makes it every few minutes.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -111,13 +112,20 @@ def begun(folder: Path, change: KeyChange) -> bool:
     return any(_is_there(folder, document) for document in change.documents)
 
 
-def signers_at_hand(ring: KeyRing, change: KeyChange) -> dict[str, Signer]:
-    """Reach for every private key that this machine has, of those before the change and after it."""
+def signers_at_hand(ring: KeyRing, change: KeyChange, wanted: Collection[str]) -> dict[str, Signer]:
+    """Reach for private keys, as they are before the change and after it; leave out what is not here.
+
+    Args:
+        ring: before the change.
+        change: it.
+        wanted: ids of keys; no other is touched, as a token would ask for its PIN.
+    """
     found = {}
     for keys in (ring, change.ring):
         for name, key in keys.keys.items():
-            with suppress(ReleaseError):
-                found[key.public.keyid] = signer_at(key, keys.folder, name)
+            if key.public.keyid in wanted:
+                with suppress(ReleaseError):
+                    found[key.public.keyid] = signer_at(key, keys.folder, name)
     return found
 
 
@@ -167,10 +175,12 @@ def _online_keys(folder: Path, ring: KeyRing, change: KeyChange) -> _Online:
     Raises:
         ReleaseError: a new one is not at hand, or does not sign.
     """
-    old, new, at_hand = newest_root(folder).signed, change.root, signers_at_hand(ring, change)
+    old, new, due = newest_root(folder).signed, change.root, _due(folder, change)
+    wanted = {keyid for role in due for root in (old, new) for keyid in root.roles[role].keyids}
+    at_hand = signers_at_hand(ring, change, wanted)
     signers: dict[str, list[Signer]] = {}
     has_old = True
-    for role in _due(folder, change):
+    for role in due:
         for keyid in new.roles[role].keyids:
             name = change.ring.name_of(keyid)
             change.ring.public(name)  # a key of somebody else is refused by its name

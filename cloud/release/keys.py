@@ -11,14 +11,20 @@ A folder holds `keys.json` (public keys, and a URI for each private one) and the
 URI is securesystemslib's: a file (`file2:...`, relative to the folder), or a token or service (`hsm:...`,
 `awskms:...`), so moving a key into hardware is a change of its URI. `offline:` is a key that only another
 machine can reach. A key that was exchanged stands under `retired`, so that it never comes back.
+
+A PIN or passphrase, where a key wants one, is asked for on the terminal, or taken from the environment
+variable TRAFFIC_VISION_KEY_SECRET.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import stat
+import sys
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +149,8 @@ def signer_at(key: RoleKey, folder: Path, name: str) -> Signer:
     try:
         if scheme == _FILE_SCHEME:
             # Not by the URI itself: CryptoSigner takes paths apart at `?` and `#`.
-            private = load_pem_private_key((folder / path).read_bytes(), None)
-            return CryptoSigner(private, _sslib(key.public))
-        return Signer.from_priv_key_uri(key.uri, key.public)
+            return CryptoSigner(_load_private(folder / path), _sslib(key.public))
+        return Signer.from_priv_key_uri(key.uri, key.public, partial(_secret, key.uri))
     except (OSError, ValueError, TypeError, UnsupportedLibraryError) as error:
         raise ReleaseError(
             f"the private key '{name}' is not at {key.uri}: {error}; bring it there"
@@ -322,9 +327,32 @@ def _new_pem(path: Path) -> CryptoSigner:
 
 def _read_pem(path: Path) -> CryptoSigner:
     try:
-        return CryptoSigner(load_pem_private_key(path.read_bytes(), None))
+        return CryptoSigner(_load_private(path))
     except (OSError, ValueError, TypeError) as error:
         raise ReleaseError(f"{path} is no private key: {error}") from None
+
+
+def _load_private(path: Path) -> Any:
+    data = path.read_bytes()
+    try:
+        return load_pem_private_key(data, None)
+    except TypeError:  # it is encrypted
+        return load_pem_private_key(data, _secret(f"{_FILE_SCHEME}:{path}", "passphrase").encode())
+
+
+@cache
+def _secret(uri: str, what: str) -> str:
+    """Return the PIN or passphrase of a key; asked for once, since tokens lock themselves after a few tries.
+
+    Raises:
+        ValueError: nobody is there who could be asked.
+    """
+    given = os.environ.get("TRAFFIC_VISION_KEY_SECRET")
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise ValueError(f"it wants a {what}: set TRAFFIC_VISION_KEY_SECRET, or run this on a terminal")
+    return getpass.getpass(f"{what} for {uri}: ")
 
 
 def _sslib(key: Key) -> SSlibKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signature, Signer
 from sqlalchemy import select
 
 from cloud.config import CloudConfig
 from cloud.fleet.repository import open_repository
 from cloud.release.ceremony import Wish, begin_rotation
 from cloud.release.change_file import pending_path
-from cloud.release.keys import load_keys
+from cloud.release.keys import _secret, load_keys
 from cloud.release.releasing import complete_release, propose_release
 from cloud.release.repository import list_releases
 from cloud.release.role_files import current_role, newest_root, role_path
@@ -276,6 +280,72 @@ def test_a_new_key_of_ones_own_making_is_taken_by_uri_or_by_its_public_half(
     assert "published" in done(folder, "sign")
     for uri in ("hsm:2", "gate.pem", "file2:nowhere.pem"):
         assert keys(folder, "rotate", "root-2", "--uri", uri).exit_code == 1
+
+
+class Token(Signer):
+    """A hardware token that wants its PIN; its one key is in memory."""
+
+    key = CryptoSigner.generate_ecdsa()
+
+    def __init__(self, pin: Callable[[str], str]) -> None:
+        self.pin = pin
+
+    @property
+    def public_key(self) -> Key:
+        return self.key.public_key
+
+    @classmethod
+    def from_priv_key_uri(
+        cls, priv_key_uri: str, public_key: Key, secrets_handler: Callable[[str], str] | None = None
+    ) -> Token:
+        assert secrets_handler is not None
+        return cls(secrets_handler)
+
+    def sign(self, payload: bytes) -> Signature:
+        if self.pin("pin") != "1234":
+            raise RuntimeError("wrong PIN")
+        return self.key.sign(payload)
+
+
+def test_a_key_in_a_token_is_a_matter_of_its_uri_and_its_pin(
+    config: CloudConfig, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIGNER_FOR_URI_SCHEME, "token", Token)
+    _secret.cache_clear()
+    public = tmp_path / "token.pub"
+    public.write_text(Token.key.public_key.keyval["public"])
+    monkeypatch.setenv("TRAFFIC_VISION_KEY_SECRET", "0000")
+    wrong = keys(folder, "rotate", "root-1", "--uri", "token:1", "--public", public)
+    assert "wrong PIN" in str(wrong.exception)
+    assert status(folder)["pending"] is None
+    _secret.cache_clear()
+    monkeypatch.setenv("TRAFFIC_VISION_KEY_SECRET", "1234")
+    assert "published" in done(folder, "rotate", "root-1", "--uri", "token:1", "--public", public)
+    assert {key["name"]: key["reachable"] for key in status(folder)["keys"]}["root-1"]
+    (folder / "keys" / "root-3.pem").unlink()
+    assert "published" in done(folder, "rotate", "timestamp"), "root-2 and the token sign"
+    _secret.cache_clear()
+    monkeypatch.delenv("TRAFFIC_VISION_KEY_SECRET")
+    found = {key["name"]: key for key in status(folder)["keys"]}["root-1"]
+    assert not found["reachable"]
+    assert "it wants a pin" in found["trouble"]
+
+
+def test_a_private_key_may_be_encrypted(
+    config: CloudConfig, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "keys" / "root-1.pem"
+    private = load_pem_private_key(path.read_bytes(), None)
+    path.write_bytes(
+        private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
+    )
+    (folder / "keys" / "root-2.pem").unlink()
+    for word, signs in (("wrong", False), ("word", True)):
+        _secret.cache_clear()
+        monkeypatch.setenv("TRAFFIC_VISION_KEY_SECRET", word)
+        assert {key["name"]: key["reachable"] for key in status(folder)["keys"]}["root-1"] is signs
+    assert "published" in done(folder, "rotate", "root-2")
+    _secret.cache_clear()
 
 
 def test_a_key_moves_where_it_signs_or_where_one_says(
