@@ -21,15 +21,19 @@ pytestmark = pytest.mark.services
 
 
 def test_a_drive_reaches_the_client(tmp_path: Path) -> None:
+    """In lock-step, at a crawl until the client is there: what comes then comes to it whole."""
     write_drive(tmp_path / "drive", frames=12)
-    config = write_config(tmp_path, {"url": "drive", "pace": 0.5, "still_rate_hz": 10})
+    drive = {"url": "drive", "pace": "lockstep", "still_rate_hz": 10}
+    config = write_config(tmp_path, {**drive, "speed_limit": 0.1})  # a frame a second
     with DaemonProcess(config) as daemon:
         messages = daemon.client.detections()
         before = next(messages)
+        write_config(tmp_path, drive)
+        daemon.process.send_signal(signal.SIGHUP)
         while before.detections.frame.sequence < 11:
             message = next(messages)
             assert message.sequence == before.sequence + 1 and message.dropped_messages == 0
-            assert message.detections.frame.sequence > before.detections.frame.sequence
+            assert message.detections.frame.sequence == before.detections.frame.sequence + 1
             assert {box.class_name for box in message.detections.detections} == {"red", "blue"}
             before = message
         counts = daemon.until_ended()["camera0"]
