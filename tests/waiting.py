@@ -13,11 +13,11 @@ _LOOK_EVERY_S = 0.01
 _SOME_TOTAL = re.compile(r"some .*total=(\d+)")  # microseconds
 
 
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Look until it holds; a failure where it does not in a minute."""
-    pause, end = threading.Event(), time.monotonic() + LIMIT_S
+def eventually(holds: Callable[[], bool], what: str, within_s: float = LIMIT_S) -> None:
+    """Look until it holds; a failure where it does not in that time."""
+    pause, end = threading.Event(), time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < end, f"not within {LIMIT_S:.0f} s: {what}"
+        assert time.monotonic() < end, f"not within {within_s:.0f} s: {what}"
         pause.wait(_LOOK_EVERY_S)
 
 
