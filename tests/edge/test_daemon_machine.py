@@ -195,7 +195,7 @@ def test_three_crashes_of_a_new_model_put_the_one_before_it_back(
         slots.activate()
     with DaemonProcess(config, environment=environment) as daemon:
         assert daemon.event("started")["model"] == loaded(new).digest
-        daemon.event("inference_down", 3)
+        daemon.event("inference_down")
         reverted = daemon.event("update_reverted")
         assert "crashed three times within a minute" in reverted["message"]
         factory = loaded(model("factory")).digest
