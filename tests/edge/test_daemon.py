@@ -170,6 +170,22 @@ def test_sighup_takes_over_a_speed_limit_and_refuses_a_broken_file(tmp_path: Pat
         assert daemon.terminate() == 0
 
 
+def test_sighup_reaches_the_parts_that_only_some_vehicles_have(tmp_path: Path) -> None:
+    drive = {"url": "sim:7?seconds=0&rate=10&size=64x64", "pace": "lockstep", "speed_limit": 20.0}
+    http = {"address": "127.0.0.1:0"}
+    often = {"baseline_spacing_s": 1, "near_duplicate_bits": 0}
+    config = write_config(tmp_path, drive, sampler={**often, "bytes_per_day": 1}, http=http)
+    with DaemonProcess(config) as daemon:
+        eventually(lambda: daemon.cameras()["camera0"].captured_frames > 100, "10 s of the drive")
+        assert daemon.client.status().status.spool.samples == 0
+        write_config(tmp_path, drive, sampler=often, http=http, disk={"bytes_per_day": 10**8})
+        daemon.process.send_signal(signal.SIGHUP)
+        assert daemon.event("config_reloaded")["changed"] == ["disk.bytes_per_day", "sampler.bytes_per_day"]
+        assert daemon.client.status().status.disk.limit_bytes_per_day == 10**8
+        eventually(lambda: daemon.client.status().status.spool.samples > 2, "samples are taken")
+        assert daemon.terminate() == 0
+
+
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive", 1)
     with socket.socket() as taken:
