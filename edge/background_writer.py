@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from edge.logs import Repeated
+
 _log = logging.getLogger(__name__)
 
 
@@ -20,6 +22,7 @@ class BackgroundWriter:
         self._jobs: deque[Callable[[], object]] = deque()
         self._stopping = False
         self._dropped = self._failed = 0
+        self._defects = Repeated(_log, logging.ERROR)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -30,7 +33,7 @@ class BackgroundWriter:
 
     @property
     def failed(self) -> int:
-        """Jobs that raised; each is in the log."""
+        """Jobs that raised; the log tells of them."""
         with self._changed:
             return self._failed
 
@@ -67,6 +70,6 @@ class BackgroundWriter:
             try:
                 job()
             except Exception:  # noqa: BLE001  # a thread's top: one job fails alone
-                _log.exception("a job failed")
+                self._defects.log("a job failed", exc_info=True)
                 with self._changed:
                     self._failed += 1

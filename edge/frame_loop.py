@@ -88,6 +88,8 @@ class FrameLoop:
         self._taken_ns: int | None = None
         self._down_since_ns: int | None = None
         self._inference_errors = Repeated(logger, logging.WARNING)
+        self._downs, self._ups = Repeated(logger, logging.ERROR), Repeated(logger, logging.INFO)
+        self._defects = Repeated(logger, logging.ERROR)
         self._observer_errors = {observer.name: Repeated(logger, logging.ERROR) for observer in observers}
         self._stopping = threading.Event()
         self._failed: Callable[[], None] = lambda: None
@@ -143,6 +145,8 @@ class FrameLoop:
         if self._detector.between_frames():
             self._crash_rules.another_model()
             self._up_again()
+            for told in (self._downs, self._ups, self._defects):
+                told.reset()  # of another model
 
     def _run(self) -> None:
         try:
@@ -209,8 +213,8 @@ class FrameLoop:
             self._crashed(str(error))
         except InferenceError:
             raise
-        except Exception as error:  # inference's boundary: whatever a runtime throws costs this picture
-            logger.exception("inference crashed", extra={"event": "inference_crashed"})
+        except Exception as error:  # noqa: BLE001  # inference's boundary: whatever it throws costs this picture
+            self._defects.log("inference crashed", extra={"event": "inference_crashed"}, exc_info=True)
             self._crashed(f"{type(error).__name__}: {error}")
         return None
 
@@ -256,7 +260,7 @@ class FrameLoop:
         self._restart_at = time.monotonic() + wait_s
         if self._down_since_ns is None:
             self._down_since_ns = time.monotonic_ns()
-        logger.error(
+        self._downs.log(
             "inference is down, to be started again in %.1f s: %s",
             wait_s,
             reason,
@@ -275,13 +279,14 @@ class FrameLoop:
         broken = self._detector.active
         try:
             self._detector.replace(Detector(broken.model, broken.options))
-        except Exception as error:  # inference's boundary, as above
-            logger.exception("inference could not be started", extra={"event": "inference_crashed"})
+        except Exception as error:  # noqa: BLE001  # inference's boundary, as above
+            extra = {"event": "inference_crashed"}
+            self._defects.log("inference could not be started", extra=extra, exc_info=True)
             self._crashed(f"{type(error).__name__}: {error}")
             return False
         self._up_again()
         self._restarts += 1
-        logger.info("inference is up again", extra={"event": "inference_up"})
+        self._ups.log("inference is up again", extra={"event": "inference_up"})
         return True
 
     def _up_again(self) -> None:

@@ -100,6 +100,7 @@ class Repeated:
 
     def __init__(self, log: logging.Logger, level: int, *, every_s: float = REPEAT_S) -> None:
         """Nothing told yet."""
+        self._key: object = None
         self._log = log
         self._level = level
         self._every_s = every_s
@@ -107,18 +108,35 @@ class Repeated:
         self._told_at: float | None = None
         self._silent = 0
 
-    def log(self, message: str, *arguments: object, extra: Mapping[str, object] | None = None) -> None:
-        """Tell, or count. `extra` becomes fields."""
+    def log(
+        self,
+        message: str,
+        *arguments: object,
+        extra: Mapping[str, object] | None = None,
+        key: object = None,
+        exc_info: bool = False,
+    ) -> None:
+        """Tell, or count.
+
+        Args:
+            message: as of logging, with its arguments.
+            arguments: of the message.
+            extra: becomes fields.
+            key: what repeats; another one than the last that was told is told at once.
+            exc_info: tell the exception that is being handled, with its traceback.
+        """
         now = time.monotonic()
         with self._lock:
-            if self._told_at is not None and now - self._told_at < self._every_s:
+            is_same = key == self._key
+            if is_same and self._told_at is not None and now - self._told_at < self._every_s:
                 self._silent += 1
                 return
-            silent, self._silent, self._told_at = self._silent, 0, now
+            silent, self._silent, self._told_at, self._key = self._silent, 0, now, key
         if silent:
-            message += " (and %d more since this was last told)"
+            of = "since this was last told" if is_same else "of what was told before"
+            message += f" (and %d more {of})"
             arguments = (*arguments, silent)
-        self._log.log(self._level, message, *arguments, extra=extra)
+        self._log.log(self._level, message, *arguments, extra=extra, exc_info=exc_info)
 
     def reset(self) -> None:
         """Tell the next one at once: what comes from now on is another matter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from edge.errors import TrafficVisionError
+from edge.logs import Repeated
 from edge.messages import model_ref_of
 from edge.parts import ModelStore
 from edge.perception.model_change import ChangeOutcome, ModelChanger
@@ -29,6 +30,7 @@ class Reloader:
         """Over the vehicle's models, and what changes them."""
         self._models = models
         self._changer = changer
+        self._wishes = Repeated(logger, logging.INFO)
 
     def reload(self, request: perception_pb2.ReloadModelRequest) -> perception_pb2.ReloadModelResponse:
         """Read the slot, check its model, and put it between two frames."""
@@ -54,11 +56,14 @@ class Reloader:
         self, outcome: perception_pb2.ReloadOutcome, detail: str, active: ModelFile | None = None
     ) -> perception_pb2.ReloadModelResponse:
         name = word(perception_pb2.ReloadOutcome, "RELOAD_OUTCOME_", outcome)
-        logger.info(
+        if outcome == perception_pb2.RELOAD_OUTCOME_SWAPPED:
+            self._wishes.reset()
+        self._wishes.log(
             "a client asked for another model: %s%s",
             name.replace("_", " "),
             f": {detail}" if detail else "",
             extra={"event": "reload", "outcome": name},
+            key=name,
         )
         return perception_pb2.ReloadModelResponse(
             outcome=outcome, active=model_ref_of(active or self._changer.active), detail=detail

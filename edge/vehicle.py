@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge.config import EdgeConfig
@@ -13,6 +14,7 @@ from edge.updates.hardware import hardware_ids
 
 if TYPE_CHECKING:
     from edge.drift.part import DriftWatch
+    from edge.fleet.sampling import Sampling
     from edge.updates.models import SlotModels
 
 _WAITING = 8  # pictures that wait for the disk: at 1280x720 some 22 MB
@@ -25,6 +27,7 @@ class VehicleParts:
         """Make ready for one run."""
         self._models: SlotModels | None = None
         self._disk = DiskBudget()
+        self._sampling: Sampling | None = None
 
     def open_models(self, config: EdgeConfig) -> ModelStore:
         """Open the slots, or without updates the factory's model alone.
@@ -52,7 +55,9 @@ class VehicleParts:
         from edge.serve.http.part import HttpPart
 
         http = HttpPart(config.http, config.vehicle, tuple(camera.name for camera in config.cameras), links)
-        return Parts((*parts.observers, *http.observers), (*parts.background, http), parts.updates)
+        return replace(
+            parts, observers=(*parts.observers, *http.observers), background=(*parts.background, http)
+        )
 
     def _driving(self, config: EdgeConfig, links: Links) -> Parts:
         # Each part brings libraries of its own, and a vehicle may do without.
@@ -89,6 +94,7 @@ class VehicleParts:
                 config.sampler, cameras, drift, spools, writer, links.clock, links.run_id, events, vehicle
             )
             observers.append(sampling)
+            self._sampling = sampling
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
         updates = None
         if config.updates is not None and channel is not None and self._models is not None:
@@ -120,6 +126,8 @@ class VehicleParts:
 
     def _take_over(self, config: EdgeConfig) -> None:
         self._disk.limit_to(config.disk.bytes_per_day, {"samples": config.spool.bytes_per_day})
+        if self._sampling is not None and config.sampler is not None:
+            self._sampling.take_over(config.sampler)
 
 
 def _drift(

@@ -12,6 +12,14 @@ OF_A_CAMERA = ("speed_limit", "rate_limit_hz", "stale_after_ms")
 OF_A_SECTION = {
     "disk": ("bytes_per_day",),
     "log": ("level",),
+    "sampler": (
+        "drift_spacing_s",
+        "uncertainty_spacing_s",
+        "baseline_spacing_s",
+        "uncertain_share",
+        "near_duplicate_bits",
+        "bytes_per_day",
+    ),
     "serve": ("queue_limit",),
     "spool": ("bytes_per_day",),
 }
@@ -20,7 +28,8 @@ OF_A_SECTION = {
 def taken_over(running: EdgeConfig, wanted: EdgeConfig) -> EdgeConfig:
     """Give what runs from now on: the running configuration with those of the wanted values that can change.
 
-    These are the keys of `OF_A_CAMERA`, by the camera's name, and of `OF_A_SECTION`.
+    These are the keys of `OF_A_CAMERA`, by the camera's name, and of `OF_A_SECTION`. A section that comes or
+    goes waits for a restart.
     """
     cameras = {camera.name: camera for camera in wanted.cameras}
     taken: dict[str, object] = {
@@ -29,7 +38,9 @@ def taken_over(running: EdgeConfig, wanted: EdgeConfig) -> EdgeConfig:
         )
     }
     for name, keys in OF_A_SECTION.items():
-        taken[name] = _with(getattr(running, name), getattr(wanted, name), keys)
+        before, after = getattr(running, name), getattr(wanted, name)
+        if before is not None and after is not None:
+            taken[name] = _with(before, after, keys)
     return running.model_copy(update=taken)
 
 

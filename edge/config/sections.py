@@ -98,7 +98,7 @@ class DriftConfig(Section):
 
 
 class SamplerConfig(Section):
-    """Which frames are kept for the cloud. Times are the frames' own."""
+    """Which frames are kept for the cloud. Times are the frames' own. SIGHUP takes over all but series_s."""
 
     # Least time between two samples of the same reason.
     drift_spacing_s: Positive = 5.0
@@ -107,7 +107,7 @@ class SamplerConfig(Section):
     # A frame is uncertain where it is among this share of the most uncertain lately.
     uncertain_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     # A picture whose 64-bit hash differs by so few bits or fewer from a sample's is no news.
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 2
+    near_duplicate_bits: Annotated[int, Field(ge=0, lt=64)] = 2
     # Of samples, in any 24 hours.
     bytes_per_day: Annotated[int, Field(gt=0)] = 500_000_000
     # The drift features of all frames are shipped in pieces of so much time.

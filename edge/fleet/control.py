@@ -20,6 +20,7 @@ from edge.backoff import Backoff, BackoffOptions
 from edge.fleet.commands import CommandDesk, CommandHandlers
 from edge.fleet.spool import Spool
 from edge.fleet.streaming import Call, StreamStatus, StreamThread
+from edge.logs import Repeated
 from protos import handshake
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc
 
@@ -184,6 +185,7 @@ class _Control:
         self._outbox: deque[fleet_pb2.ControlRequest] = deque(maxlen=_OUTBOX)
         self._beat_now = False
         self._problem = self._server_version = ""
+        self._refusals, self._skews, self._drops = (Repeated(_log, logging.WARNING) for _ in range(3))
         self._clock_ahead_s: float | None = None
         self._heartbeats = self._events_sent = 0
 
@@ -314,7 +316,7 @@ class _Control:
             try:
                 return fleet_pb2.ControlRequest(drift_event=fleet_pb2.DriftEvent.FromString(found[1]))
             except DecodeError as error:
-                _log.warning("the drift event %s is dropped: %s", found[0], error)
+                self._drops.log("the drift event %s is dropped: %s", found[0], error)
                 self._events.discard(found[0])
         return None
 
@@ -341,7 +343,7 @@ class _Control:
             return False
         ahead_s = (time.time_ns() - welcome.server_wall_ns) / 1e9 if welcome.server_wall_ns else None
         if ahead_s is not None and abs(ahead_s) > _CLOCK_SKEW_S:
-            _log.warning("control: this vehicle's clock is %.0f s ahead of the cloud's", ahead_s)
+            self._skews.log("control: this vehicle's clock is %.0f s ahead of the cloud's", ahead_s)
         self._handlers.welcome(welcome)
         with self._changed:
             self._welcome = welcome
@@ -367,7 +369,10 @@ class _Control:
             self._retry_s = retry_s
             self._stream += 1  # nothing more is said in this stream
             self._notify()
-        _log.log(logging.WARNING if new else logging.DEBUG, "control: the cloud refuses: %s", text)
+        if new:
+            self._refusals.log("control: the cloud refuses: %s", text, key=text)
+        else:
+            _log.debug("control: the cloud refuses: %s", text)
 
     def _take_receipt(self, event_id: str) -> None:
         with self._changed:

@@ -121,16 +121,12 @@ class _Request:
 
 
 class Sampler:
-    """Takes samples of one camera. For one thread, but for `request` and `weighed`, which any may call."""
+    """Takes samples of one camera. For one thread; any may call `request`, `weighed` and `change`."""
 
     def __init__(self, options: SamplerOptions | None = None) -> None:
         """Start with nothing taken."""
         self.options = options or SamplerOptions()
-        self._spacing_ns: dict[Kind, float] = {
-            DRIFT: self.options.drift_spacing_s * 1e9,
-            UNCERTAINTY: self.options.uncertainty_spacing_s * 1e9,
-            BASELINE: self.options.baseline_spacing_s * 1e9,
-        }
+        self._spacing_ns = _spacings(self.options)
         self._now_ns = -(1 << 63)
         self._last_ns: dict[Kind, int] = {}
         self._uncertainties: deque[float] = deque(maxlen=self.options.uncertainty_window)
@@ -179,6 +175,14 @@ class Sampler:
         if not strengths or not self._may_take(image, REQUESTED in strengths):
             return ()
         return self._take(strengths)
+
+    def change(self, options: SamplerOptions) -> None:
+        """Go by other options from the next offer on; what was taken before counts. From any thread.
+
+        `uncertainty_window` and `remembered` stay as they were.
+        """
+        self.options, self._spacing_ns = options, _spacings(options)
+        self._budget.limit = options.bytes_per_day
 
     def weighed(self, size_bytes: int) -> None:
         """Tell what the oldest sample that was not weighed yet takes; 0 where it came to nothing."""
@@ -262,6 +266,14 @@ class Sampler:
             self._budget.spend(time_ns, size)
             if size > 0:
                 self._lately.append(size)
+
+
+def _spacings(options: SamplerOptions) -> dict[Kind, float]:
+    return {
+        DRIFT: options.drift_spacing_s * 1e9,
+        UNCERTAINTY: options.uncertainty_spacing_s * 1e9,
+        BASELINE: options.baseline_spacing_s * 1e9,
+    }
 
 
 def _priority(kind: Kind, strength: float) -> float:

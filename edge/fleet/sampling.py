@@ -66,14 +66,7 @@ class Sampling:
             events: tell which drift event a camera's samples belong to.
             vehicle: tells whether it is parked, and what goes into samples of its state; None: neither.
         """
-        options = SamplerOptions(
-            drift_spacing_s=config.drift_spacing_s,
-            uncertainty_spacing_s=config.uncertainty_spacing_s,
-            baseline_spacing_s=config.baseline_spacing_s,
-            uncertain_share=config.uncertain_share,
-            near_duplicate_bits=config.near_duplicate_bits,
-            bytes_per_day=config.bytes_per_day // len(cameras),
-        )
+        options = _options(config, len(cameras))
         self._drift = drift
         self._spools = spools
         self._writer = writer
@@ -116,6 +109,12 @@ class Sampling:
             self._samplers[name].request(request.samples, request.interval_ms * 1_000_000) for name in names
         ]
         return None if all(taken) else "too many requests wait already"
+
+    def take_over(self, config: SamplerConfig) -> None:
+        """Go by another section [sampler] from the next frame on, but for its `series_s`. From any thread."""
+        options = _options(config, len(self._samplers))
+        for sampler in self._samplers.values():
+            sampler.change(options)
 
     def cut(self) -> None:
         """Hand the series that are being collected to the writer; after the frame loop's end."""
@@ -170,6 +169,17 @@ class Sampling:
 
     def _keep_series(self, series_id: str, payload: bytes, priority: float) -> None:
         self._writer.submit(partial(self._spools.series.append, series_id, payload, priority))
+
+
+def _options(config: SamplerConfig, cameras: int) -> SamplerOptions:
+    return SamplerOptions(
+        drift_spacing_s=config.drift_spacing_s,
+        uncertainty_spacing_s=config.uncertainty_spacing_s,
+        baseline_spacing_s=config.baseline_spacing_s,
+        uncertain_share=config.uncertain_share,
+        near_duplicate_bits=config.near_duplicate_bits,
+        bytes_per_day=config.bytes_per_day // cameras,
+    )
 
 
 def _features(watched: Watched) -> common_pb2.Features:

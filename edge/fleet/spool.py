@@ -31,6 +31,7 @@ from edge.fleet.spool_item import (
     read_item,
     read_payload,
 )
+from edge.logs import Repeated
 from edge.machine.disk_budget import DiskBudget, DiskLane
 
 _log = logging.getLogger(__name__)
@@ -126,6 +127,8 @@ class Spool:
         self._refused = dict.fromkeys(Refusal, 0)
         self._disk_errors = 0
         self._disk_fails = False
+        self._damages, self._troubles = Repeated(_log, logging.WARNING), Repeated(_log, logging.WARNING)
+        self._recoveries = Repeated(_log, logging.INFO)
         self._listeners: list[Callable[[], None]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +253,7 @@ class Spool:
             self._appended += 1
             recovered, self._disk_fails = self._disk_fails, False
         if recovered:
-            _log.info("spool %s: items are written again", self.folder)
+            self._recoveries.log("spool %s: items are written again", self.folder)
         return None
 
     def _victims(self, size: int, priority: float) -> list[Item] | None:
@@ -333,7 +336,7 @@ class Spool:
             if item_id is not None and self._forget(item_id) is None:
                 return  # acknowledged or dropped while it was read
             self._quarantined += 1
-        _log.warning("spool %s: %s is set aside: %s", self.folder, path.name, reason)
+        self._damages.log("spool %s: %s is set aside: %s", self.folder, path.name, reason)
         folder = self.folder / QUARANTINE
         try:
             folder.mkdir(exist_ok=True)
@@ -349,5 +352,7 @@ class Spool:
             self._disk_errors += 1
             first, self._disk_fails = not self._disk_fails, True
         # A full disk fails at every sample: one line when it starts, one when it is over.
-        level = logging.WARNING if first else logging.DEBUG
-        _log.log(level, "spool %s: %s: %s", self.folder, what, error.strerror)
+        if first:
+            self._troubles.log("spool %s: %s: %s", self.folder, what, error.strerror)
+        else:
+            _log.debug("spool %s: %s: %s", self.folder, what, error.strerror)

@@ -12,6 +12,7 @@ import grpc
 
 from edge.backoff import Backoff, BackoffOptions
 from edge.fleet.channel import explain
+from edge.logs import Repeated
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ class StreamThread(Generic[RequestT, ResponseT]):
         self._connected = False
         self._streams = self._failures = 0
         self._trouble = self._reason = ""
+        self._troubles, self._recoveries = Repeated(_log, logging.WARNING), Repeated(_log, logging.INFO)
+        self._defects = Repeated(_log, logging.ERROR)
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -137,7 +140,7 @@ class StreamThread(Generic[RequestT, ResponseT]):
                 if self._stopping.is_set():  # the channel was closed under it
                     return
                 # A defect in the party must not end the vehicle's uploads for good.
-                _log.exception("%s: a defect; it goes on after a pause", self._name)
+                self._defects.log("%s: a defect; it goes on after a pause", self._name, exc_info=True)
                 pause_s = self._backoff.next_s()
             self._stopping.wait(pause_s)
 
@@ -178,12 +181,16 @@ class StreamThread(Generic[RequestT, ResponseT]):
         with self._lock:
             self._connected, trouble, self._trouble = True, self._trouble, ""
         if trouble:
-            _log.info("%s: connected again", self._name)
+            self._recoveries.log("%s: connected again", self._name)
 
     def _failed(self, error: grpc.RpcError) -> None:
         with self._lock:
             trouble = self._reason or explain(error)
             self._failures += 1
             new, self._trouble = trouble != self._trouble, trouble
-        # A cloud that is away fails at every try: one line for each kind of trouble.
-        _log.log(logging.WARNING if new else logging.DEBUG, "%s: %s", self._name, trouble)
+        # A cloud that is away fails at every try: one line for each kind of trouble. One that comes and goes
+        # has one a minute.
+        if new:
+            self._troubles.log("%s: %s", self._name, trouble, key=trouble)
+        else:
+            _log.debug("%s: %s", self._name, trouble)

@@ -135,6 +135,9 @@ class Capture:
         self._last_arrival_ns: int | None = None
         self._broken = Repeated(logger, logging.WARNING)
         self._lost = Repeated(logger, logging.WARNING)
+        self._lost_by = ""
+        self._back = Repeated(logger, logging.INFO)
+        self._defects = Repeated(logger, logging.ERROR)
         self._losses = 0
         self._back_off_until_ns: int | None = None
         self._stopping = threading.Event()
@@ -206,9 +209,9 @@ class Capture:
                 trouble = ""
             except TrafficVisionError as error:
                 trouble = redact(str(error))
-            except Exception as error:  # a source's own defect costs this camera alone
+            except Exception as error:  # noqa: BLE001  # a source's own defect costs this camera alone
                 trouble = redact(f"{type(error).__name__}: {error}")
-                logger.exception("camera %s: its source failed", self._config.name)
+                self._defects.log("camera %s: its source failed", self._config.name, exc_info=True)
             source = None
             if self._stopping.is_set():
                 break
@@ -245,19 +248,21 @@ class Capture:
         self._back_off_until_ns = time.monotonic_ns() + round((wait_s + try_s) * 1e9)
         self._losses += 1
         self._phase, self._detail = CapturePhase.BACK_OFF, trouble
+        if first_ns is not None:
+            self._lost_by = trouble  # the tries that follow are of the same loss
         self._lost.log(
             "camera %s lost: %s; the next try in %.1f s",
             self._config.name,
             trouble,
             wait_s,
             extra={"event": "camera_lost", "camera": self._config.name},
+            key=self._lost_by,
         )
         self._stopping.wait(wait_s)
 
     def _found_again(self) -> None:
         if self._losses:
-            self._lost.reset()  # the next loss is told at once
-            logger.info(
+            self._back.log(
                 "camera %s is back",
                 self._config.name,
                 extra={"event": "camera_back", "camera": self._config.name, "losses": self._losses},

@@ -39,7 +39,8 @@ class Watchdog:
         self._period_s = period_s
         self._reasons = reasons
         self._is_well = True
-        self._silences = Repeated(logger, logging.ERROR)
+        self._silences, self._recoveries = Repeated(logger, logging.ERROR), Repeated(logger, logging.INFO)
+        self._defects = Repeated(logger, logging.ERROR)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -63,7 +64,7 @@ class Watchdog:
         reasons = self._reasons()
         if not reasons:
             if not self._is_well:
-                logger.info("the daemon is well again", extra={"event": "watchdog_well"})
+                self._recoveries.log("the daemon is well again", extra={"event": "watchdog_well"})
                 self._notifier.status("running")
             self._notifier.alive()
         else:
@@ -82,8 +83,8 @@ class Watchdog:
         while not self._stopping.wait(self._period_s / 4):
             try:
                 self.look()
-            except Exception:  # the thread's top; silence is what a defect deserves
-                logger.exception("the watchdog's look failed")
+            except Exception:  # noqa: BLE001  # the thread's top; silence is what a defect deserves
+                self._defects.log("the watchdog's look failed", exc_info=True)
 
 
 class StartingUp:

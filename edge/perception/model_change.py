@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.errors import TrafficVisionError
+from edge.logs import Repeated
 from edge.machine.memory import give_back
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
@@ -77,6 +78,7 @@ class ModelChanger:
             check_timeout_s: of the check in a child process.
             prepare: makes a model ready.
         """
+        self._refusals = Repeated(logger, logging.WARNING)
         self._detector = detector
         self._options = options
         self._check_timeout_s = check_timeout_s
@@ -135,11 +137,12 @@ class ModelChanger:
         return reason if reason and self._detector.withdraw(pending) else ""
 
     def _refused(self, model: ModelFile, reason: str, *, is_final: bool = False) -> ChangeResult:
-        logger.warning(
+        self._refusals.log(
             "model %s refused, the old one goes on: %s",
             model.digest[:12],
             reason,
             extra={"event": "model_refused", "model": model.digest},
+            key=model.digest,
         )
         return self._result(ChangeOutcome.REFUSED, reason, is_final=is_final)
 

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.logs import Repeated
 from edge.updates import trust
 from edge.updates.download import TransferLimits, fetch_target
 from edge.updates.errors import Refusal, RefusedError, SlotError, TransferError
@@ -104,6 +105,7 @@ class UpdateClient:
         self._limits = limits or TransferLimits()
         self._on_progress = on_progress
         self._clock = clock
+        self._troubles = Repeated(_LOG, logging.WARNING)
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
@@ -127,8 +129,11 @@ class UpdateClient:
         except OSError as error:
             detail = f"the update could not be kept on disk: {error}"
             result = UpdateResult(resting_phase(self._slots.state), detail, retry=True)
-        level = logging.WARNING if result.refusal or result.retry else logging.INFO
-        _LOG.log(level, "update check: %s: %s", UpdatePhase.Name(result.phase), result.detail)
+        text = "update check: %s: %s"
+        if result.refusal or result.retry:
+            self._troubles.log(text, UpdatePhase.Name(result.phase), result.detail, key=result.detail)
+        else:
+            _LOG.info(text, UpdatePhase.Name(result.phase), result.detail)
         return replace(result, release=release, metadata_expires=expires)
 
     def _refresh(self) -> Catalogue:

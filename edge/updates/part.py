@@ -22,6 +22,7 @@ import grpc
 from edge.backoff import Backoff, BackoffOptions
 from edge.config import UpdatesConfig
 from edge.errors import TrafficVisionError
+from edge.logs import Repeated
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
@@ -90,6 +91,7 @@ class Updates:
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
+        self._troubles, self._defects = Repeated(logger, logging.WARNING), Repeated(logger, logging.ERROR)
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
         self._staged = self._refused = ""  # the digest and the reason that were logged last
         self._told: common_pb2.ModelState | None = None
@@ -157,9 +159,10 @@ class Updates:
         try:
             return self._turn()
         except (TrafficVisionError, OSError) as error:
-            logger.warning("updates: %s; tried again", error, extra={"event": "updates_trouble"})
-        except Exception:  # the thread's top: a defect must not end the vehicle's updates for good
-            logger.exception("updates: a defect; they go on after a pause", extra={"event": "updates_failed"})
+            self._troubles.log("updates: %s; tried again", error, extra={"event": "updates_trouble"})
+        except Exception:  # noqa: BLE001  # the thread's top: updates must not end for good
+            extra = {"event": "updates_failed"}
+            self._defects.log("updates: a defect; they go on after a pause", extra=extra, exc_info=True)
         pause_s = self._change_retry.next_s()
         self._check_in(pause_s)
         return pause_s

@@ -39,13 +39,22 @@ def test_all_else_waits_for_a_restart(tmp_path: Path) -> None:
 
 
 def test_what_can_change_while_it_runs_is_taken_over(tmp_path: Path) -> None:
-    running = configured(tmp_path, FRONT)
+    running = configured(tmp_path, FRONT, sampler={})
     changes: dict[str, Any] = {
         "serve": {"address": "127.0.0.1:0", "queue_limit": 3},
         "disk": {"bytes_per_day": 5},
         "spool": {"bytes_per_day": 4},
+        "sampler": {"bytes_per_day": 6, "drift_spacing_s": 1, "near_duplicate_bits": 0},
     }
     wanted = configured(tmp_path, {**FRONT, "rate_limit_hz": 2.0, "stale_after_ms": 9.0}, **changes)
     taken = taken_over(running, wanted)
     assert changed_keys(taken, wanted) == []
-    assert len(changed_keys(running, taken)) == 5
+    assert len(changed_keys(running, taken)) == 8
+
+
+def test_a_section_that_comes_or_goes_waits_for_a_restart(tmp_path: Path) -> None:
+    without, with_it = configured(tmp_path, FRONT), configured(tmp_path, FRONT, sampler={"bytes_per_day": 6})
+    for running, wanted in ((without, with_it), (with_it, without)):
+        taken = taken_over(running, wanted)
+        assert taken.sampler == running.sampler
+        assert any(key.startswith("sampler") for key in changed_keys(taken, wanted))

@@ -21,15 +21,19 @@ pytestmark = pytest.mark.services
 
 
 def test_a_drive_reaches_the_client(tmp_path: Path) -> None:
+    """In lock-step, at a crawl until the client is there: what comes then comes to it whole."""
     write_drive(tmp_path / "drive", frames=12)
-    config = write_config(tmp_path, {"url": "drive", "pace": 0.5, "still_rate_hz": 10})
+    drive = {"url": "drive", "pace": "lockstep", "still_rate_hz": 10}
+    config = write_config(tmp_path, {**drive, "speed_limit": 0.1})  # a frame a second
     with DaemonProcess(config) as daemon:
         messages = daemon.client.detections()
         before = next(messages)
+        write_config(tmp_path, drive)
+        daemon.process.send_signal(signal.SIGHUP)
         while before.detections.frame.sequence < 11:
             message = next(messages)
             assert message.sequence == before.sequence + 1 and message.dropped_messages == 0
-            assert message.detections.frame.sequence > before.detections.frame.sequence
+            assert message.detections.frame.sequence == before.detections.frame.sequence + 1
             assert {box.class_name for box in message.detections.detections} == {"red", "blue"}
             before = message
         counts = daemon.until_ended()["camera0"]
@@ -163,6 +167,22 @@ def test_sighup_takes_over_a_speed_limit_and_refuses_a_broken_file(tmp_path: Pat
         assert reloaded["changed"] == ["cameras[0].speed_limit", "log.level"]
         assert any("only a restart takes over spool.limit_bytes" in line["message"] for line in daemon.log)
         eventually(lambda: daemon.cameras()["camera0"].captured_frames > 50, "frames at full speed")
+        assert daemon.terminate() == 0
+
+
+def test_sighup_reaches_the_parts_that_only_some_vehicles_have(tmp_path: Path) -> None:
+    drive = {"url": "sim:7?seconds=0&rate=10&size=64x64", "pace": "lockstep", "speed_limit": 20.0}
+    http = {"address": "127.0.0.1:0"}
+    often = {"baseline_spacing_s": 1, "near_duplicate_bits": 0}
+    config = write_config(tmp_path, drive, sampler={**often, "bytes_per_day": 1}, http=http)
+    with DaemonProcess(config) as daemon:
+        eventually(lambda: daemon.cameras()["camera0"].captured_frames > 100, "10 s of the drive")
+        assert daemon.client.status().status.spool.samples == 0
+        write_config(tmp_path, drive, sampler=often, http=http, disk={"bytes_per_day": 10**8})
+        daemon.process.send_signal(signal.SIGHUP)
+        assert daemon.event("config_reloaded")["changed"] == ["disk.bytes_per_day", "sampler.bytes_per_day"]
+        assert daemon.client.status().status.disk.limit_bytes_per_day == 10**8
+        eventually(lambda: daemon.client.status().status.spool.samples > 2, "samples are taken")
         assert daemon.terminate() == 0
 
 

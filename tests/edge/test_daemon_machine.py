@@ -23,7 +23,7 @@ from tests.models_factory import loaded
 from tests.plugins import install_source
 from tests.sandboxed import LACKING
 from tests.update_world import World, model
-from tests.waiting import eventually
+from tests.waiting import Stopwatch, eventually
 
 pytestmark = pytest.mark.services
 
@@ -101,7 +101,7 @@ def test_it_is_ready_after_warm_up_says_when_it_reloads_and_that_it_stops(
         assert int(manager.until("EXTEND_TIMEOUT_USEC")["EXTEND_TIMEOUT_USEC"]) > 0
         ready = manager.until("READY")
         assert daemon.address in ready["STATUS"] and "camera0" in ready["STATUS"]
-        assert daemon.client.detections()
+        next(daemon.client.detections())
         for _ in range(3):
             manager.until("WATCHDOG")
         write_config(
@@ -146,9 +146,12 @@ def test_what_hangs_ends_the_pings(
     config = write_config(tmp_path, {"url": f"trouble:{trouble}"})
     with DaemonProcess(config, environment=environment) as daemon:
         manager.until("WATCHDOG")
-        silent = daemon.event("watchdog_silent")
-        expected = "hangs" if trouble == "hangs-inference" else "camera camera0 has given no frame"
-        assert expected in silent["message"]
+        expected = "inference hangs" if trouble == "hangs-inference" else "camera camera0 has given no frame"
+
+        def silent() -> list[dict[str, object]]:
+            return [line for line in daemon.log if line.get("event") == "watchdog_silent"]
+
+        eventually(lambda: expected in str(silent()), "the log tells why")
         eventually(lambda: "not well" in str(manager.waiting()), "the manager is told why")
         assert manager.silent_for(2.0, "WATCHDOG"), "longer than the manager waits"
         daemon.process.send_signal(signal.SIGABRT)  # as the manager would
@@ -162,9 +165,10 @@ def test_term_with_streams_open_and_a_camera_that_hangs(tmp_path: Path, environm
         for stream in streams:
             next(stream)
         eventually(lambda: daemon.cameras()["front"].state == common_pb2.CAMERA_STATE_STALE, "it hangs")
+        took = Stopwatch()
         assert daemon.terminate() == 0
+        assert took() < 3.0
         assert daemon.event("hangs")["part"] == "capture of camera front"
-        assert daemon.event("stopped")["seconds"] < 3.0
         frames = {line["camera"]: line["frames"] for line in daemon.log if line.get("event") == "frames"}
         assert frames["rear"]["published"] > 0
 
@@ -191,7 +195,7 @@ def test_three_crashes_of_a_new_model_put_the_one_before_it_back(
         slots.activate()
     with DaemonProcess(config, environment=environment) as daemon:
         assert daemon.event("started")["model"] == loaded(new).digest
-        daemon.event("inference_down", 3)
+        daemon.event("inference_down")
         reverted = daemon.event("update_reverted")
         assert "crashed three times within a minute" in reverted["message"]
         factory = loaded(model("factory")).digest

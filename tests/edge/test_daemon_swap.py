@@ -11,7 +11,9 @@ import pytest
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tests.daemons import LONG_S, DaemonProcess, write_config
 from tests.models_factory import constant_model, golden_frame, loaded, rectangles_model
+from tests.processes import is_alive
 from tests.replays import write_drive
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
@@ -51,7 +53,8 @@ def test_a_swap_under_load_loses_no_frame_and_a_broken_model_changes_nothing(tmp
             seen.append((message.detections.frame.sequence, message.detections.model.sha256))
             if len(seen) == 5:
                 changing.start()
-            if len(seen) > 5 and not changing.is_alive():
+            # What was published before the last answer may still be on its way to here.
+            if len(seen) > 5 and not changing.is_alive() and seen[-1][1] == loaded(NEW).digest:
                 break
         changing.join(LONG_S)
         swap = daemon.event("model_swapped")
@@ -110,14 +113,16 @@ def test_term_during_a_check_leaves_no_child(tmp_path: Path) -> None:
 
         changing = threading.Thread(target=change)
         changing.start()
-        for _ in range(2000):
-            if children(daemon.process.pid) or answers:
-                break
-            threading.Event().wait(0.005)
-        of_daemon = children(daemon.process.pid)
+        of_daemon: list[psutil.Process] = []
+
+        def checks() -> bool:
+            of_daemon[:] = children(daemon.process.pid)
+            return bool(of_daemon)
+
+        eventually(lambda: checks() or bool(answers), "the check begins")
         assert daemon.terminate() == 0
         changing.join(LONG_S)
-        assert not [child for child in of_daemon if child.is_running()]
+        eventually(lambda: not any(is_alive(child) for child in of_daemon), "nothing of it is left")
 
 
 def children(pid: int) -> list[psutil.Process]:

@@ -179,6 +179,25 @@ def test_a_time_that_goes_back_is_a_new_drive() -> None:
     assert not sampler.offer(SECOND, scene(2), NO_BOXES, True)
 
 
+def test_other_options_hold_from_the_next_offer_on_and_what_was_taken_counts() -> None:
+    sampler = Sampler(replace(ONLY_DRIFT, drift_spacing_s=0.0, bytes_per_day=10**9, sample_bytes=100))
+
+    def taken(seconds: int) -> bool:
+        found = sampler.offer(seconds * SECOND, scene(seconds), NO_BOXES, True)
+        if found:
+            sampler.weighed(100)
+        return bool(found)
+
+    assert [taken(second) for second in range(3)] == [True] * 3
+    sampler.change(replace(sampler.options, drift_spacing_s=2.0))
+    assert [taken(second) for second in range(3, 8)] == [False, True, False, True, False]
+    sampler.change(replace(sampler.options, drift_spacing_s=0.0, bytes_per_day=600))
+    assert [taken(second) for second in range(8, 11)] == [True, False, False]
+    assert sampler.counts().over_budget == 2
+    sampler.change(replace(sampler.options, bytes_per_day=700))
+    assert taken(11) and not taken(12)
+
+
 def test_what_is_not_weighed_yet_counts_for_what_it_may_weigh() -> None:
     sampler = Sampler(replace(ONLY_DRIFT, drift_spacing_s=0.0, bytes_per_day=1000, sample_bytes=400))
     times = iter(range(1000))

@@ -191,8 +191,9 @@ def test_every_camera_has_its_turn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [SessionError("the device is gone"), MemoryError()])
 def test_a_crash_starts_inference_again_and_the_third_calls_for_another_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
+    caplog.set_level(logging.INFO)
     rig = Rig(tmp_path)
     working = Detector.detect
 
@@ -213,6 +214,9 @@ def test_a_crash_starts_inference_again_and_the_third_calls_for_another_model(
     assert rig.total()["published"] == 1
     assert rig.detector.active is not broken and rig.detector.active.model.digest == OLD.digest
     assert rig.loop.health().down_since_ns is None and rig.loop.health().restarts == 3
+    events = [getattr(record, "event", "") for record in caplog.records]
+    crashed = [] if isinstance(error, SessionError) else ["inference_crashed"]
+    assert events == [*crashed, "inference_down", "inference_up"], "what repeats is told once a minute"
 
 
 def test_another_model_ends_the_wait_for_a_broken_one(

@@ -19,7 +19,7 @@ from edge.frames.probe import probe_camera
 from edge.frames.sources import LiveOptions, LiveSource, SourceError, open_source
 from tests.rtsp.camera import RtspCamera, is_true, number_of
 from tests.rtsp.line import Line, Way
-from tests.waiting import eventually
+from tests.waiting import Stopwatch, eventually
 
 pytestmark = pytest.mark.services
 
@@ -86,10 +86,10 @@ def test_what_is_lost_or_damaged_on_the_way_never_becomes_a_picture(line: Line, 
 )
 def test_a_camera_that_cannot_be_opened_is_found_in_time(line: Line, way: Way, told: str) -> None:
     line.way = way
-    started = time.monotonic()
+    took = Stopwatch()
     with open_source(url(line)) as source, pytest.raises(SourceError, match=told) as raised:
         list(source)
-    assert time.monotonic() - started < WITHIN_S
+    assert took() < WITHIN_S
     assert "secret" not in str(raised.value)
 
 
@@ -99,11 +99,11 @@ def test_a_camera_that_fails_while_it_sends_is_found_in_time(line: Line, way: Wa
         shots = iter(source)
         assert isinstance(next(shots), Frame)
         line.way = way
-        changed = time.monotonic()
+        took = Stopwatch()
         with pytest.raises(SourceError):
             for shot in shots:
                 assert isinstance(shot, BrokenFrame) or is_true(shot.image)
-        assert time.monotonic() - changed < WITHIN_S
+        assert took() < WITHIN_S
 
 
 def test_udp_is_read_and_its_end_is_found(camera: RtspCamera) -> None:
@@ -165,6 +165,7 @@ def test_a_stop_does_not_wait_for_a_camera_that_says_nothing(line: Line) -> None
     assert readers() == []
 
 
+@pytest.mark.timeout(900)
 def test_two_hundred_reconnects_leave_nothing_behind(line: Line) -> None:
     process = psutil.Process()
     # The waits between are not what is tried here.
@@ -186,7 +187,10 @@ def test_two_hundred_reconnects_leave_nothing_behind(line: Line) -> None:
     assert last.sequence >= 200
     assert len(readers()) == 1
     # The line's own sockets and threads come and go with the connection.
-    assert process.num_fds() <= before[0] + 4 and process.num_threads() <= before[1] + 2
+    eventually(
+        lambda: process.num_fds() <= before[0] + 4 and process.num_threads() <= before[1] + 2,
+        "what was open for lost connections is given back",
+    )
     print(f"RSS after 20 reconnects {resident[0] / 1e6:.1f} MB, after 200 {resident[-1] / 1e6:.1f} MB")
     assert resident[-1] - resident[0] < 8_000_000
     watched.capture.stop()

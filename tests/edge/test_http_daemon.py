@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.daemons import LONG_S, DaemonProcess, refused, write_config
 from tests.http_fuzz import fuzz_detect, promises, seeds
 from tests.models_factory import picture, rectangles_model
 from tests.replays import BLUE_BOX, FRAME_HW, red_box, write_drive
-from tests.waiting import eventually
+from tests.waiting import Stopwatch, eventually
 
 pytestmark = pytest.mark.services
 
@@ -45,6 +44,10 @@ def serving(
         ] == []
 
 
+def answered(answer: httpx.Response) -> tuple[int, Any]:
+    return answer.status_code, answer.json()
+
+
 def figure(client: httpx.Client, name: str, **labels: str) -> float:
     families = text_string_to_metric_families(client.get("/metrics").text)
     (value,) = [
@@ -58,12 +61,19 @@ def figure(client: httpx.Client, name: str, **labels: str) -> float:
 
 def test_health_readiness_and_figures(tmp_path: Path) -> None:
     with serving(tmp_path) as (daemon, client):
-        eventually(lambda: client.get("/readyz").status_code == 200, "the daemon is ready")
-        assert client.get("/readyz").json() == {"ready": True, "troubles": []}
+        ready = (200, {"ready": True, "troubles": []})
+        eventually(lambda: answered(client.get("/readyz")) == ready, "the daemon is ready")
         assert client.get("/healthz").text == "ok"
-        published = figure(client, "frames_total", camera="camera0", outcome="published")
-        assert published >= 1
-        assert figure(client, "stage_seconds_count", stage="inference") >= published
+
+        def published() -> float:
+            return figure(client, "frames_total", camera="camera0", outcome="published")
+
+        eventually(lambda: published() >= 1, "a frame is published")
+        frames = published()
+        eventually(
+            lambda: figure(client, "stage_seconds_count", stage="inference") >= frames,
+            "those who look at a frame once it is published have seen it",
+        )
         assert figure(client, "inference_up") == 1 and figure(client, "resident_bytes") > 10_000_000
         assert client.get("/nothing/here").status_code == 404
         assert figure(client, "http_requests_total", route="other", code="404") == 1
@@ -133,7 +143,8 @@ def test_hostile_pictures_cost_themselves_alone(tmp_path: Path) -> None:
 
 
 def test_whoever_keeps_asking_leaves_the_cameras_their_rate(tmp_path: Path) -> None:
-    with serving(tmp_path) as (daemon, client):
+    # At a rate that a busy machine renders too: what is tried is who goes first.
+    with serving(tmp_path, {"url": "sim:7?seconds=0&rate=4&size=160x96"}) as (daemon, client):
         png, stopping = seeds()[".png"], threading.Event()
         codes: set[int] = set()
         again: set[str | None] = set()
@@ -151,7 +162,7 @@ def test_whoever_keeps_asking_leaves_the_cameras_their_rate(tmp_path: Path) -> N
             asker.start()
         before = daemon.cameras()["camera0"]
         eventually(
-            lambda: daemon.cameras()["camera0"].captured_frames >= before.captured_frames + 40, "frames go on"
+            lambda: daemon.cameras()["camera0"].captured_frames >= before.captured_frames + 30, "frames go on"
         )
         after = daemon.cameras()["camera0"]
         stopping.set()
@@ -262,8 +273,8 @@ def test_it_stops_in_time_with_requests_under_way(tmp_path: Path) -> None:
         ):
             head = f"POST /detect HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nContent-Length: 1000\r\n\r\n"
             slow.sendall(head.encode() + b"abc")
-            asked = time.monotonic()
+            took = Stopwatch()
             assert daemon.terminate() == 0
-            assert time.monotonic() - asked < 3.0  # what the daemon promises
+            assert took() < 3.0  # what the daemon promises
         watcher.join(LONG_S)
         assert not [line for line in daemon.log if line.get("event") == "hangs"]

@@ -57,6 +57,17 @@ def test_a_png_whose_chunk_goes_on_past_its_end_reaches_no_decoder(monkeypatch: 
             decode_picture(damaged)
 
 
+@pytest.mark.parametrize("name", [b"IHDR", b"IDAT", b"IEND"])
+def test_a_png_that_is_not_what_its_checksums_say_reaches_no_decoder(
+    name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    png = bytearray(SEEDS[".png"])
+    png[png.index(name) + (4 if name == b"IEND" else 12)] ^= 0x20
+    with pytest.raises(PictureError, match=f"its {name.decode()} is damaged"):
+        decode_picture(bytes(png))
+
+
 def test_of_a_png_only_what_makes_the_picture_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     png = SEEDS[".png"]
     start = png.index(b"IDAT") - 4

@@ -80,6 +80,22 @@ def test_what_repeats_is_told_once_and_then_with_its_count(caplog: pytest.LogCap
     ]
 
 
+def test_another_key_is_told_at_once_and_a_traceback_goes_along(caplog: pytest.LogCaptureFixture) -> None:
+    often = Repeated(logging.getLogger("edge.test"), logging.ERROR)
+    for key in ("a", "a", "a", "b", "b"):
+        often.log("the cloud refuses %s", key, key=key)
+    try:
+        raise ValueError("a defect")
+    except ValueError:
+        often.log("a defect", key="c", exc_info=True)
+    assert [entry.message for entry in caplog.records] == [
+        "the cloud refuses a",
+        "the cloud refuses b (and 2 more of what was told before)",
+        "a defect (and 1 more of what was told before)",
+    ]
+    assert "ValueError: a defect" in JsonLines().format(caplog.records[-1])
+
+
 @pytest.mark.parametrize(
     ("level", "priority"),
     [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 2)],

@@ -20,7 +20,8 @@ from tests.clouds import ROOT, command_line, environment
 from tests.extras import needs_ultralytics
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.services, needs_ultralytics]
+LONG_S = 600.0  # a wait that is never waited out: a busy machine trains for long
+pytestmark = [pytest.mark.services, pytest.mark.timeout(2 * LONG_S), needs_ultralytics]
 
 
 # The shipped checkpoint with so much noise in its weights that it is better without.
@@ -86,7 +87,7 @@ class Demonstration:
         ]
 
     def wait(self) -> int:
-        code = self.process.wait(280)
+        code = self.process.wait(LONG_S)
         for reader in self._readers:
             reader.join(60)
         return code
@@ -108,7 +109,7 @@ def demonstration(folder: Path, *more: str | Path) -> Iterator[Demonstration]:
 
 def test_the_loop_closes_and_the_report_tells_of_it(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-c", WEAK, str(tmp_path)], cwd=ROOT, env=environment(), timeout=280, check=True
+        [sys.executable, "-c", WEAK, str(tmp_path)], cwd=ROOT, env=environment(), timeout=LONG_S, check=True
     )
     drift = tmp_path / "day.json"
     words = ["drift", "fit", "sim:900?seconds=60&rate=2", "--model", tmp_path / "weak.onnx", "-o", drift]
@@ -116,7 +117,7 @@ def test_the_loop_closes_and_the_report_tells_of_it(tmp_path: Path) -> None:
         words,
         ["drift", "attach", drift, "--model", tmp_path / "weak.onnx", "-o", tmp_path / "weak.onnx"],
     ):
-        subprocess.run(command_line(*command), cwd=ROOT, env=environment(), timeout=280, check=True)
+        subprocess.run(command_line(*command), cwd=ROOT, env=environment(), timeout=LONG_S, check=True)
     with demonstration(tmp_path, "--baseline", tmp_path / "weak.onnx") as demo:
         code = demo.wait()
         assert not demo.children()
@@ -133,7 +134,7 @@ def test_the_loop_closes_and_the_report_tells_of_it(tmp_path: Path) -> None:
         assert report["timings"][f"{stage}_s"] > 0
     assert (demo.report / "report.html").is_file() and "release" in report["lineage"]
     verified = command_line("model", "verify", demo.report / "candidate.onnx")
-    subprocess.run(verified, env=environment(), timeout=120, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(verified, env=environment(), timeout=LONG_S, check=True, stdout=subprocess.DEVNULL)
 
 
 def test_a_retrain_that_the_gate_refuses_is_said_and_what_there_is_is_kept(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_interrupted_at_any_moment_it_leaves_no_process(
     tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
     with demonstration(tmp_path) as demo:
-        eventually(lambda: demo.said(moment), moment)
+        eventually(lambda: demo.said(moment), moment, LONG_S)
         assert demo.children()
         demo.process.send_signal(number)
         assert demo.wait() == 130
@@ -173,12 +174,12 @@ def test_interrupted_at_any_moment_it_leaves_no_process(
     assert "".join(demo.errors).strip() == "traffic-vision: interrupted"
     # A second run starts clean.
     with demonstration(tmp_path) as again:
-        eventually(lambda: again.said("driving by day"), "the second run")
+        eventually(lambda: again.said("driving by day"), "the second run", LONG_S)
 
 
 def test_a_demonstration_that_is_killed_takes_its_processes_along(tmp_path: Path) -> None:
     with demonstration(tmp_path) as demo:
-        eventually(lambda: demo.said("driving by day"), "the drive")
+        eventually(lambda: demo.said("driving by day"), "the drive", LONG_S)
         assert demo.children()
         demo.process.kill()
         demo.wait()
@@ -187,7 +188,7 @@ def test_a_demonstration_that_is_killed_takes_its_processes_along(tmp_path: Path
 
 def test_a_process_that_dies_ends_it_with_its_last_words(tmp_path: Path) -> None:
     with demonstration(tmp_path) as demo:
-        eventually(lambda: demo.said("driving by day"), "the drive")
+        eventually(lambda: demo.said("driving by day"), "the drive", LONG_S)
         (vehicle,) = demo.children(naming="edge.toml")
         os.kill(vehicle, signal.SIGKILL)
         assert demo.wait() == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -43,6 +44,33 @@ def test_the_help_page_loads_nothing_heavy() -> None:
 def test_each_command_has_help_and_loads_nothing_heavy_for_it(name: str) -> None:
     invoked = f"from tools.cli import root\nroot([{name!r}, '--help'], standalone_mode=False)"
     assert not modules_after(invoked) & HEAVY
+
+
+def importing(library: str) -> list[str]:
+    """Our modules that import a library, wherever in them."""
+    found = []
+    for package in ("edge", "cloud", "tools"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if re.search(rf"^\s*(import|from) {library}\b", path.read_text(), re.MULTILINE):
+                found.append(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    return found
+
+
+@pytest.mark.parametrize("module", importing("onnxruntime"))
+def test_onnx_runtime_keeps_and_sends_nothing_of_what_it_is_used_for(module: str, tmp_path: Path) -> None:
+    """It asks its environment when it is imported; what it would send waits in its home's cache."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    }
+    command = [sys.executable, "-c", f"import {module}, onnxruntime"]
+    environment = {**kept, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name.lower()]
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, click.Command]]:

@@ -37,6 +37,8 @@ def run(config_path: Path) -> None:
     """
     # gRPC's core writes lines of its own to standard error, with whatever bytes a client sent in them.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # And OpenCV some for each damaged picture, which is told of in ours.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
     from edge.config import load_config
     from edge.daemon import Daemon
     from edge.logs import set_up_logging

@@ -22,48 +22,55 @@ def _unix_ns(context: click.Context, parameter: click.Parameter, moment: datetim
 
 @click.command("replay")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--model", type=_PATH, required=True, help="The model file.")
-@click.option("--camera-name", "camera_names", multiple=True, help="Of each SOURCE; else after its file.")
-@click.option("--jsonl", help="Detections, a JSON line a frame; - is standard output.")
-@click.option("--times", help="Stage times, a JSON line a frame: what differs from run to run.")
-@click.option("--video", help="Annotated .mp4; of several sources NAME-CAMERA.mp4 each.")
-@click.option("--mcap", help="Picture, boxes, drift and times as .mcap for Foxglove, Rerun.")
+@click.option("--model", type=_PATH, metavar="FILE", required=True, help="The model file.")
+@click.option(
+    "--camera-name",
+    "camera_names",
+    metavar="NAME",
+    multiple=True,
+    help="Of a SOURCE; else as its file.",
+)
+@click.option("--jsonl", metavar="FILE", help="Detections, a JSON line a frame.")
+@click.option("--times", metavar="FILE", help="Their stage times, which differ from run to run.")
+@click.option("--video", metavar="FILE", help="Annotated, .mp4; of several SOURCEs one each.")
+@click.option("--mcap", metavar="FILE", help="All of it as .mcap, for Foxglove and Rerun.")
 @click.option(
     "--mcap-start",
     type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]),
     callback=_unix_ns,
-    help="What an .mcap calls the start of every drive.  [default: 1970-01-01T00:00:00Z]",
+    metavar="TIME",
+    help="There, when drives began; 1970-01-01T00:00:00Z.",
 )
-@click.option("--speed", default="max", show_default=True, help="max, recorded, or a factor of that.")
-@click.option("--swap-to", type=_PATH, help="Another model, in the running daemon's way,")
-@click.option("--swap-at", metavar="[CAMERA:]FRAME", help="whose first frame this is.")
-@click.option("--drift", is_flag=True, help="Watch drift: by the model's own reference, else learn one.")
-@click.option("--reference", type=_PATH, help="Watch drift by this reference.")
-@click.option("--drift-jsonl", help="Drift states, a JSON line each; - is standard output.")
-@click.option("--compare", type=_PATH, help="Show where this model disagrees with MODEL.")
-@click.option("--compare-jsonl", help="The differences, a JSON line a frame; - is standard output.")
-@click.option("--compare-html", help="A page with the pictures where they differ most.")
-@click.option("--compare-pictures", type=int, default=12, show_default=True, help="On that page, at most.")
-@click.option("--limit", type=int, help="Stop after so many frames of each source.")
-@click.option("--rate", type=float, default=10.0, show_default=True, help="Pictures a second of a folder.")
+@click.option("--speed", metavar="SPEED", default="max", help="max (unless given), recorded, or its factor.")
+@click.option("--swap-to", type=_PATH, metavar="FILE", help="Another model, put in as the daemon does,")
+@click.option("--swap-at", metavar="[CAMERA:]FRAME", help="from this frame on.")
+@click.option("--drift", is_flag=True, help="Watch drift, by the model's reference or learning.")
+@click.option("--reference", type=_PATH, metavar="FILE", help="Watch drift by this reference.")
+@click.option("--drift-jsonl", metavar="FILE", help="Drift states, a JSON line each.")
+@click.option("--compare", type=_PATH, metavar="FILE", help="Show where this model disagrees with MODEL.")
+@click.option("--compare-jsonl", metavar="FILE", help="The differences, a JSON line a frame.")
+@click.option("--compare-html", metavar="FILE", help="A page with the pictures that differ most,")
+@click.option("--compare-pictures", type=int, metavar="N", default=12, help="so many; 12 unless given.")
+@click.option("--limit", type=int, metavar="N", help="Stop after so many frames of each SOURCE.")
+@click.option("--rate", type=float, metavar="HZ", default=10.0, help="Of a folder; 10 unless given.")
 @click.option(
     "--provider",
     "providers",
     multiple=True,
     default=("cpu",),
-    show_default=True,
-    help="cpu, cuda, tensorrt, openvino...; repeat by preference.",
+    metavar="NAME",
+    help="cpu (unless given), cuda...; repeat by preference.",
 )
-@click.option("--threads", type=int, default=2, show_default=True, help="Of one inference on a CPU.")
-@click.option("--score-threshold", type=float, help="In place of the model files' own.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
+@click.option("--threads", type=int, metavar="N", default=2, help="Of an inference on a CPU; 2 unless given.")
+@click.option("--score-threshold", type=float, metavar="SHARE", help="In place of the model files' own.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON, on standard output.")
 def command(sources: tuple[str, ...], model: Path, **options: Any) -> None:
     """Run recorded drives through the daemon's own path: every frame, none dropped, one line each.
 
     A SOURCE is a video file, a folder of pictures (at --rate a second), or a simulated drive such as
     "sim:7?light=night&seconds=10&rate=10". Each is a camera of its own; they run one after the other. The
     same command on the same machine, provider and threads gives the same lines, to the byte, --times aside.
-    Ctrl-C finishes the frame in hand and keeps what is done.
+    For lines, - as FILE is standard output. Ctrl-C finishes the frame in hand and keeps what is done.
     """
     if options["as_json"] and "-" in (options["jsonl"], options["drift_jsonl"], options["compare_jsonl"]):
         raise click.UsageError("--json and lines on standard output would mix")
