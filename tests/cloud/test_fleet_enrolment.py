@@ -125,6 +125,14 @@ def test_keys_are_private_and_certificates_begin_in_2000(folder: Path) -> None:
         assert one.not_valid_after_utc > datetime.now(timezone.utc)
 
 
+def test_a_key_that_everybody_may_read_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run("enrol", "car-1", "--cloud", folder)
+    assert "everybody" not in caplog.text
+    (folder / "pki" / "ca.key").chmod(0o644)
+    run("enrol", "car-1", "--cloud", folder)
+    assert "ca.key: everybody may read this private key" in caplog.text
+
+
 def test_a_vehicles_certificate_names_it_and_is_good_for_nothing_else(folder: Path) -> None:
     before = datetime.now(timezone.utc).replace(microsecond=0)
     _, given = clouds.enrol_vehicle(load_config(folder / "cloud.toml"), "car-1")
