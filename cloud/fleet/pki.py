@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from cloud.fleet.private_files import write_private_file
+from cloud.fleet.private_files import tell_if_open, write_private_file
 from edge.errors import TrafficVisionError
 
 NOT_BEFORE = datetime(2000, 1, 1, tzinfo=timezone.utc)
@@ -225,6 +225,7 @@ def read_pair(folder: Path, name: str) -> KeyPair:
     """
     try:
         pair = KeyPair((folder / f"{name}.crt").read_bytes(), (folder / f"{name}.key").read_bytes())
+        tell_if_open(folder / f"{name}.key")
     except OSError as error:
         raise PkiError(
             f"{error.filename}: cannot be read ({error.strerror}); `traffic-vision cloud init` makes it"

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+
+
+def tell_if_open(path: Path) -> None:
+    """Warn where everybody on this machine may read a private key."""
+    if path.stat().st_mode & 0o007:
+        _LOG.warning("%s: everybody may read this private key: chmod 600", path)
 
 
 def write_private_file(path: Path, data: bytes, mode: int = 0o600, *, replace: bool = True) -> None:

@@ -131,6 +131,8 @@ def _require_address(address: str) -> None:
 
 def _check(options: ChannelOptions, ca: bytes, certificate: bytes, key: bytes) -> None:
     """gRPC would take any bytes, and fail at each connection with a message that names no file."""
+    if options.key.stat().st_mode & 0o007:
+        _log.warning("everybody may read the private key %s: chmod 600", options.key)
     authority = parse_certificate(options.ca, ca)
     own = require_pair(options.certificate, certificate, options.key, key)
     try:

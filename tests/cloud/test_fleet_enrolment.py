@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import ssl
 import stat
+from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import select
 
 from cloud.config import load_config
-from cloud.fleet.enrolment_desk import token_sha256
+from cloud.fleet.enrolment_desk import EnrolmentDesk, NotGivenError, token_sha256
 from cloud.fleet.pki import PkiError, check_vehicle_name, vehicle_of
 from cloud.fleet.vehicle_records import IdentityInUse, Record, VehicleRecords
 from cloud.fleet.vehicles import list_vehicles
 from cloud.store.models import AuditEntry, Candidate, EnrolmentToken, Release, Run, Vehicle, Verdict
 from cloud.store.states import RunState, VerdictKind
 from edge.errors import TrafficVisionError
-from edge.fleet.identity import renewal_due, used_since
+from edge.fleet.identity import new_key, renewal_due, request_for, used_since
 from protos.enrolment import ticket_of_text
 from protos.traffic_vision.v1 import common_pb2 as common
 from tests import clouds
@@ -125,6 +127,14 @@ def test_keys_are_private_and_certificates_begin_in_2000(folder: Path) -> None:
         assert one.not_valid_after_utc > datetime.now(timezone.utc)
 
 
+def test_a_key_that_everybody_may_read_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run("enrol", "car-1", "--cloud", folder)
+    assert "everybody" not in caplog.text
+    (folder / "pki" / "ca.key").chmod(0o644)
+    run("enrol", "car-1", "--cloud", folder)
+    assert "ca.key: everybody may read this private key" in caplog.text
+
+
 def test_a_vehicles_certificate_names_it_and_is_good_for_nothing_else(folder: Path) -> None:
     before = datetime.now(timezone.utc).replace(microsecond=0)
     _, given = clouds.enrol_vehicle(load_config(folder / "cloud.toml"), "car-1")
@@ -165,6 +175,24 @@ def test_a_ticket_says_where_to_go_and_whom_to_trust(folder: Path, tmp_path: Pat
     assert actions == ["ticket issued", "ticket issued"]
     for path in folder.rglob("*"):
         assert not path.is_file() or ticket.token.encode() not in path.read_bytes(), path
+
+
+def test_of_two_that_come_with_a_ticket_at_once_one_gets_a_certificate(folder: Path) -> None:
+    config = load_config(folder / "cloud.toml")
+    token = ticket_of_text(run("enrol", "car-1", "--cloud", folder).stdout).token
+    given: list[bytes] = []
+    with ExitStack() as stack:
+        desks = [stack.enter_context(clouds.desk(config)) for _ in range(4)]  # as of several processes
+
+        def ask(desk: EnrolmentDesk) -> None:
+            with suppress(NotGivenError):
+                given.append(desk.enrol(token, request_for(new_key()), "a test").certificate_der)
+
+        clouds.in_threads(*(partial(ask, desk) for desk in desks))
+    assert len(given) == 1
+    with clouds.database(config) as store, store.reading() as session:
+        actions = [entry.action for entry in session.scalars(select(AuditEntry))]
+    assert actions.count("enrolled") == 1 and actions.count("enrolment refused") == 3
 
 
 def test_the_addresses_follow_from_each_other(tmp_path: Path) -> None:

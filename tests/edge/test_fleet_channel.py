@@ -64,6 +64,17 @@ def test_a_certificate_of_another_authority_is_warned_of(
     assert "does not come from the authority" in caplog.text
 
 
+def test_a_key_that_everybody_may_read_is_told(
+    options: ChannelOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    options.key.chmod(0o600)
+    open_channel(options).close()
+    assert "everybody" not in caplog.text
+    options.key.chmod(0o644)
+    open_channel(options).close()
+    assert f"everybody may read the private key {options.key}" in caplog.text
+
+
 def told(options: ChannelOptions) -> str:
     with open_channel(options) as channel, pytest.raises(grpc.RpcError) as raised:
         list(fleet_pb2_grpc.FleetServiceStub(channel).UploadSamples(iter([]), timeout=30))

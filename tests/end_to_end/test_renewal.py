@@ -127,6 +127,18 @@ def test_who_was_away_too_long_or_was_revoked_drives_on_alone(folder: Path, days
     assert any(why in reason for reason in audited(config, "renewal refused"))
 
 
+def test_a_man_in_the_middle_renews_nothing(folder: Path, tmp_path: Path) -> None:
+    config, other = make_cloud(folder), make_cloud(tmp_path / "other")
+    own = enrolled(config, timedelta(days=40))
+    before = (own / "state/client.pem").read_bytes()
+    with serving(tmp_path / "other") as server, DaemonProcess(vehicle(own, server)) as daemon:
+        said = daemon.event("certificate_not_renewed")["message"]
+        assert "not from the authority that this vehicle trusts" in said
+        assert daemon.terminate() == 0
+    assert (own / "state/client.pem").read_bytes() == before
+    assert audited(other, "renewal refused") == audited(other, "renewed") == [], "it was asked nothing"
+
+
 def test_a_cloud_that_comes_late_finds_the_vehicle_renewing(folder: Path) -> None:
     config = make_cloud(folder)
     own = enrolled(config, timedelta(days=40))
