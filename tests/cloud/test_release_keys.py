@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from sqlalchemy import select
 from tuf.api.metadata import Metadata, Root
 
 from cloud.config import CloudConfig
-from cloud.fleet.repository import open_repository
-from cloud.release.ceremony import Wish, begin_rotation
+from cloud.fleet.repository import SignedRepository, open_repository
+from cloud.release import key_publishing
+from cloud.release.ceremony import Wish, begin_renewal, begin_rotation
 from cloud.release.change_file import pending_path
-from cloud.release.keys import _secret, load_keys
+from cloud.release.keys import KeyRing, _secret, create_keys, load_keys
 from cloud.release.releasing import complete_release, propose_release
-from cloud.release.repository import list_releases
-from cloud.release.role_files import current_role, newest_root, role_path, sign_role
+from cloud.release.repository import create_repository, list_releases
+from cloud.release.role_files import current_role, newest_root, read_role, role_path, sign_role
 from cloud.store import open_database
 from cloud.store.models import AuditEntry
 from tests.clouds import make_cloud
@@ -440,6 +442,27 @@ def test_renew_gives_the_offline_roles_another_year(config: CloudConfig, folder:
     }
     assert keys(folder, "renew", "timestamp").exit_code == 1
     assert keys(folder, "rotate", "nobody").exit_code == 1
+
+
+def test_the_server_says_which_roles_end_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, ring = tmp_path / "repository", create_keys(tmp_path / "keys")
+    create_repository(folder, ring, datetime.now(timezone.utc) - timedelta(days=340))
+    SignedRepository(folder, ring.folder).refresh()
+    assert [record.args[0] for record in caplog.records] == ["root", "targets", "models"]
+    begin_renewal(folder, ring.folder, "all", Wish("owner"))
+    key_publishing.publish(folder, ring.folder)
+    caplog.clear()
+    (folder / "metadata" / "timestamp.json").write_bytes(_ending(folder, ring))
+    SignedRepository(folder, ring.folder).refresh()
+    assert caplog.records == []
+
+
+def _ending(folder: Path, ring: KeyRing) -> bytes:
+    """A timestamp that is due."""
+    stamp = read_role(folder / "metadata" / "timestamp.json")
+    stamp.signed.expires -= timedelta(hours=20)
+    sign_role(stamp, [ring.signer("timestamp")])
+    return stamp.to_bytes()
 
 
 def test_a_fleet_gets_a_role_with_keys_of_its_own_or_with_the_common_ones(

@@ -24,7 +24,7 @@ from cloud.store import Store, open_database
 from cloud.store.audit_chain import FIRST, AuditError, Entry, entry_sha256, verify_chain
 from cloud.store.database import MIGRATIONS, audit, audit_entries
 from cloud.store.models import AuditEntry
-from tests.audits import verified, write_entries, write_from_processes
+from tests.audits import verified, write_entries
 from tests.clouds import make_cloud
 from tools.cli.cloud import command
 
@@ -159,16 +159,6 @@ def test_entries_are_written_in_order_with_what_they_tell_of(store: Store) -> No
     assert [(entry.id, entry.subject) for entry in entries] == [(1, "1"), (2, "2")]
     assert entries[0].previous_sha256 == FIRST
     assert verified(store).count == 2
-
-
-def test_processes_that_write_at_once_do_not_fork_the_chain(file: Path, store: Store) -> None:
-    write_from_processes(f"sqlite:///{file}", 3, 10)
-    assert verified(store).count == 60
-    with store.reading() as session:
-        parts = [(entry.actor, entry.subject, entry.detail["part"]) for entry in audit_entries(session)]
-    assert all((*parts[at][:2], 2) == parts[at + 1] for at in range(0, 60, 2)), (
-        "a transaction's stay together"
-    )
 
 
 def test_the_database_refuses_to_change_or_delete_an_entry(store: Store) -> None:
