@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from edge.errors import TrafficVisionError
+from protos.release_facts import role_of_fleet
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -79,9 +80,15 @@ def _database_url(url: str, info: ValidationInfo) -> str:
     return url
 
 
+def _fleet(name: str) -> str:
+    role_of_fleet(name)
+    return name
+
+
 HostPort: TypeAlias = Annotated[str, AfterValidator(_host_port)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 AbsolutePath: TypeAlias = Annotated[Path, BeforeValidator(_as_text), AfterValidator(_absolute)]
+Fleet: TypeAlias = Annotated[str, AfterValidator(_fleet)]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -288,6 +295,8 @@ class ReleaseConfig(Section):
     minimum_daemon_version: Annotated[str, Field(min_length=1)] = "0"
     # Pictures in the model file that prove on the vehicle that it computes what it should.
     golden_pictures: Annotated[int, Field(ge=1, le=16)] = 6
+    # The fleet whose vehicles alone may install it; unset: those without a fleet.
+    fleet: Fleet | None = None
 
 
 class LogConfig(Section):

@@ -14,12 +14,13 @@ from typing import Any
 SCHEMA = 1
 CUSTOM_KEY = "traffic_vision"  # in `custom`, so that others may put facts of their own beside ours
 MODELS_ROLE = "models"  # the delegated role that signs releases; its file is N.models.json
-MODELS_PATH = "models/"  # targets of that role lie directly under it
+MODELS_PATH = "models/"  # targets of that role lie directly under it, a fleet's in a folder of its own
 SIGNED_AT_FIELD = "signed_at"  # in the timestamp role: when it was signed, seconds of Unix time
 
 MAX_HARDWARE_IDS = 64
 MAX_COUNTER = 2**53 - 1  # whole numbers that every JSON reader keeps
 
+_FLEET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}")
@@ -43,6 +44,7 @@ class ReleaseFacts:
         parent_sha256: the model that training began from, None for a first one.
         dataset_sha256: of the dataset it was trained on, where the file says.
         drift_reference_sha256: of the drift reference inside the file, None where there is none.
+        fleet: whose vehicles alone may install it; None: those without a fleet.
     """
 
     release_counter: int
@@ -54,6 +56,7 @@ class ReleaseFacts:
     parent_sha256: str | None = None
     dataset_sha256: str | None = None
     drift_reference_sha256: str | None = None
+    fleet: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no release can have.
@@ -75,17 +78,40 @@ class ReleaseFacts:
         for field in ("parent_sha256", "dataset_sha256", "drift_reference_sha256"):
             if getattr(self, field) is not None:
                 _check(field, getattr(self, field), _SHA256, "64 lower-case hex digits")
+        role_of_fleet(self.fleet)
 
     @property
     def target_path(self) -> str:
         """Where the release stands in the metadata; the counter in it, so that no two share a path."""
-        return f"{MODELS_PATH}{self.model_name}-{self.release_counter}.onnx"
+        return f"{path_of_fleet(self.fleet)}{self.model_name}-{self.release_counter}.onnx"
 
     def to_custom(self) -> dict[str, Any]:
         """Return the target's `custom` field; `from_custom` reads back the same."""
         document = {key: value for key, value in asdict(self).items() if value is not None}
         document["hardware_ids"] = list(self.hardware_ids)
         return {CUSTOM_KEY: {"schema": SCHEMA, **document}}
+
+
+def role_of_fleet(fleet: str | None) -> str:
+    """Return the delegated role that signs a fleet's releases; None: those of vehicles without one.
+
+    Raises:
+        FactsError: a fleet cannot be called so.
+    """
+    if fleet is None:
+        return MODELS_ROLE
+    _check("fleet", fleet, _FLEET, "up to 32 lower-case letters, digits and inner hyphens")
+    return f"{MODELS_ROLE}-{fleet}"
+
+
+def path_of_fleet(fleet: str | None) -> str:
+    """Return the folder that a fleet's targets lie directly under, with a slash at its end.
+
+    Raises:
+        FactsError: a fleet cannot be called so.
+    """
+    role_of_fleet(fleet)
+    return MODELS_PATH if fleet is None else f"{MODELS_PATH}{fleet}/"
 
 
 def from_custom(custom: object) -> ReleaseFacts:
@@ -115,6 +141,7 @@ def from_custom(custom: object) -> ReleaseFacts:
         parent_sha256=document.get("parent_sha256"),
         dataset_sha256=document.get("dataset_sha256"),
         drift_reference_sha256=document.get("drift_reference_sha256"),
+        fleet=document.get("fleet"),
     )
 
 

@@ -19,7 +19,9 @@ from typing import Any
 import grpc
 
 from cloud.release import releasing, repository, serving
-from cloud.release.keys import KeyRing, create_keys
+from cloud.release.ceremony import Wish, begin_delegation, begin_rotation
+from cloud.release.key_publishing import finish, publish
+from cloud.release.keys import KeyRing, create_keys, load_keys
 from cloud.release.releasing import ReleaseTerms
 from cloud.release.role_files import current_role
 from edge.updates.client import UpdateClient
@@ -27,7 +29,7 @@ from edge.updates.download import TransferLimits
 from edge.updates.evidence import Evidence
 from edge.updates.slots import Slots
 from edge.updates.trust import Vehicle
-from protos.release_facts import ReleaseFacts
+from protos.release_facts import ReleaseFacts, role_of_fleet
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 from tests.models_factory import rectangles_model
@@ -112,18 +114,34 @@ class World:
 
     def propose(self, data: bytes, now: datetime | None = None, **terms: Any) -> ReleaseFacts:
         """The trainer's step."""
-        return releasing.propose_release(
-            self.folder, data, replace(TERMS, **terms), self.keys.signer("trainer"), now
-        )
+        trainer = self.keys.signer(self.keys.release_key("trainer", terms.get("fleet")))
+        return releasing.propose_release(self.folder, data, replace(TERMS, **terms), trainer, now)
 
-    def complete(self, sha256: str, now: datetime | None = None) -> ReleaseFacts:
+    def complete(self, sha256: str, now: datetime | None = None, fleet: str | None = None) -> ReleaseFacts:
         """The gate's step."""
-        signers = [self.keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
-        return releasing.complete_release(self.folder, sha256, *signers, now)
+        names = (self.keys.release_key("gate", fleet), "snapshot", "timestamp")
+        signers = [self.keys.signer(name) for name in names]
+        return releasing.complete_release(self.folder, sha256, *signers, now, fleet)
 
     def release(self, data: bytes, now: datetime | None = None, **terms: Any) -> ReleaseFacts:
         """Both steps."""
-        return self.complete(self.propose(data, now, **terms).model_sha256, now)
+        return self.complete(self.propose(data, now, **terms).model_sha256, now, terms.get("fleet"))
+
+    def delegate(self, fleet: str, own_keys: bool = False) -> None:
+        """A fleet gets its role."""
+        keys = self.keys.folder
+        begin_delegation(self.folder, keys, fleet, Wish("owner"), own_keys=own_keys)
+        assert publish(self.folder, keys) is not None
+        finish(self.folder)
+        self.keys = load_keys(keys)
+
+    def exchange(self, subject: str, *, revoke: bool = False, now: datetime | None = None) -> None:
+        """A key, or all keys of a role, is rotated or revoked."""
+        keys, wish = self.keys.folder, Wish("owner", "stolen" if revoke else "")
+        begin_rotation(self.folder, keys, subject, wish, revoke=revoke, now=now)
+        assert publish(self.folder, keys, now) is not None
+        finish(self.folder)
+        self.keys = load_keys(keys)
 
     def evidence(self, facts: ReleaseFacts) -> Evidence:
         """What proves a release, straight from the repository."""
@@ -176,8 +194,8 @@ def evidence_in(folder: Path, facts: ReleaseFacts) -> Evidence:
     count = len(list(metadata.glob("*.root.json")))
     return Evidence(
         roots=tuple((metadata / f"{version}.root.json").read_bytes() for version in range(2, count + 1)),
-        targets=(metadata / "1.targets.json").read_bytes(),
-        models=current_role(folder, "models").to_bytes(),
+        targets=current_role(folder, "targets").to_bytes(),
+        models=current_role(folder, role_of_fleet(facts.fleet)).to_bytes(),
         path=facts.target_path,
     )
 

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from cloud.config import DEFAULT_LISTEN, CloudConfig, load_config
 from cloud.datasets.files import write_file
 from cloud.fleet.enrolment_desk import token_sha256
+from cloud.fleet.fleets import check_fleet
 from cloud.fleet.pki import Authority, check_vehicle_name
 from cloud.fleet.repository import open_repository
 from cloud.store import open_database
@@ -111,7 +112,9 @@ def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
     return config
 
 
-def enrol(config: CloudConfig, vehicle: str, valid: timedelta = TICKET_VALID) -> Ticket:
+def enrol(
+    config: CloudConfig, vehicle: str, valid: timedelta = TICKET_VALID, fleet: str | None = None
+) -> Ticket:
     """Register a vehicle, and give a ticket by which it gets its certificate, once.
 
     A ticket of the same vehicle that was not used is good for nothing from now on.
@@ -120,12 +123,15 @@ def enrol(config: CloudConfig, vehicle: str, valid: timedelta = TICKET_VALID) ->
         config: the cloud's.
         vehicle: its name.
         valid: how long the ticket is good.
+        fleet: whose releases it shall take; None: those for vehicles without one.
 
     Raises:
-        TrafficVisionError: the name cannot be a vehicle's, the vehicle was revoked, or the cloud's folder was
-            not made by `init_cloud`.
+        TrafficVisionError: the name cannot be a vehicle's, the vehicle was revoked, there is no such fleet,
+            or the cloud's folder was not made by `init_cloud`.
     """
     check_vehicle_name(vehicle)
+    if fleet is not None:
+        check_fleet(config, fleet)
     if not timedelta(0) < valid <= LONGEST_VALID:
         raise EnrolmentError(f"a ticket is good for some time, and for {LONGEST_VALID.days} days at most")
     address = config.serve.enrolment_address
@@ -159,6 +165,7 @@ def enrol(config: CloudConfig, vehicle: str, valid: timedelta = TICKET_VALID) ->
         authority_der=authority.public_bytes(Encoding.DER),
         token=token,
         expires_wall_ns=int(expires.timestamp()) * 10**9,
+        fleet=fleet or "",
     )
     return Ticket(ticket_to_text(ticket), expires, address, authority.fingerprint(hashes.SHA256()).hex())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cloud.config import CloudConfig
-from cloud.release import repository, serving
+from cloud.release import key_publishing, repository, serving
 from cloud.release.keys import create_keys, load_keys
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
@@ -62,7 +62,8 @@ class SignedRepository:
         return repository.current_root(self.folder)
 
     def refresh(self) -> None:
-        """Sign snapshot and timestamp anew when half of their time is over."""
+        """Sign snapshot and timestamp anew when half of their time is over; finish a change of keys first."""
+        key_publishing.resume(self.folder, self.keys)
         ring = load_keys(self.keys)
         repository.refresh_timestamp(self.folder, ring.signer("snapshot"), ring.signer("timestamp"))
 

@@ -1,6 +1,8 @@
 """A release in two steps, by whoever holds the keys: the trainer proposes, the gate completes.
 
-    folder/pending/models.json              a release that the trainer signed and the gate did not yet
+    folder/pending/ROLE.json                a release that the trainer signed and the gate did not yet
+
+One counter numbers the releases of all fleets, so that a vehicle may go from one to another.
 
 Files appear in the order target, role, snapshot, timestamp. Clients start at the timestamp, so a kill
 anywhere leaves them a whole repository, the old one or the new one; the same call again finishes.
@@ -35,7 +37,7 @@ from cloud.release.role_files import (
     write_role,
 )
 from edge.perception.model_file import ModelFile, parse_model_file
-from protos.release_facts import MODELS_ROLE, FactsError, ReleaseFacts
+from protos.release_facts import FactsError, ReleaseFacts, role_of_fleet
 
 _SLACK = timedelta(days=1)  # between the clocks of trainer and gate
 
@@ -48,11 +50,13 @@ class ReleaseTerms:
         hardware_ids: what the file is made for.
         minimum_daemon_version: an older daemon must not install it.
         parent_sha256: the model that training began from.
+        fleet: whose vehicles alone may install it; None: those without a fleet.
     """
 
     hardware_ids: tuple[str, ...]
     minimum_daemon_version: str = "0"
     parent_sha256: str | None = None
+    fleet: str | None = None
 
 
 def propose_release(
@@ -72,24 +76,26 @@ def propose_release(
 
     Raises:
         ModelFileError: the bytes are no model file.
-        ReleaseError: the terms are not possible, or signing failed.
+        ReleaseError: the terms are not possible, there is no such fleet, or signing failed.
         OSError: the repository cannot be written.
     """
     described = parse_model_file(model, "the release")
+    role = _role(terms.fleet)
     with locked(folder):
-        current = current_role(folder, MODELS_ROLE)
+        current = current_role(folder, role)
         published = releases_in(folder, current)
-        newest = _newest_counter(published)
+        counter = _newest_counter(list_releases(folder)) + 1
         try:
-            facts = _facts(described, terms, newest + 1)
+            facts = _facts(described, terms, counter)
         except FactsError as error:
-            raise ReleaseError(f"release {newest + 1} is not possible: {error}") from None
+            raise ReleaseError(f"release {counter} is not possible: {error}") from None
+        newest = _newest_counter(published)
         if published and published[-1].facts == replace(facts, release_counter=newest):
             return published[-1].facts
-        pending = pending_release(folder)
-        if pending is not None and pending.facts == facts and _stands(folder, current, trainer):
+        pending = pending_release(folder, terms.fleet)
+        if pending is not None and pending.facts == facts and _stands(folder, role, current, trainer):
             return facts
-        _discard(folder, published)
+        _discard(folder, role, published)
         target = TargetFile.from_data(facts.target_path, model, ["sha256"])
         target.unrecognized_fields["custom"] = facts.to_custom()
         write_durable(target_file(folder, facts), model)
@@ -97,7 +103,7 @@ def propose_release(
         current.signed.version += 1
         current.signed.expires = moment(now) + OFFLINE_VALIDITY
         sign_role(current, [trainer])
-        write_durable(_pending_path(folder), current.to_bytes())
+        write_durable(_pending_path(folder, role), current.to_bytes())
         return facts
 
 
@@ -108,6 +114,7 @@ def complete_release(
     snapshot: Signer,
     timestamp: Signer,
     now: datetime | None = None,
+    fleet: str | None = None,
 ) -> ReleaseFacts:
     """Second step: the gate signs the very model that it judged, and vehicles see the release.
 
@@ -118,43 +125,45 @@ def complete_release(
         snapshot: signer of the snapshot role's key.
         timestamp: signer of the timestamp role's key.
         now: the present time; None: by the clock.
+        fleet: that it was proposed for.
 
     Raises:
         ReleaseError: this model is neither pending nor released, the proposal holds more than this one
             release, or the signatures are not enough.
         OSError: the repository cannot be written.
     """
+    role = _role(fleet)
     with locked(folder):
-        current = current_role(folder, MODELS_ROLE)
+        current = current_role(folder, role)
         published = releases_in(folder, current)
-        pending = pending_release(folder)
+        pending = pending_release(folder, fleet)
         if pending in published:  # a kill came after the last file
-            _pending_path(folder).unlink()
+            _pending_path(folder, role).unlink()
             pending = None
         if pending is None or pending.facts.model_sha256 != model_sha256:
             return _released(published, model_sha256)
-        proposed = read_role(_pending_path(folder))
+        proposed = read_role(_pending_path(folder, role))
         now = moment(now)
-        _check_adds_only(proposed, current, pending, published, now)
+        _check_adds_only(proposed, current, pending, list_releases(folder), now)
         sign_role(proposed, [gate], append=True)
         try:
             current_role(folder, Targets.type).signed.verify_delegate(
-                MODELS_ROLE, proposed.signed_bytes, proposed.signatures
+                role, proposed.signed_bytes, proposed.signatures
             )
         except RepositoryError as error:
             raise ReleaseError(
                 f"release {pending.facts.release_counter} is not signed by all: {error}"
             ) from None
-        write_role(folder, MODELS_ROLE, proposed)
+        write_role(folder, role, proposed)
         following = current_role(folder, Snapshot.type)
-        following.signed.meta[f"{MODELS_ROLE}.json"] = meta_of(folder, MODELS_ROLE, proposed.signed.version)
+        following.signed.meta[f"{role}.json"] = meta_of(folder, role, proposed.signed.version)
         renew_snapshot(following, now)
         publish_online(folder, following, read_timestamp(folder).version + 1, snapshot, timestamp, now)
-        _pending_path(folder).unlink()
+        _pending_path(folder, role).unlink()
         return pending.facts
 
 
-def discard_pending(folder: Path) -> None:
+def discard_pending(folder: Path, fleet: str | None = None) -> None:
     """Forget a proposal that is not to be released, and its file. Without one, nothing happens.
 
     Raises:
@@ -162,16 +171,16 @@ def discard_pending(folder: Path) -> None:
         OSError: the repository cannot be written.
     """
     with locked(folder):
-        _discard(folder, list_releases(folder))
+        _discard(folder, _role(fleet), list_releases(folder))
 
 
-def pending_release(folder: Path) -> Release | None:
-    """Return the release that the trainer signed and the gate did not yet.
+def pending_release(folder: Path, fleet: str | None = None) -> Release | None:
+    """Return the fleet's release that the trainer signed and the gate did not yet.
 
     Raises:
         ReleaseError: what is pending is no proposal.
     """
-    path = _pending_path(folder)
+    path = _pending_path(folder, _role(fleet))
     if not path.exists():
         return None
     try:
@@ -192,6 +201,7 @@ def _facts(model: ModelFile, terms: ReleaseTerms, counter: int) -> ReleaseFacts:
         parent_sha256=terms.parent_sha256,
         dataset_sha256=model.metadata.dataset_sha256,
         drift_reference_sha256=None if prior is None else hashlib.sha256(prior.encode()).hexdigest(),
+        fleet=terms.fleet,
     )
 
 
@@ -230,15 +240,15 @@ def _newest_counter(published: list[Release]) -> int:
     return published[-1].facts.release_counter if published else 0
 
 
-def _stands(folder: Path, current: Metadata[Any], trainer: Signer) -> bool:
+def _stands(folder: Path, role: str, current: Metadata[Any], trainer: Signer) -> bool:
     """The proposal was signed by this trainer's key and follows the current role."""
-    proposed = read_role(_pending_path(folder))
+    proposed = read_role(_pending_path(folder, role))
     follows: bool = proposed.signed.version == current.signed.version + 1
     return follows and trainer.public_key.keyid in proposed.signatures
 
 
-def _discard(folder: Path, published: list[Release]) -> None:
-    path = _pending_path(folder)
+def _discard(folder: Path, role: str, published: list[Release]) -> None:
+    path = _pending_path(folder, role)
     if not path.exists():
         return
     for release in releases_in(folder, read_role(path)):
@@ -247,5 +257,12 @@ def _discard(folder: Path, published: list[Release]) -> None:
     path.unlink()
 
 
-def _pending_path(folder: Path) -> Path:
-    return folder / "pending" / "models.json"
+def _pending_path(folder: Path, role: str) -> Path:
+    return folder / "pending" / f"{role}.json"
+
+
+def _role(fleet: str | None) -> str:
+    try:
+        return role_of_fleet(fleet)
+    except FactsError as error:
+        raise ReleaseError(str(error)) from None

@@ -1,7 +1,9 @@
 """The TUF repository in a folder: what vehicles may install, signed by role.
 
     folder/metadata/N.root.json, N.targets.json, N.models.json, N.snapshot.json, timestamp.json
+    folder/metadata/N.models-FLEET.json     a fleet's releases
     folder/targets/models/SHA256.NAME       a release's file
+    folder/targets/models/FLEET/SHA256.NAME
     folder/pending/                         a release on its way (releasing.py)
     folder/lock                             one writer at a time
 
@@ -39,8 +41,8 @@ from cloud.release.role_files import (
     current_role,
     meta_of,
     moment,
+    newest_root,
     publish_online,
-    read_role,
     read_timestamp,
     renew_snapshot,
     role_path,
@@ -113,12 +115,16 @@ def refresh_timestamp(folder: Path, snapshot: Signer, timestamp: Signer, now: da
 
 
 def list_releases(folder: Path) -> list[Release]:
-    """Return what vehicles can see, by rising counter.
+    """Return what vehicles of all fleets can see, by rising counter.
 
     Raises:
         ReleaseError: there is no readable repository.
     """
-    return releases_in(folder, current_role(folder, MODELS_ROLE))
+    delegations = current_role(folder, Targets.type).signed.delegations
+    found = [
+        release for role in delegations.roles for release in releases_in(folder, current_role(folder, role))
+    ]
+    return sorted(found, key=lambda release: release.facts.release_counter)
 
 
 def current_root(folder: Path) -> bytes:
@@ -127,12 +133,7 @@ def current_root(folder: Path) -> bytes:
     Raises:
         ReleaseError: there is no readable repository.
     """
-    version = 1
-    while role_path(folder, Root.type, version + 1).exists():
-        version += 1
-    path = role_path(folder, Root.type, version)
-    read_role(path)
-    return path.read_bytes()
+    return role_path(folder, Root.type, newest_root(folder).signed.version).read_bytes()
 
 
 def publish_root(folder: Path, root: Root, signers: Sequence[Signer], now: datetime | None = None) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Timestamp
 
 from cloud.datasets.files import write_file
 from cloud.release.errors import ReleaseError
@@ -35,7 +35,22 @@ def current_role(folder: Path, role: str) -> Metadata[Any]:
     snapshot = read_role(role_path(folder, Snapshot.type, version))
     if role == Snapshot.type:
         return snapshot
-    return read_role(role_path(folder, role, snapshot.signed.meta[f"{role}.json"].version))
+    meta = snapshot.signed.meta.get(f"{role}.json")
+    if meta is None:
+        raise ReleaseError(f"there is no role '{role}': `traffic-vision cloud keys delegate` makes a fleet's")
+    return read_role(role_path(folder, role, meta.version))
+
+
+def newest_root(folder: Path) -> Metadata[Root]:
+    """Return the newest root metadata.
+
+    Raises:
+        ReleaseError: there is none, or it is damaged.
+    """
+    version = 1
+    while role_path(folder, Root.type, version + 1).exists():
+        version += 1
+    return read_role(role_path(folder, Root.type, version))
 
 
 def read_timestamp(folder: Path) -> Timestamp:
@@ -120,9 +135,44 @@ def publish_online(
         snapshot_signer: None: the snapshot is the current one and only the timestamp is new.
         timestamp_signer: of the timestamp role's key.
         now: the present time.
+
+    Raises:
+        ReleaseError: these are not the keys that the newest root names; nothing was written.
     """
-    if snapshot_signer is not None:
-        sign_role(snapshot, [snapshot_signer])
+    root = newest_root(folder).signed
+    for role, signer in ((Snapshot.type, snapshot_signer), (Timestamp.type, timestamp_signer)):
+        if signer is not None and signer.public_key.keyid not in root.roles[role].keyids:
+            raise ReleaseError(f"the key of the {role} role was exchanged: read the keys anew, and try again")
+    write_online(
+        folder,
+        snapshot,
+        timestamp_version,
+        [] if snapshot_signer is None else [snapshot_signer],
+        [timestamp_signer],
+        now,
+    )
+
+
+def write_online(
+    folder: Path,
+    snapshot: Metadata[Any],
+    timestamp_version: int,
+    snapshot_signers: Sequence[Signer],
+    timestamp_signers: Sequence[Signer],
+    now: datetime,
+) -> None:
+    """Do what `publish_online` does with any number of keys, and without a look at the root.
+
+    Args:
+        folder: the repository.
+        snapshot: with its version and expiry set.
+        timestamp_version: of the new timestamp.
+        snapshot_signers: none: the snapshot is the current one and only the timestamp is new.
+        timestamp_signers: more than one where vehicles with the old root and with the new one shall read it.
+        now: the present time.
+    """
+    if snapshot_signers:
+        sign_role(snapshot, snapshot_signers)
         write_role(folder, Snapshot.type, snapshot)
     stamp = Timestamp(
         version=timestamp_version,
@@ -131,7 +181,7 @@ def publish_online(
         unrecognized_fields={SIGNED_AT_FIELD: int(now.timestamp())},
     )
     metadata = Metadata(stamp)
-    sign_role(metadata, [timestamp_signer])
+    sign_role(metadata, timestamp_signers)
     write_durable(folder / "metadata" / "timestamp.json", metadata.to_bytes())
 
 

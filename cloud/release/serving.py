@@ -22,7 +22,9 @@ from protos.traffic_vision.v1.fleet_pb2 import (
 CHUNK_LIMIT_BYTES = 65536
 
 _ROLE = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_TARGET = re.compile(re.escape(MODELS_PATH) + r"(?P<name>[A-Za-z0-9][A-Za-z0-9._+-]{0,180})")
+_TARGET = re.compile(
+    rf"(?P<folder>{re.escape(MODELS_PATH)}(?:[a-z0-9-]{{1,32}}/)?)(?P<name>[A-Za-z0-9][A-Za-z0-9._+-]{{0,180}})"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,7 +60,7 @@ def fetch_target(repository: Path, request: FetchTargetRequest) -> Iterator[Fetc
     if found is None or _SHA256.fullmatch(request.sha256) is None:
         raise NoSuchFileError(f"there is no target {_shown(request.path)}")
     limit = min(request.chunk_limit_bytes or CHUNK_LIMIT_BYTES, CHUNK_LIMIT_BYTES)
-    path = repository / "targets" / MODELS_PATH / f"{request.sha256}.{found['name']}"
+    path = repository / "targets" / found["folder"] / f"{request.sha256}.{found['name']}"
     for data, offset, total in _chunks(path, request.path, request.offset_bytes, limit):
         yield FetchTargetResponse(data=data, offset_bytes=offset, total_bytes=total)
 

@@ -13,12 +13,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from cloud.store.audit_chain import FIRST, Entry, entry_sha256
 from cloud.store.columns import utc_now
 from cloud.store.models import AuditEntry
 from edge.errors import TrafficVisionError
@@ -27,6 +28,8 @@ BUSY_TIMEOUT_S = 30
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, the same in each process: who holds PostgreSQL's advisory lock of this number migrates.
 _MIGRATION_LOCK = 7_426_351
+_AUDIT_LOCK = 7_426_352  # the same, for the end of the audit trail's chain
+_AUDITED = "audited"  # in a session's `info`: rows for the audit trail that are to be written
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,8 +63,9 @@ class Store:
         Keep it short: nothing slow, and no network inside.
         """
         engine = self.engine.execution_options(writes=True)
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        with Session(engine, expire_on_commit=False, info={_AUDITED: []}) as session, session.begin():
             yield session
+            _write_audit(session)
 
     def close(self) -> None:
         """Close the connections."""
@@ -69,8 +73,62 @@ class Store:
 
 
 def audit(session: Session, actor: str, action: str, subject: str, **detail: Any) -> None:
-    """Add a row to the audit trail, in the transaction of what it tells of."""
-    session.add(AuditEntry(at=utc_now(), actor=actor, action=action, subject=subject, detail=detail))
+    """Add a row to the audit trail, in the transaction of what it tells of.
+
+    It is written when that ends, so that the place at the chain's end is held for a moment only.
+
+    Args:
+        session: of `Store.writing`.
+        actor: a user, "server", or a stage.
+        action: such as released or revoked.
+        subject: what it was done to.
+        detail: more, as JSON takes it.
+    """
+    session.info[_AUDITED].append((actor, action, subject, detail))
+
+
+def audit_entries(session: Session) -> Iterator[Entry]:
+    """Give the audit trail from its first entry on; many rows never lie in memory at once."""
+    rows = session.scalars(select(AuditEntry).order_by(AuditEntry.id).execution_options(yield_per=500))
+    for row in rows:
+        yield Entry(
+            row.id,
+            row.at,
+            row.actor,
+            row.action,
+            row.subject,
+            row.detail,
+            row.previous_sha256,
+            row.sha256,
+        )
+
+
+def _write_audit(session: Session) -> None:
+    entries = session.info[_AUDITED]
+    if not entries:
+        return
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+        session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_LOCK})
+    newest = session.execute(
+        select(AuditEntry.id, AuditEntry.sha256).order_by(AuditEntry.id.desc()).limit(1)
+    ).first()
+    number, head = (0, FIRST) if newest is None else newest
+    for actor, action, subject, detail in entries:
+        number, at, previous = number + 1, utc_now(), head
+        head = entry_sha256(number, at, actor, action, subject, detail, previous)
+        session.add(
+            AuditEntry(
+                id=number,
+                at=at,
+                actor=actor,
+                action=action,
+                subject=subject,
+                detail=detail,
+                previous_sha256=previous,
+                sha256=head,
+            )
+        )
+    session.flush()
 
 
 def open_database(url: str) -> Store:

@@ -15,6 +15,7 @@ from edge.config.types import (
     AbsolutePath,
     CloudAddress,
     ExistingFile,
+    Fleet,
     HttpAddress,
     Name,
     NotEmpty,
@@ -151,6 +152,8 @@ class UpdatesConfig(Section):
     # A new model is confirmed once it has run so long, and published so many frames.
     probation_s: Positive = 300.0
     probation_frames: Annotated[int, Field(gt=0)] = 500
+    # The fleet whose releases the vehicle takes; unset: those for vehicles without one.
+    fleet: Fleet | None = None
 
 
 class TlsConfig(Section):

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
+from protos.release_facts import role_of_fleet
+
 DEFAULT_ADDRESS = "127.0.0.1:50061"  # of the perception service; `traffic-vision watch` looks there too
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -23,6 +25,11 @@ _PACES = ("realtime", "lockstep")
 def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError("expected 1 to 63 letters, digits, - and _, a letter or digit first")
+    return name
+
+
+def _fleet(name: str) -> str:
+    role_of_fleet(name)
     return name
 
 
@@ -107,6 +114,7 @@ def _region(region: Point4) -> Point4:
 
 
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+Fleet: TypeAlias = Annotated[str, AfterValidator(_fleet)]
 AbsolutePath: TypeAlias = Annotated[Path, AfterValidator(_absolute)]
 ExistingFile: TypeAlias = Annotated[Path, AfterValidator(_absolute), AfterValidator(_existing_file)]
 SourceUrl: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_source_url)]

@@ -58,7 +58,7 @@ key = {identity}
 
 [updates]
 root = "root.json"
-"""
+{fleet}"""
 
 _EDGE_TOML = """\
 # The vehicle {vehicle}. Paths are relative to this folder.
@@ -145,6 +145,7 @@ def enrol(text: str, folder: Path, choices: VehicleChoices) -> Enrolled:
             address=_toml(answer.fleet_address),
             enrol_address=_toml(ticket.enrol_address),
             identity=_toml(_identity_path(folder, state)),
+            fleet=f"fleet = {_toml(ticket.fleet)}\n" if ticket.fleet else "",
         )
         atomic_write(folder / "ca.crt", authority.public_bytes(Encoding.PEM))
         if answer.root_json:

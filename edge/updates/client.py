@@ -139,7 +139,8 @@ class UpdateClient:
         fetcher = GrpcFetcher(self._stub, self._limits)
         before = _files(self._slots.metadata)
         try:
-            catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher)
+            fleet = self._slots.vehicle.fleet
+            catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher, fleet)
         finally:
             for _, _, size in _files(self._slots.metadata) - before:
                 self._slots.disk.wrote(size)
@@ -200,7 +201,7 @@ class UpdateClient:
             if part.exists():
                 slots.disk.wrote(max(0, part.stat().st_size - kept))
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_VERIFYING, release, length, length))
-        evidence = evidence_for(slots.metadata, slots.shipped_root, release.target_path)
+        evidence = evidence_for(slots.metadata, slots.shipped_root, release.target_path, release.fleet)
         try:
             return slots.stage(part, evidence)
         except RefusedError:

@@ -15,6 +15,7 @@ class Refusal(Enum):
     """Why a release, or the metadata that speaks of it, is not believed or not for this vehicle."""
 
     HARDWARE = "hardware"
+    FLEET = "fleet"
     DAEMON_TOO_OLD = "daemon-too-old"
     ROLLBACK = "rollback"
     KNOWN_BAD = "known-bad"

@@ -15,7 +15,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Targets
 
 from edge.updates.errors import Refusal, RefusedError
-from protos.release_facts import MODELS_ROLE, FactsError, ReleaseFacts, from_custom
+from protos.release_facts import FactsError, ReleaseFacts, from_custom, role_of_fleet
 
 MAX_EVIDENCE_BYTES = 1 << 24
 SCHEMA = 1
@@ -82,14 +82,20 @@ def check_root(data: bytes) -> None:
         raise RefusedError(Refusal.METADATA, f"no root metadata of TUF: {error}") from None
 
 
-def verify(shipped_root: bytes, evidence: Evidence, model: bytes) -> ReleaseFacts:
+def verify(shipped_root: bytes, evidence: Evidence, model: bytes, fleet: str | None = None) -> ReleaseFacts:
     """Check that `model` is what the owner signed, and return what is signed about it.
+
+    Args:
+        shipped_root: the trust anchor.
+        evidence: what vouches for it.
+        model: the file's bytes.
+        fleet: the vehicle's; what another fleet's role signed does not count.
 
     Raises:
         RefusedError: METADATA where the chain of signatures breaks, CONTENT where the bytes are others.
     """
     try:
-        target = _target(shipped_root, evidence)
+        target = _target(shipped_root, evidence, role_of_fleet(fleet))
         facts = from_custom(target.custom)
     except (RepositoryError, ValueError, TypeError, KeyError, FactsError) as error:
         raise RefusedError(
@@ -106,7 +112,7 @@ def verify(shipped_root: bytes, evidence: Evidence, model: bytes) -> ReleaseFact
     return facts
 
 
-def _target(shipped_root: bytes, evidence: Evidence) -> Any:
+def _target(shipped_root: bytes, evidence: Evidence, role: str) -> Any:
     root = _load(Root, shipped_root)
     _verify_by(root.signed, Root.type, root)
     for data in evidence.roots:
@@ -120,13 +126,14 @@ def _target(shipped_root: bytes, evidence: Evidence) -> Any:
         root = newer
     targets, models = _load(Targets, evidence.targets), _load(Targets, evidence.models)
     _verify_by(root.signed, Targets.type, targets)
-    _verify_by(targets.signed, MODELS_ROLE, models)
+    _verify_by(targets.signed, role, models)
     delegations = targets.signed.delegations
     roles = {} if delegations is None or delegations.roles is None else delegations.roles
-    if MODELS_ROLE not in roles or not roles[MODELS_ROLE].is_delegated_path(evidence.path):
-        raise RepositoryError(f"role {MODELS_ROLE} may not sign it")
+    # Metadata of a delegated role does not say which it is: where two have the same keys, the path decides.
+    if role not in roles or not roles[role].is_delegated_path(evidence.path):
+        raise RepositoryError(f"role {role} may not sign it")
     if evidence.path not in models.signed.targets:
-        raise RepositoryError(f"role {MODELS_ROLE} does not list it")
+        raise RepositoryError(f"role {role} does not list it")
     return models.signed.targets[evidence.path]
 
 

@@ -21,16 +21,16 @@ from edge.updates.errors import Refusal, RefusedError, TransferError
 from edge.updates.evidence import Evidence
 from edge.updates.fetcher import BASE_URL
 from protos.release_facts import (
-    MODELS_PATH,
-    MODELS_ROLE,
     SIGNED_AT_FIELD,
     FactsError,
     ReleaseFacts,
     from_custom,
+    path_of_fleet,
+    role_of_fleet,
 )
 
 _LOG = logging.getLogger(__name__)
-_ROLES = (Root.type, Timestamp.type, Snapshot.type, Targets.type, MODELS_ROLE)
+_TOP_LEVEL = (Root.type, Timestamp.type, Snapshot.type, Targets.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,16 @@ class Catalogue:
     signed_at: datetime | None
 
 
-def refresh(folder: Path, shipped_root: bytes, fetcher: FetcherInterface) -> Catalogue:
+def refresh(
+    folder: Path, shipped_root: bytes, fetcher: FetcherInterface, fleet: str | None = None
+) -> Catalogue:
     """Bring the metadata up to date and verify it from the shipped root down.
 
     Args:
         folder: python-tuf's cache; what it verified before protects against rollback.
         shipped_root: the trust anchor; never the cached one, which whoever writes the cache could exchange.
         fetcher: the network.
+        fleet: whose releases to look for; None: those for vehicles without one.
 
     Raises:
         TransferError: the server is away, too slow, or answers nonsense.
@@ -63,10 +66,14 @@ def refresh(folder: Path, shipped_root: bytes, fetcher: FetcherInterface) -> Cat
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        updater = _refreshed(folder, shipped_root, fetcher)
-        listed = _cached(folder, MODELS_ROLE).signed.targets
+        role, within = role_of_fleet(fleet), path_of_fleet(fleet)
+        updater = _refreshed(folder, shipped_root, fetcher, fleet)
+        # A path elsewhere is another role's to speak of, whoever lists it.
+        listed = [
+            path for path in _cached(folder, role).signed.targets if path.rpartition("/")[0] + "/" == within
+        ]
         targets = [updater.get_targetinfo(path) for path in listed]
-        expiries = {role: _cached(folder, role).signed.expires for role in _ROLES}
+        expiries = {name: _cached(folder, name).signed.expires for name in (*_TOP_LEVEL, role)}
         signed_at = _moment(_cached(folder, Timestamp.type).signed.unrecognized_fields.get(SIGNED_AT_FIELD))
     except DownloadError as error:
         raise TransferError(f"the update metadata could not be fetched: {error}") from None
@@ -81,7 +88,7 @@ def refresh(folder: Path, shipped_root: bytes, fetcher: FetcherInterface) -> Cat
     return Catalogue(_lengths(targets), expiries, signed_at)
 
 
-def evidence_for(folder: Path, shipped_root: bytes, path: str) -> Evidence:
+def evidence_for(folder: Path, shipped_root: bytes, path: str, fleet: str | None = None) -> Evidence:
     """Gather what proves a release from the refreshed cache. It is verified by whoever uses it.
 
     Raises:
@@ -95,12 +102,12 @@ def evidence_for(folder: Path, shipped_root: bytes, path: str) -> Evidence:
             (history / f"{version}.root.json").read_bytes() for version in range(shipped + 1, newest + 1)
         ),
         targets=(folder / "targets.json").read_bytes(),
-        models=(folder / f"{MODELS_ROLE}.json").read_bytes(),
+        models=(folder / f"{role_of_fleet(fleet)}.json").read_bytes(),
         path=path,
     )
 
 
-def _refreshed(folder: Path, shipped_root: bytes, fetcher: FetcherInterface) -> Updater:
+def _refreshed(folder: Path, shipped_root: bytes, fetcher: FetcherInterface, fleet: str | None) -> Updater:
     config = UpdaterConfig(snapshot_max_length=1 << 18, targets_max_length=1 << 22, max_delegations=8)
     updater = Updater(str(folder), BASE_URL, fetcher=fetcher, config=config, bootstrap=shipped_root)
     try:
@@ -108,9 +115,12 @@ def _refreshed(folder: Path, shipped_root: bytes, fetcher: FetcherInterface) -> 
         # The Updater has no way to list targets. Asking for one that cannot be there loads the delegated
         # role; its cached file then names the paths, and each one's facts come from the Updater's verified
         # set.
-        updater.get_targetinfo(f"{MODELS_PATH}-")
+        updater.get_targetinfo(f"{path_of_fleet(fleet)}-")
     finally:
         _sync(folder)
+    delegations, role = _cached(folder, Targets.type).signed.delegations, role_of_fleet(fleet)
+    if delegations is None or role not in (delegations.roles or {}):
+        raise RepositoryError(f"nobody may sign for this vehicle: there is no role {role}")
     return updater
 
 

@@ -58,7 +58,9 @@ def open_slot_models(config: EdgeConfig, disk: DiskLane | None = None) -> SlotMo
     if config.updates is None:
         raise UpdateError("slots need the root that their content is checked against: section [updates]")
     root = _shipped_root(config)
-    vehicle = Vehicle(frozenset(hardware_ids(config.model.providers)), daemon_version())
+    vehicle = Vehicle(
+        frozenset(hardware_ids(config.model.providers)), daemon_version(), fleet=config.updates.fleet
+    )
     folder = config.state_folder / "slots"
     try:
         slots = Slots(

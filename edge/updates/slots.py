@@ -208,7 +208,7 @@ class Slots:
             raise SlotError(f"slot {slot} cannot be read: {error}") from None
         from edge.updates.evidence import Evidence, verify  # imports python-tuf
 
-        facts = verify(self.shipped_root, Evidence.from_bytes(proof), data)
+        facts = verify(self.shipped_root, Evidence.from_bytes(proof), data, self.vehicle.fleet)
         if facts != content.release:
             raise SlotError(
                 f"slot {slot} holds release {facts.release_counter}, which is not what was staged there"
@@ -262,7 +262,7 @@ class Slots:
         if isinstance(model, bytes):
             atomic_write(path, model)
             self.disk.wrote(len(model))
-        facts = verify(self.shipped_root, evidence, path.read_bytes())
+        facts = verify(self.shipped_root, evidence, path.read_bytes(), self.vehicle.fleet)
         check_suits(facts, self.vehicle)
         slot = slot_state.slot_to_stage(self._state)
         slot_state.staged(self._state, slot, facts)  # refuses early what it would refuse below

@@ -31,6 +31,7 @@ class Vehicle:
         release_floor: no release below it, even on a vehicle that never saw an update.
         clock_floor: the installation's own time: it is later than that.
         max_model_bytes: a larger model is refused before anything of it is fetched.
+        fleet: that it belongs to; None: to none. A release must be for just that.
     """
 
     hardware_ids: frozenset[str]
@@ -38,6 +39,7 @@ class Vehicle:
     release_floor: int = 0
     clock_floor: datetime = datetime(2025, 1, 1, tzinfo=timezone.utc)
     max_model_bytes: int = MAX_MODEL_BYTES
+    fleet: str | None = None
 
 
 def newest_for(releases: Iterable[ReleaseFacts], vehicle: Vehicle) -> ReleaseFacts | None:
@@ -53,8 +55,13 @@ def check_suits(facts: ReleaseFacts, vehicle: Vehicle) -> None:
     """Hold a release against the vehicle; it must suit when it is offered and at each boot.
 
     Raises:
-        RefusedError: it is for other hardware or needs a newer daemon.
+        RefusedError: it is for another fleet, for other hardware, or needs a newer daemon.
     """
+    if facts.fleet != vehicle.fleet:
+        raise RefusedError(
+            Refusal.FLEET,
+            f"{_named(facts)} is for {_fleet(facts.fleet)}; this vehicle belongs to {_fleet(vehicle.fleet)}",
+        )
     if not vehicle.hardware_ids.intersection(facts.hardware_ids):
         raise RefusedError(
             Refusal.HARDWARE,
@@ -158,6 +165,10 @@ def _release_numbers(version: str) -> tuple[int, ...]:
 
 def _named(facts: ReleaseFacts) -> str:
     return f"release {facts.release_counter} ({facts.model_name} {facts.model_version})"
+
+
+def _fleet(name: str | None) -> str:
+    return "no fleet" if name is None else f"the fleet '{name}'"
 
 
 def _time(moment: datetime) -> str:

@@ -189,6 +189,20 @@ def test_the_addresses_follow_from_each_other(tmp_path: Path) -> None:
         addresses(listen="127.0.0.1:7", enrol_listen="127.0.0.1:7")
 
 
+def test_a_vehicle_of_a_fleet_is_told_so_and_an_unknown_fleet_is_refused(folder: Path) -> None:
+    for fleet in ("trucks", "no fleet", ""):
+        with pytest.raises(TrafficVisionError, match="there is no fleet"):
+            run("enrol", "truck-1", "--cloud", folder, "--fleet", fleet)
+    with clouds.database(load_config(folder / "cloud.toml")) as store:
+        assert list_vehicles(store) == []
+    run("keys", "delegate", "trucks", "--config", folder / "cloud.toml")
+    assert (
+        ticket_of_text(run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks").stdout).fleet
+        == "trucks"
+    )
+    assert ticket_of_text(run("enrol", "van-1", "--cloud", folder).stdout).fleet == ""
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-a", "ä", "a" * 64, "a\n"])
 def test_a_name_that_cannot_be_a_vehicles_is_refused(folder: Path, name: str) -> None:
     with pytest.raises(PkiError, match="no vehicle's name"):

@@ -18,9 +18,11 @@ from cloud.pipeline.lineage import lineage, to_text
 from cloud.pipeline.opening import opened
 from cloud.pipeline.running import run_stage
 from cloud.pipeline.tracking import Tracking
+from cloud.release import key_admin
 from cloud.release.keys import load_keys
 from cloud.release.locking import locked
 from cloud.release.repository import list_releases
+from cloud.release.role_files import current_role
 from cloud.store.models import Dataset, Label, Release, Run, Sample, Verdict
 from cloud.store.states import RunState, SampleState, VerdictKind
 from tests import models_factory as factory
@@ -220,6 +222,25 @@ def test_what_did_not_pass_is_not_released(tmp_path: Path, verdict: VerdictKind)
             assert session.get_one(Run, run_id).state is RunState.REJECTED
         with pytest.raises(PipelineError, match="there is no retrain"):
             run_stage(pipeline, "label", "retrain-0099")
+
+
+def test_a_fleets_release_is_signed_by_its_own_keys_and_is_for_it_alone(tmp_path: Path) -> None:
+    settings = SETTINGS + '[release]\nfleet = "trucks"\n'
+    with retrain_cloud(tmp_path, settings=settings) as pipeline:
+        run_id = begin(pipeline)
+        for name in ("label", "purity", "dataset"):
+            run_stage(pipeline, name, run_id)
+        sha256 = as_if_trained(pipeline, run_id, factory.rectangles_model(HW))
+        as_if_validated(pipeline, run_id, sha256, VerdictKind.PASS)
+        with pytest.raises(Exception, match="there is no role 'models-trucks'"):
+            run_stage(pipeline, "deploy", run_id)
+        key_admin.delegate(pipeline.config, "trucks", "owner", own_keys=True)
+        assert run_stage(pipeline, "deploy", run_id)["target"].startswith("models/trucks/")
+        (release,) = list_releases(pipeline.config.folders.repository)
+        assert release.facts.fleet == "trucks"
+        keys = load_keys(pipeline.config.folders.keys)
+        signed = current_role(pipeline.config.folders.repository, "models-trucks").signatures
+        assert set(signed) == {keys.public(name).keyid for name in ("trucks-trainer", "trucks-gate")}
 
 
 def test_a_release_needs_the_gates_key(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ cert = "client.crt"
 key = "client.key"
 [updates]
 root = "root.json"
+fleet = "trucks"
 [serve]
 address = "unix:run/p.sock"
 [log]
@@ -91,6 +92,7 @@ format = "text"
     assert config.model.providers == ("cuda", "cpu")
     assert config.drift is not None and config.drift.reference == folder / "day.ref"
     assert config.cloud is not None and config.cloud.key == folder / "client.key"
+    assert config.updates is not None and config.updates.fleet == "trucks"
     assert config.serve.address == f"unix:{folder / 'run' / 'p.sock'}"
 
 

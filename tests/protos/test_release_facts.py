@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protos.release_facts import MODELS_PATH, FactsError, ReleaseFacts, from_custom
+from protos.release_facts import FactsError, ReleaseFacts, from_custom, path_of_fleet
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", fullmatch=True)
 digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
@@ -24,6 +24,7 @@ facts = st.builds(
     parent_sha256=st.none() | digests,
     dataset_sha256=st.none() | digests,
     drift_reference_sha256=st.none() | digests,
+    fleet=st.none() | st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True),
 )
 FACTS = ReleaseFacts(7, "streets", "2", "a" * 64, ("x86_64-cpu",))
 
@@ -37,9 +38,11 @@ def test_what_is_written_is_read_back_through_json(written: ReleaseFacts) -> Non
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(facts)
 def test_the_path_lies_directly_in_the_delegated_folder_and_fits_a_file_name(written: ReleaseFacts) -> None:
-    assert written.target_path.startswith(MODELS_PATH)
-    assert written.target_path.count("/") == 1
-    assert len(f"{written.model_sha256}.{written.target_path}") < 255
+    folder = path_of_fleet(written.fleet)
+    name = written.target_path.removeprefix(folder)
+    assert written.target_path == folder + name
+    assert "/" not in name
+    assert len(f"{written.model_sha256}.{name}") < 255
 
 
 def test_later_facts_are_ignored_and_a_later_schema_is_refused() -> None:
@@ -73,6 +76,12 @@ def test_later_facts_are_ignored_and_a_later_schema_is_refused() -> None:
         ("parent_sha256", "short"),
         ("dataset_sha256", 3),
         ("drift_reference_sha256", ""),
+        ("fleet", ""),
+        ("fleet", "Trucks"),
+        ("fleet", "a/b"),
+        ("fleet", "-"),
+        ("fleet", "x" * 33),
+        ("fleet", 7),
         ("schema", None),
     ],
 )

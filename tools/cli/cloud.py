@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_pipeline, cloud_vehicles
+from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release, cloud_vehicles
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -46,8 +46,9 @@ def init(folder: Path, listen: str | None, address: str | None, names: tuple[str
     show_default=True,
     help="How long the ticket is good.",
 )
+@click.option("--fleet", help="It takes this fleet's releases, made by `cloud keys delegate`, and no others.")
 @click.option("-o", "--output", type=_PATH, help="Write the ticket here, instead of to standard output.")
-def enrol(vehicle: str, folder: Path, valid_hours: float, output: Path | None) -> None:
+def enrol(vehicle: str, folder: Path, valid_hours: float, fleet: str | None, output: Path | None) -> None:
     """Register VEHICLE, and give a ticket by which it gets its certificate, once.
 
     The ticket is one line, and a secret until it is used by `traffic-vision edge enrol` on the vehicle. An
@@ -61,7 +62,8 @@ def enrol(vehicle: str, folder: Path, valid_hours: float, output: Path | None) -
     from cloud.fleet.enrolment import enrol as enrol_vehicle
     from cloud.fleet.private_files import write_private_file
 
-    ticket = enrol_vehicle(load_config(folder / CONFIG_FILE), vehicle, timedelta(hours=valid_hours))
+    config = load_config(folder / CONFIG_FILE)
+    ticket = enrol_vehicle(config, vehicle, timedelta(hours=valid_hours), fleet)
     if output is None:
         click.echo(ticket.text)
     else:
@@ -115,3 +117,6 @@ def status(config: Path, as_json: bool) -> None:
 
 cloud_pipeline.register(command)
 cloud_vehicles.register(command)
+cloud_keys.register(command)
+cloud_audit.register(command)
+cloud_release.register(command)

@@ -71,17 +71,20 @@ def run(job: Job) -> Outcome:
 def _publish(job: Job, retrain: Run, candidate: Candidate) -> ReleaseFacts:
     folders, release = job.pipeline.config.folders, job.pipeline.config.release
     keys = load_keys(folders.keys)
-    terms = ReleaseTerms(release.hardware_ids, release.minimum_daemon_version, retrain.parent_sha256)
+    terms = ReleaseTerms(
+        release.hardware_ids, release.minimum_daemon_version, retrain.parent_sha256, release.fleet
+    )
     model = job.pipeline.objects.get(candidate.object_key)
     job.tell(step="trainer signs")
-    propose_release(folders.repository, model, terms, keys.signer("trainer"))
+    propose_release(folders.repository, model, terms, keys.signer(keys.release_key("trainer", terms.fleet)))
     job.tell(step="gate signs")
     return complete_release(
         folders.repository,
         candidate.sha256,
-        keys.signer("gate"),
+        keys.signer(keys.release_key("gate", terms.fleet)),
         keys.signer("snapshot"),
         keys.signer("timestamp"),
+        fleet=terms.fleet,
     )
 
 

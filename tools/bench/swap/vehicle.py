@@ -14,13 +14,16 @@ from types import TracebackType
 from urllib.parse import quote
 
 from cloud.config import CloudConfig, load_config
-from cloud.fleet.enrolment import CONFIG_FILE, CloudChoices, VehicleChoices, enrol, init_cloud
+from cloud.fleet.enrolment import CONFIG_FILE, CloudChoices, enrol, init_cloud
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store import FolderObjects, Store, open_database
 from cloud.store.database import audit
 from cloud.store.models import Candidate
 from cloud.store.models import Release as ReleaseRow
+from edge.fleet.enrolment import STATE_FOLDER, VehicleChoices
+from edge.fleet.enrolment import enrol as enrol_vehicle
+from edge.fleet.identity import IDENTITY_FILE
 from edge.perception.model_file import ModelFile, parse_model_file
 from protos.release_facts import ReleaseFacts
 from tools.bench.edge.daemon import COMMAND, STOP_TIMEOUT_S, write_config
@@ -81,7 +84,7 @@ class Cloud:
         Raises:
             TrafficVisionError: it cannot be made, or does not start.
         """
-        init_cloud(folder, CloudChoices(listen="127.0.0.1:0", address="127.0.0.1:1"))
+        init_cloud(folder, CloudChoices(listen="127.0.0.1:0"))
         self.config: CloudConfig = load_config(folder / CONFIG_FILE)
         self._log = folder / "server.log"
         tied = [sys.executable, "-m", "tools.demo.lifeline", str(os.getpid()), *COMMAND]
@@ -94,9 +97,12 @@ class Cloud:
                 text=True,
             )
         try:
-            self.address = self._serving()
+            self.address, enrol_address = self._serving()
+            addresses = {"address": self.address, "enrol_address": enrol_address}
+            serve = self.config.serve.model_copy(update=addresses)
+            self.config = self.config.model_copy(update={"serve": serve})
             self.store: Store = open_database(self.config.store.database)
-            self._identities = {name: enrol(self.config, name, VehicleChoices()) for name in vehicles}
+            self._identities = {name: self._enrolled(folder / "vehicles" / name) for name in vehicles}
         except BaseException:
             self._end()
             raise
@@ -110,7 +116,8 @@ class Cloud:
     ) -> Path:
         """An edge.toml for one of the vehicles, beside its certificates."""
         folder = self.folder_of(name)
-        files = {"ca": "ca.crt", "cert": "client.crt", "key": "client.key"}
+        identity = f"{STATE_FOLDER}/{IDENTITY_FILE}"
+        files = {"ca": "ca.crt", "cert": identity, "key": identity}
         return write_config(
             folder,
             {"url": track.url(idle_hz)},
@@ -175,12 +182,17 @@ class Cloud:
             )
             audit(session, "bench", "released", str(facts.release_counter), sha256=model.digest)
 
-    def _serving(self) -> str:
+    def _enrolled(self, folder: Path) -> Path:
+        enrol_vehicle(enrol(self.config, folder.name).text, folder, VehicleChoices())
+        return folder
+
+    def _serving(self) -> tuple[str, str]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith("serving "):
             raise BenchError(f"the cloud's server did not start: {self._log.read_text()[-400:]}")
-        return str(line.split()[1])
+        _, address, _, enrol_address = line.split()
+        return address, enrol_address
 
     def _end(self) -> None:
         self._process.terminate()
