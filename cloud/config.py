@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -59,6 +60,11 @@ def _host_port(address: str) -> str:
     if found is None or int(found[2]) > 65535:
         raise ValueError('expected "HOST:PORT" (port 0: any free one)')
     return address
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
 
 
 def _host(name: str) -> str:
@@ -110,7 +116,43 @@ class ServeConfig(Section):
     # A vehicle that is silent for three of them counts as gone.
     heartbeat_interval_s: Positive = 10.0
     # How soon a release that another process published is nudged to the vehicles.
-    release_poll_s: Positive = 1.0
+    release_poll_s: Positive = 0.2
+    # Where vehicles enrol and renew their certificates, with the server's certificate alone. Unset: the port
+    # after `listen`'s (any free one where that is 0).
+    enrol_listen: HostPort | None = None
+    # Where vehicles find that, as tickets will say; unset: at `address`'s host, with `enrol_listen`'s port.
+    enrol_address: HostPort | None = None
+    # How long a vehicle's certificate holds. Vehicles renew it by themselves once two thirds are over.
+    certificate_days: Annotated[float, Field(gt=0, le=3650)] = 30.0
+
+    @property
+    def enrolment_listen(self) -> HostPort:
+        """HOST:PORT of the listener for enrolments."""
+        host, port = _split(self.listen)
+        return self.enrol_listen or f"{host}:{port + 1 if port else 0}"
+
+    @property
+    def fleet_address(self) -> HostPort:
+        """HOST:PORT where vehicles find the fleet's service."""
+        return self.address or self.listen
+
+    @property
+    def enrolment_address(self) -> HostPort:
+        """HOST:PORT where vehicles enrol."""
+        if self.enrol_address is not None:
+            return self.enrol_address
+        host = _split(self.address)[0] if self.address else _split(self.enrolment_listen)[0]
+        return f"{host}:{_split(self.enrolment_listen)[1]}"
+
+    @field_validator("enrol_listen")
+    @classmethod
+    def _has_a_port(cls, enrol_listen: HostPort | None, info: ValidationInfo) -> HostPort | None:
+        listen = info.data.get("listen", DEFAULT_LISTEN)
+        if enrol_listen is None and _split(listen)[1] == 65535:
+            raise ValueError("expected it to be set: there is no port after 65535")
+        if enrol_listen == listen and _split(listen)[1]:
+            raise ValueError(f"expected another port than listen's, {listen}")
+        return enrol_listen
 
 
 class StoreConfig(Section):
@@ -132,8 +174,6 @@ class FoldersConfig(Section):
     repository: AbsolutePath = Path("repository")
     # The training data, under DVC.
     data: AbsolutePath = Path("data")
-    # What each vehicle was given.
-    vehicles: AbsolutePath = Path("vehicles")
     # MLflow's database; its artifacts lie in a folder beside it.
     mlruns: AbsolutePath = Path("mlruns.sqlite")
     # Retrains on their way. What is in it can be made again.

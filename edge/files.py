@@ -11,8 +11,13 @@ from pathlib import Path
 TEMPORARY_SUFFIX = ".tmp"
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Put `data` at `path`, whole and on disk when this returns; before that the old file stands there.
+
+    Args:
+        path: in a folder that is there.
+        data: all of it.
+        mode: permissions from its first byte on, less the umask.
 
     Raises:
         OSError: the folder is missing, the disk is full or broken. No temporary file is left, and the
@@ -20,7 +25,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

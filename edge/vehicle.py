@@ -107,6 +107,11 @@ class VehicleParts:
             nudge=updates.nudge if updates else lambda counter: None,
         )
         background.append(fleet)
+        if config.cloud is not None and channel is not None:
+            from edge.fleet.identity_keeper import IdentityKeeper
+
+            lane = self._disk.lane("identity")
+            background.append(IdentityKeeper(config.cloud, channel, fleet.is_connected, lane))
         if updates is not None:
             background.append(updates)
             if fleet.control is not None:

@@ -50,6 +50,20 @@ class Authority:
         """A vehicle's certificate."""
         return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, _TO)
 
+    def sign(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        name: str,
+        since: datetime.datetime,
+        until: datetime.datetime,
+    ) -> x509.Certificate:
+        """A vehicle's certificate for a key of its own, as a cloud signs it: in use since then."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        period = x509.PrivateKeyUsagePeriod(not_before=since, not_after=None)
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        builder = self._builder(subject, key, until).add_extension(period, critical=False)
+        return builder.add_extension(usage, critical=False).sign(self._key, hashes.SHA256())
+
     def _issue(self, name: str, usage: x509.ObjectIdentifier, until: datetime.datetime) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

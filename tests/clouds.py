@@ -11,16 +11,25 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloud.config import CloudConfig, load_config
-from cloud.fleet.enrolment import CloudChoices, VehicleChoices, enrol, init_cloud
+from cloud.fleet.enrolment import CloudChoices, enrol, init_cloud
+from cloud.fleet.enrolment_desk import EnrolmentDesk, Given
+from cloud.fleet.pki import Authority
+from cloud.fleet.repository import open_repository
 from cloud.store import Store, open_database
+from cloud.store.columns import utc_now
+from edge.fleet import identity
 from protos import handshake
+from protos.enrolment import ticket_of_text
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
@@ -32,16 +41,50 @@ MAIN = "from tools.cli import main; main()"
 HW = (48, 64)
 
 
-def make_cloud(folder: Path, *vehicles: str, extra: str = "") -> CloudConfig:
-    """A cloud's folder with vehicles; `extra` is added to its cloud.toml."""
+# Ports that are free, each by a name of its own, so that a test may fix one of them.
+ENROL_LISTEN = "localhost:0"
+_ENROL_LINE = '# enrol_listen = "HOST:PORT"'
+
+
+def make_cloud(folder: Path, *vehicles: str, extra: str = "", serve: str = "") -> CloudConfig:
+    """A cloud's folder with vehicles; `extra` is added to its cloud.toml, `serve` to that section."""
     choices = CloudChoices(listen="127.0.0.1:0", address="127.0.0.1:1")
     init_cloud(folder, choices)
     path = folder / "cloud.toml"
-    path.write_text(f"{path.read_text()}\n{extra}")
+    text = path.read_text()
+    assert _ENROL_LINE in text
+    ports = f'enrol_listen = "{ENROL_LISTEN}"\nenrol_address = "127.0.0.1:1"\n{serve}'
+    path.write_text(f"{text.replace(_ENROL_LINE, ports)}\n{extra}")
     config = load_config(path)
     for vehicle in vehicles:
-        enrol(config, vehicle, VehicleChoices())
+        enrol_vehicle(config, vehicle)
     return config
+
+
+def enrol_vehicle(
+    config: CloudConfig, vehicle: str, now: Callable[[], datetime] = utc_now
+) -> tuple[Path, Given]:
+    """A vehicle's identity in a folder of the cloud's, by the ways of the enrolment, without its network."""
+    key = identity.new_key()
+    ticket = ticket_of_text(enrol(config, vehicle).text)
+    with desk(config, now) as opened:
+        given = opened.enrol(ticket.token, identity.request_for(key), "a test")
+    folder = config.folders.pki.parent / "vehicles" / vehicle
+    folder.mkdir(parents=True, exist_ok=True)
+    certificate = x509.load_der_x509_certificate(given.certificate_der).public_bytes(Encoding.PEM)
+    (folder / "client.key").write_bytes(identity.key_to_pem(key))
+    (folder / "client.crt").write_bytes(certificate)
+    (folder / "ca.crt").write_bytes((config.folders.pki / "ca.crt").read_bytes())
+    (folder / "root.json").write_bytes(open_repository(config).root())
+    return folder, given
+
+
+@contextmanager
+def desk(config: CloudConfig, now: Callable[[], datetime] = utc_now) -> Iterator[EnrolmentDesk]:
+    """The cloud's giver of certificates, at a time of one's choice."""
+    lifetime = timedelta(days=config.serve.certificate_days)
+    with database(config) as store:
+        yield EnrolmentDesk(store, Authority.open(config.folders.pki), lifetime, now=now)
 
 
 def command_line(*arguments: str | Path) -> list[str]:
@@ -66,7 +109,7 @@ class ServerProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
         assert line.startswith("serving "), (folder / "server.log").read_text()
-        self.address = line.split()[1]
+        _, self.address, _, self.enrol_address = line.split()
 
     def kill(self) -> None:
         """As `kill -9`."""

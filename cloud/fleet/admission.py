@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from cloud.fleet.pki import fingerprint, vehicle_of_uri
 from cloud.store import Store
+from cloud.store.columns import utc_now
 from cloud.store.models import Certificate, Vehicle
 
 
@@ -22,6 +23,7 @@ class Standing(enum.Enum):
     ENROLLED = "enrolled"
     UNKNOWN = "not enrolled here"
     REVOKED = "revoked"
+    ENDED = "the certificate has ended"  # on a connection that is older than its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Admission:
 
     def _standing(self, vehicle: str, certificate: bytes) -> Standing:
         query = (
-            select(Vehicle.revoked, Certificate.revoked)
+            select(Vehicle.revoked, Certificate.revoked, Certificate.not_after)
             .join(Certificate, Certificate.vehicle == Vehicle.name)
             .where(Vehicle.name == vehicle, Certificate.sha256 == fingerprint(certificate))
         )
@@ -71,7 +73,10 @@ class Admission:
             found = session.execute(query).one_or_none()
         if found is None:
             return Standing.UNKNOWN
-        return Standing.ENROLLED if tuple(found) == (None, None) else Standing.REVOKED
+        vehicle_revoked, certificate_revoked, not_after = found
+        if vehicle_revoked is not None or certificate_revoked is not None:
+            return Standing.REVOKED
+        return Standing.ENROLLED if utc_now() < not_after else Standing.ENDED
 
 
 async def deny(context: grpc.aio.ServicerContext[Any, Any], standing: Standing) -> NoReturn:

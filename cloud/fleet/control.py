@@ -119,9 +119,13 @@ class ControlService:
 
     async def _hello(self, caller: Caller, requests: AsyncIterator[fleet.ControlRequest]) -> fleet.Hello:
         if caller.standing is Standing.REVOKED:
-            raise _ProblemError(fleet.PROBLEM_CODE_REVOKED, f"{caller.vehicle} was revoked")
+            raise _ProblemError(
+                fleet.PROBLEM_CODE_REVOKED, f"{caller.vehicle} or its certificate was revoked"
+            )
         if caller.standing is Standing.UNKNOWN:
             raise _ProblemError(fleet.PROBLEM_CODE_UNKNOWN_VEHICLE, "not enrolled here")
+        if caller.standing is Standing.ENDED:
+            raise _ProblemError(fleet.PROBLEM_CODE_UNKNOWN_VEHICLE, caller.standing.value)
         try:
             first = await asyncio.wait_for(anext(requests), HELLO_TIMEOUT_S)
         except (StopAsyncIteration, asyncio.TimeoutError):

@@ -1,34 +1,40 @@
-"""`cloud init` and `cloud enrol`: a cloud's folder, and what a vehicle is given.
+"""`cloud init` and `cloud enrol`: a cloud's folder, and the ticket by which a vehicle enrols itself.
 
-Both may be run again at any time: they make what is missing and keep what is there.
+`cloud init` may be run again at any time: it makes what is missing and keeps what is there.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from cloud.config import DEFAULT_LISTEN, CloudConfig, load_config
-from cloud.datasets.files import link_or_copy, write_file
+from cloud.datasets.files import write_file
+from cloud.fleet.enrolment_desk import token_sha256
 from cloud.fleet.fleets import check_fleet
 from cloud.fleet.pki import Authority, check_vehicle_name
 from cloud.fleet.repository import open_repository
-from cloud.store import Store, open_database
+from cloud.store import open_database
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
-from cloud.store.models import Certificate, Vehicle
+from cloud.store.models import EnrolmentToken, Vehicle
 from edge.errors import TrafficVisionError
+from protos.enrolment import ticket_to_text
+from protos.traffic_vision.v1.enrolment_pb2 import EnrolmentTicket
 
 CONFIG_FILE = "cloud.toml"
-
-_LOG = logging.getLogger(__name__)
+TICKET_VALID = timedelta(hours=24)
+LONGEST_VALID = timedelta(days=30)
 
 _CLOUD_TOML = """\
 # Traffic Vision's cloud. Every key has a default, and paths are relative to this folder.
@@ -39,44 +45,17 @@ listen = {listen}
 {address}
 # Hosts that the server's certificate is for, beside localhost; after a change, `cloud init` again.
 names = {names}
+# Where vehicles enrol and renew their certificates; unset: at the next port.
+# enrol_listen = "HOST:PORT"
 
 [store]
 # sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME
 database = "sqlite:///cloud.sqlite"
 """
 
-_EDGE_TOML = """\
-# The vehicle {vehicle}. Paths are relative to this folder.
-
-vehicle = {vehicle}
-state_folder = "state"
-{cameras}
-[model]
-factory = "factory.onnx"
-
-[drift]
-
-[sampler]
-
-[cloud]
-address = {address}
-ca = "ca.crt"
-cert = "client.crt"
-key = "client.key"
-
-[updates]
-root = "root.json"
-{fleet}"""
-
-_CAMERA = """
-[[cameras]]
-name = {name}
-url = {url}
-"""
-
 
 class EnrolmentError(TrafficVisionError):
-    """A cloud's folder or a vehicle cannot be set up as asked."""
+    """A cloud's folder or a vehicle's ticket cannot be made as asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +74,20 @@ class CloudChoices:
 
 
 @dataclass(frozen=True, slots=True)
-class VehicleChoices:
-    """What a new `edge.toml` says, and what goes with it. One that is there is never changed.
+class Ticket:
+    """What goes to the vehicle, by hand.
 
     Attributes:
-        cameras: a source's URL by the camera's name.
-        model: the model file that the vehicle starts with.
-        fleet: whose releases it takes; None: those for vehicles without one.
+        text: one line, a secret until it is used.
+        expires: after it, it is good for nothing.
+        enrol_address: HOST:PORT where it is used.
+        authority_sha256: of the authority's certificate, hex, to be compared by people.
     """
 
-    cameras: Mapping[str, str] = field(default_factory=dict)
-    model: Path | None = None
-    fleet: str | None = None
+    text: str
+    expires: datetime
+    enrol_address: str
+    authority_sha256: str
 
 
 def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
@@ -123,7 +104,7 @@ def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
     folders = config.folders
     for path in (config.store.objects, folders.repository, folders.data):
         path.mkdir(parents=True, exist_ok=True)
-    for path in (folders.pki, folders.keys, folders.vehicles):
+    for path in (folders.pki, folders.keys):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     Authority.make(folders.pki).server_pair(folders.pki, config.serve.names)
     open_repository(config).prepare()
@@ -131,63 +112,62 @@ def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
     return config
 
 
-def enrol(config: CloudConfig, vehicle: str, choices: VehicleChoices) -> Path:
-    """Give a vehicle its identity and configuration; the folder that is returned goes onto it.
+def enrol(
+    config: CloudConfig, vehicle: str, valid: timedelta = TICKET_VALID, fleet: str | None = None
+) -> Ticket:
+    """Register a vehicle, and give a ticket by which it gets its certificate, once.
+
+    A ticket of the same vehicle that was not used is good for nothing from now on.
 
     Args:
         config: the cloud's.
         vehicle: its name.
-        choices: for a new configuration.
+        valid: how long the ticket is good.
+        fleet: whose releases it shall take; None: those for vehicles without one.
 
     Raises:
-        TrafficVisionError: the name cannot be a vehicle's, the vehicle was revoked, the model file is
-            missing, or the cloud's folder was not made by `init_cloud`.
+        TrafficVisionError: the name cannot be a vehicle's, the vehicle was revoked, there is no such fleet,
+            or the cloud's folder was not made by `init_cloud`.
     """
     check_vehicle_name(vehicle)
-    if choices.model is not None and not choices.model.is_file():
-        raise EnrolmentError(f"{choices.model}: there is no such model file")
-    if choices.fleet is not None:
-        check_fleet(config, choices.fleet)
-    address = config.serve.address or config.serve.listen
-    if address.endswith(":0"):
-        raise EnrolmentError("vehicles need a fixed port: set serve.address in cloud.toml")
-    authority = Authority.open(config.folders.pki)
-    store = open_database(config.store.database)
-    try:
-        _register(store, vehicle)
-        folder = config.folders.vehicles / vehicle
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pair = authority.vehicle_pair(folder, vehicle)
-        _register_certificate(store, vehicle, pair.certificate)
-    finally:
-        store.close()
-    write_file(folder / "ca.crt", authority.certificate)
-    write_file(folder / "root.json", open_repository(config).root())
-    if choices.model is not None:
-        (folder / "factory.onnx").unlink(missing_ok=True)
-        link_or_copy(choices.model, folder / "factory.onnx")
-    if not (folder / "edge.toml").exists():
-        write_file(folder / "edge.toml", _edge_toml(vehicle, address, choices))
-    return folder
-
-
-def revoke(config: CloudConfig, vehicle: str, reason: str) -> None:
-    """Take a vehicle's identity away for good; a server that runs closes its streams at their next message.
-
-    Raises:
-        EnrolmentError: there is no such vehicle.
-    """
+    if fleet is not None:
+        check_fleet(config, fleet)
+    if not timedelta(0) < valid <= LONGEST_VALID:
+        raise EnrolmentError(f"a ticket is good for some time, and for {LONGEST_VALID.days} days at most")
+    address = config.serve.enrolment_address
+    if address.endswith(":0") or config.serve.fleet_address.endswith(":0"):
+        raise EnrolmentError(
+            "vehicles need fixed ports: set serve.address and serve.enrol_address in cloud.toml"
+        )
+    authority = x509.load_pem_x509_certificate(Authority.open(config.folders.pki).certificate)
+    token, now = secrets.token_urlsafe(32), utc_now()
+    expires = now + valid
     store = open_database(config.store.database)
     try:
         with store.writing() as session:
-            known = session.get(Vehicle, vehicle)
-            if known is None:
-                raise EnrolmentError(f"there is no vehicle {vehicle!r}")
-            if known.revoked is None:
-                known.revoked = utc_now()
-                audit(session, operator(), "revoked", vehicle, reason=reason)
+            _register(session, vehicle)
+            session.execute(
+                update(EnrolmentToken)
+                .where(
+                    EnrolmentToken.vehicle == vehicle,
+                    EnrolmentToken.used.is_(None),
+                    EnrolmentToken.expires > now,
+                )
+                .values(expires=now)
+            )
+            session.add(EnrolmentToken(sha256=token_sha256(token), vehicle=vehicle, expires=expires))
+            audit(session, operator(), "ticket issued", vehicle, expires=expires.isoformat())
     finally:
         store.close()
+    ticket = EnrolmentTicket(
+        vehicle=vehicle,
+        enrol_address=address,
+        authority_der=authority.public_bytes(Encoding.DER),
+        token=token,
+        expires_wall_ns=int(expires.timestamp()) * 10**9,
+        fleet=fleet or "",
+    )
+    return Ticket(ticket_to_text(ticket), expires, address, authority.fingerprint(hashes.SHA256()).hex())
 
 
 def operator() -> str:
@@ -233,44 +213,13 @@ def _refuse_other_choices(path: Path, config: CloudConfig, choices: CloudChoices
             raise EnrolmentError(f"{path} says {name} = {is_there!r} already: change it there")
 
 
-def _register(store: Store, vehicle: str) -> None:
-    with store.writing() as session:
-        known = session.get(Vehicle, vehicle)
-        if known is not None and known.revoked is not None:
-            raise EnrolmentError(f"{vehicle} was revoked on {known.revoked:%Y-%m-%d}: take another name")
-        if known is None:
-            session.add(Vehicle(name=vehicle))
-            audit(session, operator(), "enrolled", vehicle)
-
-
-def _register_certificate(store: Store, vehicle: str, pem: bytes) -> None:
-    certificate = x509.load_pem_x509_certificate(pem)
-    sha256 = certificate.fingerprint(hashes.SHA256()).hex()
-    with store.writing() as session:
-        if session.get(Certificate, sha256) is None:
-            session.add(
-                Certificate(
-                    sha256=sha256,
-                    vehicle=vehicle,
-                    serial=f"{certificate.serial_number:x}",
-                    not_before=certificate.not_valid_before_utc,
-                    not_after=certificate.not_valid_after_utc,
-                )
-            )
-            audit(session, operator(), "certified", vehicle, sha256=sha256)
-
-
-def _edge_toml(vehicle: str, address: str, choices: VehicleChoices) -> str:
-    sections = [
-        _CAMERA.format(name=_toml(name), url=_toml(url))
-        for name, url in (choices.cameras or {"front": "drive.mp4"}).items()
-    ]
-    return _EDGE_TOML.format(
-        vehicle=_toml(vehicle),
-        address=_toml(address),
-        cameras="".join(sections),
-        fleet="" if choices.fleet is None else f"fleet = {_toml(choices.fleet)}\n",
-    )
+def _register(session: Session, vehicle: str) -> None:
+    known = session.get(Vehicle, vehicle, with_for_update=True)
+    if known is not None and known.revoked is not None:
+        raise EnrolmentError(f"{vehicle} was revoked on {known.revoked:%Y-%m-%d}: take another name")
+    if known is None:
+        session.add(Vehicle(name=vehicle))
+        session.flush()
 
 
 def _toml(text: str) -> str:

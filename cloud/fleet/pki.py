@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -26,9 +26,9 @@ from edge.errors import TrafficVisionError
 NOT_BEFORE = datetime(2000, 1, 1, tzinfo=timezone.utc)
 AUTHORITY_LIFETIME = timedelta(days=30 * 365)
 SERVER_LIFETIME = timedelta(days=5 * 365)
-VEHICLE_LIFETIME = timedelta(days=2 * 365)
-# What is left when a new certificate takes the old one's place.
+# What is left of the server's when a new certificate takes its place.
 RENEW_BEFORE = timedelta(days=60)
+MAX_REQUEST_BYTES = 4096
 ALWAYS_NAMED = ("localhost", "127.0.0.1", "::1")
 
 _VEHICLE_URI = "spiffe://traffic-vision/vehicle/"
@@ -116,37 +116,56 @@ class Authority:
         path = folder / "server.crt"
         if not (path.exists() and self._still_good(path.read_bytes(), key) and _hosts(path) == wanted):
             alternatives = x509.SubjectAlternativeName([_general_name(name) for name in sorted(wanted)])
-            certificate = self._sign(
-                key.public_key(), "Traffic Vision cloud", alternatives, SERVER_LIFETIME, client=False
+            ends = datetime.now(timezone.utc) + SERVER_LIFETIME
+            builder = self._builder(
+                key.public_key(), "Traffic Vision cloud", alternatives, ends, client=False
             )
-            write_private_file(path, certificate, mode=0o644)
+            write_private_file(path, _pem(builder.sign(self._key, hashes.SHA256())), mode=0o644)
         return read_pair(folder, "server")
 
-    def vehicle_pair(self, folder: Path, vehicle: str) -> KeyPair:
-        """Make `client.crt` and `client.key` of a vehicle; what is there and still good is kept."""
-        check_vehicle_name(vehicle)
-        key = _key_in(folder / "client.key")
-        path = folder / "client.crt"
-        if not (path.exists() and self._still_good(path.read_bytes(), key)):
-            alternatives = x509.SubjectAlternativeName(
-                [x509.UniformResourceIdentifier(_VEHICLE_URI + vehicle)]
-            )
-            certificate = self._sign(key.public_key(), vehicle, alternatives, VEHICLE_LIFETIME, client=True)
-            write_private_file(path, certificate, mode=0o644)
-        return read_pair(folder, "client")
+    def vehicle_certificate(
+        self, key: ec.EllipticCurvePublicKey, vehicle: str, now: datetime, lifetime: timedelta
+    ) -> x509.Certificate:
+        """Sign a vehicle's certificate.
 
-    def _sign(
+        It begins in 2000 as all do; since when its key is in use stands in the extension for that (RFC 3280,
+        section 4.2.1.4), so that the vehicle can tell how much of its life is over.
+
+        Args:
+            key: the vehicle's own.
+            vehicle: its name.
+            now: by the cloud's clock.
+            lifetime: until its end.
+
+        Raises:
+            PkiError: the name cannot be a vehicle's.
+        """
+        check_vehicle_name(vehicle)
+        uri = x509.UniformResourceIdentifier(_VEHICLE_URI + vehicle)
+        builder = self._builder(key, vehicle, x509.SubjectAlternativeName([uri]), now + lifetime, client=True)
+        since = x509.PrivateKeyUsagePeriod(not_before=now.replace(microsecond=0), not_after=None)
+        return builder.add_extension(since, critical=False).sign(self._key, hashes.SHA256())
+
+    def has_signed(self, certificate: x509.Certificate) -> bool:
+        """Tell whether a certificate is this authority's; its time is not looked at."""
+        try:
+            certificate.verify_directly_issued_by(self._issuer)
+        except (InvalidSignature, ValueError, TypeError):
+            return False
+        return True
+
+    def _builder(
         self,
         key: ec.EllipticCurvePublicKey,
         subject: str,
         alternatives: x509.SubjectAlternativeName,
-        lifetime: timedelta,
+        not_after: datetime,
         *,
         client: bool,
-    ) -> bytes:
+    ) -> x509.CertificateBuilder:
         purpose = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        builder = (
-            _builder(_name(subject), self._issuer.subject, key, datetime.now(timezone.utc) + lifetime)
+        return (
+            _builder(_name(subject), self._issuer.subject, key, not_after)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -156,16 +175,46 @@ class Authority:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
             )
         )
-        return _pem(builder.sign(self._key, hashes.SHA256()))
 
     def _still_good(self, pem: bytes, key: ec.EllipticCurvePrivateKey) -> bool:
         certificate = x509.load_pem_x509_certificate(pem)
-        try:
-            certificate.verify_directly_issued_by(self._issuer)
-        except (InvalidSignature, ValueError, TypeError):
-            return False
         left = certificate.not_valid_after_utc - datetime.now(timezone.utc)
-        return certificate.public_key() == key.public_key() and left > RENEW_BEFORE
+        return (
+            self.has_signed(certificate)
+            and certificate.public_key() == key.public_key()
+            and left > RENEW_BEFORE
+        )
+
+
+def key_of_request(csr_der: bytes) -> ec.EllipticCurvePublicKey:
+    """Give the key that a certificate is asked for; the names in the request are not looked at.
+
+    Raises:
+        PkiError: it is no request that its own key has signed, or the key is not on P-256.
+    """
+    if len(csr_der) > MAX_REQUEST_BYTES:
+        raise PkiError(f"a request of {len(csr_der)} bytes, at most {MAX_REQUEST_BYTES} are taken")
+    try:
+        request = x509.load_der_x509_csr(csr_der)
+        key = request.public_key()
+        signed = request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise PkiError("no PKCS #10 request that can be read") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise PkiError("the key must be one on the curve P-256")
+    if not signed:
+        raise PkiError("the request is not signed by its own key")
+    return key
+
+
+def vehicle_of(certificate: x509.Certificate) -> str | None:
+    """Give the vehicle that a certificate names, None where it names none, or more than one."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return vehicle_of_uri(uris[0]) if len(uris) == 1 else None
 
 
 def read_pair(folder: Path, name: str) -> KeyPair:

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 
 import grpc
 from sqlalchemy import func, select
@@ -14,15 +15,18 @@ from sqlalchemy import func, select
 from cloud.config import CloudConfig
 from cloud.fleet.admission import Admission
 from cloud.fleet.control import ControlService
+from cloud.fleet.enrolment_desk import EnrolmentDesk
+from cloud.fleet.enrolment_service import MAX_CALLS, MAX_MESSAGE_BYTES, EnrolmentService
 from cloud.fleet.group_commit import GroupCommit
 from cloud.fleet.ingest import Answer, Ingest, Upload
-from cloud.fleet.pki import KeyPair, PkiError, read_pair
+from cloud.fleet.pki import Authority, KeyPair, read_pair
 from cloud.fleet.repository import Repository, open_repository
 from cloud.fleet.service import FleetService
 from cloud.fleet.vehicle_records import Record, VehicleRecords
 from cloud.store import FolderObjects, Store, open_database
 from cloud.store.models import Release
 from edge.errors import TrafficVisionError
+from protos.traffic_vision.v1 import enrolment_pb2_grpc as enrolment_grpc
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 
 # After the signal, calls may still end by themselves for so long; the whole stop stays under 3 s.
@@ -33,6 +37,8 @@ UPLOAD_BATCH = 256
 RECORD_BATCH = 256
 RECORDS_WAITING_BYTES = 16_000_000
 CALLS_PER_VEHICLE = 4  # control, samples, features, a fetch
+CONNECTION_AGE_MS = 6 * 3_600_000
+MAX_METADATA_BYTES = 8_192  # of a call to enrol
 
 # Signed metadata is looked at so often whether it must be signed anew.
 REFRESH_INTERVAL_S = 300.0
@@ -44,17 +50,17 @@ class ServerError(TrafficVisionError):
     """The server cannot start."""
 
 
-def serve(config: CloudConfig, ready: Callable[[str], None]) -> None:
+def serve(config: CloudConfig, ready: Callable[[str, str], None]) -> None:
     """Serve the fleet until SIGTERM or SIGINT.
 
     Args:
         config: the cloud's.
-        ready: is told HOST:PORT once vehicles can connect.
+        ready: is told HOST:PORT of the fleet's service, and that of enrolment, once vehicles can connect.
 
     Raises:
         TrafficVisionError: a certificate, folder or database is missing, or the port is taken.
     """
-    certificates, authority = _identity(config)
+    certificates, authority = read_pair(config.folders.pki, "server"), Authority.open(config.folders.pki)
     objects = FolderObjects(config.store.objects)
     try:
         store = open_database(config.store.database)
@@ -80,7 +86,9 @@ class FleetServer:
         self._repository = repository
         self._stop = asyncio.Event()
 
-    async def run(self, certificates: KeyPair, authority: bytes, ready: Callable[[str], None]) -> None:
+    async def run(
+        self, certificates: KeyPair, authority: Authority, ready: Callable[[str, str], None]
+    ) -> None:
         """Serve until SIGTERM or SIGINT."""
         limits = self._config.limits
         vehicle_records = VehicleRecords(self._store)
@@ -103,23 +111,30 @@ class FleetServer:
 
         server = self._make_server()
         fleet_grpc.add_FleetServiceServicer_to_server(service, server)
-        address = self._bind(server, certificates, authority)
+        address = _bind(server, self._config.serve.listen, certificates, authority.certificate)
+        desk = EnrolmentDesk(self._store, authority, timedelta(days=self._config.serve.certificate_days))
+        enrolment = EnrolmentService(desk, self._repository, self._address_for_vehicles(address))
+        enrolment_server = _make_enrolment_server()
+        enrolment_grpc.add_EnrolmentServiceServicer_to_server(enrolment, enrolment_server)
+        enrol_address = _bind(enrolment_server, self._config.serve.enrolment_listen, certificates, None)
         self._capture_signals()
         committing = [asyncio.create_task(group.run()) for group in (uploads, records)]
         await server.start()
+        await enrolment_server.start()
         watching = [
             asyncio.create_task(self._every(self._config.serve.release_poll_s, self._nudge, control)),
             asyncio.create_task(self._every(REFRESH_INTERVAL_S, self._refresh)),
         ]
-        _LOG.info("serving %s", address)
-        ready(address)
+        _LOG.info("serving %s, enrolment at %s", address, enrol_address)
+        ready(address, enrol_address)
 
         await self._stop.wait()
 
         _LOG.info("stopping")
         control.stop()
         await uploads.close()
-        await server.stop(GRACE_S)
+        await asyncio.gather(server.stop(GRACE_S), enrolment_server.stop(GRACE_S))
+        await asyncio.to_thread(enrolment.close)
         await records.close()
         await asyncio.gather(*committing, *watching)
 
@@ -134,23 +149,15 @@ class FleetServer:
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+                # What a certificate is worth is looked at when a call begins: none lasts for ever.
+                ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
+                ("grpc.max_connection_age_grace_ms", 60_000),
             ],
         )
 
-    def _bind(self, server: grpc.aio.Server, certificates: KeyPair, authority: bytes) -> str:
-        listen = self._config.serve.listen
-        credentials = grpc.ssl_server_credentials(
-            [(certificates.key, certificates.certificate)],
-            root_certificates=authority,
-            require_client_auth=True,
-        )
-        try:
-            port = server.add_secure_port(listen, credentials)
-        except RuntimeError:
-            raise ServerError(
-                f"cannot listen at {listen}: the port is taken, or the address is not this machine's"
-            ) from None
-        return f"{listen.rpartition(':')[0]}:{port}"
+    def _address_for_vehicles(self, bound: str) -> str:
+        told = self._config.serve.fleet_address
+        return bound if told.endswith(":0") else told
 
     def _capture_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -182,10 +189,33 @@ class FleetServer:
             return session.scalar(select(func.max(Release.counter))) or 0
 
 
-def _identity(config: CloudConfig) -> tuple[KeyPair, bytes]:
-    pair = read_pair(config.folders.pki, "server")
-    path = config.folders.pki / "ca.crt"
+def _make_enrolment_server() -> grpc.aio.Server:
+    return grpc.aio.server(
+        maximum_concurrent_rpcs=MAX_CALLS,
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            ("grpc.max_concurrent_streams", 4),
+            # Nobody needs a connection for long.
+            ("grpc.max_connection_idle_ms", 10_000),
+            ("grpc.max_connection_age_ms", 60_000),
+            ("grpc.max_connection_age_grace_ms", 5_000),
+        ],
+    )
+
+
+def _bind(server: grpc.aio.Server, listen: str, certificates: KeyPair, clients: bytes | None) -> str:
+    """Listen; `clients` is the authority of those that are let in, None lets everybody in."""
+    credentials = grpc.ssl_server_credentials(
+        [(certificates.key, certificates.certificate)],
+        root_certificates=clients,
+        require_client_auth=clients is not None,
+    )
     try:
-        return pair, path.read_bytes()
-    except OSError as error:
-        raise PkiError(f"{path}: cannot be read ({error.strerror}); `cloud init` makes it") from None
+        port = server.add_secure_port(listen, credentials)
+    except RuntimeError:
+        raise ServerError(
+            f"cannot listen at {listen}: the port is taken, or the address is not this machine's"
+        ) from None
+    return f"{listen.rpartition(':')[0]}:{port}"

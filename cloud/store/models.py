@@ -53,6 +53,27 @@ class Certificate(Base):
     revoked: Mapped[datetime | None]
 
 
+class EnrolmentToken(Base):
+    """What a ticket is good for: one certificate, for one key.
+
+    Attributes:
+        sha256: of the token, which itself is kept nowhere.
+        expires: after it, nothing is given for it.
+        used, key_sha256, certificate: when it was used, SHA-256 of the key's SubjectPublicKeyInfo, and what
+            was given, DER: that key is given it again.
+    """
+
+    __tablename__ = "enrolment_tokens"
+
+    sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    vehicle: Mapped[str] = mapped_column(ForeignKey("vehicles.name"), index=True)
+    created: Mapped[datetime] = mapped_column(default=utc_now)
+    expires: Mapped[datetime]
+    used: Mapped[datetime | None]
+    key_sha256: Mapped[str] = mapped_column(Digest, default="")
+    certificate: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
 class ModelReport(Base):
     """What a vehicle said about its models at a change: which runs, and how the next one is doing.
 

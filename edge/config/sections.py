@@ -131,6 +131,16 @@ class CloudConfig(Section):
     key: ExistingFile
     # Longest pause between two tries to reach it.
     retry_limit_s: Positive = 60.0
+    # Where the certificate is renewed before its end, and after it. It needs cert and key in one file, which
+    # is written anew. Unset: it is not renewed.
+    enrol_address: CloudAddress | None = None
+
+    @field_validator("enrol_address")
+    @classmethod
+    def _renews_one_file(cls, enrol_address: str | None, info: ValidationInfo) -> str | None:
+        if enrol_address is not None and info.data.get("cert") != info.data.get("key"):
+            raise ValueError("expected cert and key to be one file, which changes as a whole")
+        return enrol_address
 
 
 class UpdatesConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import stat
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from edge.config import EdgeConfig
 from edge.doctor.finding import Finding, failure, ok, warning
+from edge.fleet.identity import LONGEST_AWAY, renewal_due
 
 _SOON = timedelta(days=30)
 
@@ -24,7 +26,7 @@ def certificates(config: EdgeConfig) -> list[Finding]:
     findings: list[Finding] = []
     if config.cloud is not None:
         cloud = config.cloud
-        findings += _pair("certificate", cloud.cert, cloud.key, cloud.ca, now)
+        findings += _pair("certificate", cloud.cert, cloud.key, cloud.ca, now, cloud.enrol_address)
     if config.serve.tls is not None:
         tls = config.serve.tls
         findings += _pair("serve.tls", tls.cert, tls.key, None, now)
@@ -70,7 +72,40 @@ def judge_mode(subject: str, path: Path, mode: int) -> Finding:
     return ok(subject, text)
 
 
-def _pair(subject: str, cert: Path, key: Path, ca: Path | None, now: datetime) -> list[Finding]:
+def judge_renewed(subject: str, certificate: x509.Certificate, now: datetime) -> Finding:
+    """Judge the time of a certificate that the daemon renews by itself."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    due = renewal_due(certificate)
+    text = f"{certificate.subject.rfc4514_string()}, valid until {ends:%Y-%m-%d}"
+    if now < begins:
+        return judge_validity(subject, certificate, now)
+    if now >= ends + LONGEST_AWAY:
+        return failure(subject, f"{text}: ended more than a year ago", "enrol the vehicle anew")
+    if now >= ends:
+        return warning(subject, f"{text}: it has ended", "the daemon renews it where it reaches its cloud")
+    if now >= due + (ends - due) / 2:
+        text += f"; it should have been renewed on {due:%Y-%m-%d}"
+        return warning(subject, text, "is cloud.enrol_address reached? The daemon's log says why not")
+    return ok(subject, f"{text}; renewed from {due:%Y-%m-%d} on")
+
+
+def judge_folder(subject: str, folder: Path, mode: int, *, is_writable: bool) -> Finding:
+    """Judge the folder that a renewed certificate is written into."""
+    text = f"{folder} has mode {stat.S_IMODE(mode):o}"
+    if not is_writable:
+        return failure(
+            subject,
+            f"{folder} cannot be written to",
+            "no renewal can be kept: run this as the service's user",
+        )
+    if mode & 0o022:
+        return failure(subject, f"{text}: others may put a key in its place", f"chmod 700 {folder}")
+    return ok(subject, text)
+
+
+def _pair(
+    subject: str, cert: Path, key: Path, ca: Path | None, now: datetime, enrol_address: str | None = None
+) -> list[Finding]:
     try:
         chain = _read(cert)
         authorities = [] if ca is None else _read(ca)
@@ -82,7 +117,8 @@ def _pair(subject: str, cert: Path, key: Path, ca: Path | None, now: datetime) -
         return [
             failure(subject, f"{cert}, {key} or {ca} is no PEM that can be used", "enrol the vehicle anew")
         ]
-    findings = [judge_validity(subject, chain[0], now)]
+    judge = judge_validity if enrol_address is None else judge_renewed
+    findings = [judge(subject, chain[0], now)]
     findings += [judge_validity(f"{subject} ca", authority, now) for authority in authorities]
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     if private.public_key().public_bytes(*form) != chain[0].public_key().public_bytes(*form):
@@ -90,6 +126,12 @@ def _pair(subject: str, cert: Path, key: Path, ca: Path | None, now: datetime) -
     if authorities:
         findings.append(judge_chain(chain, authorities))
     findings.append(judge_mode(f"{subject} key", key, key.stat().st_mode))
+    if enrol_address is not None:
+        folder = key.parent
+        is_writable = os.access(folder, os.W_OK)
+        findings.append(
+            judge_folder(f"{subject} folder", folder, folder.stat().st_mode, is_writable=is_writable)
+        )
     return findings
 
 

@@ -13,6 +13,7 @@ from edge.backoff import BackoffOptions
 from edge.config import CloudConfig, EdgeConfig
 from edge.fleet.channel import ChannelOptions, open_channel
 from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
+from edge.fleet.renewable_channel import RenewableChannel
 from edge.fleet.sampling import Sampling, Spools
 from edge.fleet.spool import Spool, SpoolOptions
 from edge.fleet.uplink import FEATURES, SAMPLES, Uplink, UplinkOptions
@@ -31,15 +32,14 @@ _RETRY_S = 0.5  # the first pause between two tries
 _STREAM_STOP_S = 1.0
 
 
-def open_cloud_channel(config: CloudConfig) -> grpc.Channel:
+def open_cloud_channel(config: CloudConfig) -> RenewableChannel:
     """Open the vehicle's connection to its cloud; it connects when it is first used.
 
     Raises:
         ChannelError: a file is missing or not what it should be.
     """
-    return open_channel(
-        ChannelOptions(config.address, config.ca, config.cert, config.key, backoff=_backoff(config))
-    )
+    options = ChannelOptions(config.address, config.ca, config.cert, config.key, backoff=_backoff(config))
+    return RenewableChannel(lambda: open_channel(options))
 
 
 def open_spools(config: EdgeConfig, disk: DiskBudget) -> Spools:
@@ -110,6 +110,10 @@ class Fleet:
         """The control stream; None without a cloud."""
         return self._control
 
+    def is_connected(self) -> bool:
+        """Whether the cloud has welcomed this vehicle in the present control stream."""
+        return self._control is not None and self._control.status().stream.connected
+
     def start(self) -> None:
         """Start the threads."""
         self._writer.start()
@@ -149,7 +153,7 @@ class Fleet:
                 dropped_samples=spool.dropped,
             )
         )
-        status.connected_to_cloud = self._control is not None and self._control.status().stream.connected
+        status.connected_to_cloud = self.is_connected()
 
     def _log_uploads(self) -> None:
         """Tell once, at the end, what was acknowledged: what the spool no longer has, the cloud has."""

@@ -40,7 +40,7 @@ def test_a_url_of_postgresql_stays_as_it_is(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[serve]\nlisten_adress = 1\n", "unknown key 'serve.listen_adress'; did you mean 'listen'?"),
+        ("[serve]\nlisen = 1\n", "unknown key 'serve.lisen'; did you mean 'listen'?"),
         ("[server]\n", "unknown key 'server'; did you mean 'serve'?"),
         ("[log]\nxyz = 1\n", "unknown key 'log.xyz'; known here: level"),
         ('[limits]\nsample_bytes = "4 MB"\n', "limits.sample_bytes = '4 MB': expected a valid integer"),

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from cloud.config import CloudConfig
-from cloud.fleet.enrolment import revoke
+from cloud.fleet.vehicles import revoke
 from cloud.store.models import AuditEntry, Candidate, DriftEvent, ModelReport, Release, Vehicle
 from protos import handshake
 from protos.traffic_vision.v1 import common_pb2 as common

@@ -1,26 +1,31 @@
-"""`cloud init`, `cloud enrol`, `cloud revoke` and `cloud status` as people run them."""
+"""`cloud init`, `cloud enrol`, `cloud vehicles` and `cloud status` as people run them."""
 
 from __future__ import annotations
 
 import json
 import ssl
 import stat
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-import tomllib
 from click.testing import CliRunner, Result
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import select
 
 from cloud.config import load_config
-from cloud.fleet.pki import PkiError, check_vehicle_name, vehicle_of_uri
-from cloud.fleet.vehicle_records import Record, VehicleRecords
-from cloud.store.models import AuditEntry, Candidate, Certificate, Release, Run, Vehicle, Verdict
+from cloud.fleet.enrolment_desk import token_sha256
+from cloud.fleet.pki import PkiError, check_vehicle_name, vehicle_of
+from cloud.fleet.vehicle_records import IdentityInUse, Record, VehicleRecords
+from cloud.fleet.vehicles import list_vehicles
+from cloud.store.models import AuditEntry, Candidate, EnrolmentToken, Release, Run, Vehicle, Verdict
 from cloud.store.states import RunState, VerdictKind
 from edge.errors import TrafficVisionError
+from edge.fleet.identity import renewal_due, used_since
+from protos.enrolment import ticket_of_text
+from protos.traffic_vision.v1 import common_pb2 as common
 from tests import clouds
 from tools.cli import root
 
@@ -54,7 +59,7 @@ def certificate(path: Path) -> x509.Certificate:
 def test_init_makes_everything_and_a_second_time_changes_nothing(folder: Path) -> None:
     before = files(folder)
     assert {"cloud.toml", "pki/ca.crt", "pki/ca.key", "pki/server.crt", "pki/server.key"} <= set(before)
-    for name in ("objects", "keys", "repository", "data", "vehicles"):
+    for name in ("objects", "keys", "repository", "data"):
         assert (folder / name).is_dir()
     assert run("init", folder).exit_code == 0
     assert run("init", folder, "--name", "cloud.example").exit_code == 0
@@ -107,60 +112,95 @@ def test_a_folder_of_something_else_and_a_bad_choice_are_refused(tmp_path: Path)
 
 
 def test_keys_are_private_and_certificates_begin_in_2000(folder: Path) -> None:
-    run("enrol", "car-1", "--cloud", folder)
     keys = [*folder.rglob("*.key")]
-    assert len(keys) == 3
+    assert {path.name for path in keys} == {"ca.key", "server.key"}
     for path in keys:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    for path in folder.rglob("*.crt"):
-        assert certificate(path).not_valid_before_utc == datetime(2000, 1, 1, tzinfo=timezone.utc)
-        assert certificate(path).not_valid_after_utc > datetime.now(timezone.utc)
+    for path in (folder / "pki", folder / "keys"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    _, given = clouds.enrol_vehicle(load_config(folder / "cloud.toml"), "car-1")
+    made = x509.load_der_x509_certificate(given.certificate_der)
+    for one in (made, *(certificate(path) for path in folder.rglob("*.crt"))):
+        assert one.not_valid_before_utc == datetime(2000, 1, 1, tzinfo=timezone.utc)
+        assert one.not_valid_after_utc > datetime.now(timezone.utc)
 
 
 def test_a_vehicles_certificate_names_it_and_is_good_for_nothing_else(folder: Path) -> None:
-    run("enrol", "car-1", "--cloud", folder)
-    made = certificate(folder / "vehicles" / "car-1" / "client.crt")
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    _, given = clouds.enrol_vehicle(load_config(folder / "cloud.toml"), "car-1")
+    made = x509.load_der_x509_certificate(given.certificate_der)
     made.verify_directly_issued_by(certificate(folder / "pki" / "ca.crt"))
+    assert vehicle_of(made) == "car-1"
     extensions = made.extensions
-    (uri,) = extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-        x509.UniformResourceIdentifier
-    )
-    assert vehicle_of_uri(uri) == "car-1"
     assert list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [
         ExtendedKeyUsageOID.CLIENT_AUTH
     ]
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert before <= used_since(made) <= datetime.now(timezone.utc)
+    assert made.not_valid_after_utc - used_since(made) == timedelta(days=30)
+    assert renewal_due(made) == used_since(made) + timedelta(days=20)
 
 
-def test_enrolling_again_keeps_what_is_there(folder: Path, tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    model.write_bytes(b"model")
-    arguments = ("enrol", "car-1", "--cloud", folder, "--camera", "front=sim:7?light=noon", "--model", model)
-    printed = run(*arguments).stdout.strip()
-    own = folder / "vehicles" / "car-1"
-    assert Path(printed) == own
-    before = files(own)
-    assert set(before) == {"edge.toml", "ca.crt", "client.crt", "client.key", "factory.onnx", "root.json"}
-    text = before["edge.toml"].decode()
-    for line in ('vehicle = "car-1"', 'url = "sim:7?light=noon"', 'address = "cloud.example:50071"'):
-        assert line in text.splitlines()
-    run(*arguments)
-    assert files(own) == before
+def test_a_ticket_says_where_to_go_and_whom_to_trust(folder: Path, tmp_path: Path) -> None:
+    printed = run("enrol", "car-1", "--cloud", folder, "--valid-hours", "2")
+    (line,) = printed.stdout.splitlines()
+    ticket = ticket_of_text(line)
+    assert (ticket.vehicle, ticket.enrol_address) == ("car-1", "cloud.example:50072")
+    authority = certificate(folder / "pki" / "ca.crt")
+    assert x509.load_der_x509_certificate(ticket.authority_der) == authority
+    assert authority.fingerprint(hashes.SHA256()).hex() in printed.stderr
+    assert "cloud.example:50072" in printed.stderr
+    kept = tmp_path / "ticket"
+    again = run("enrol", "car-1", "--cloud", folder, "-o", kept)
+    assert again.stdout == "" and stat.S_IMODE(kept.stat().st_mode) == 0o600
+    other = ticket_of_text(kept.read_text())
+    assert other.token != ticket.token
     with clouds.database(load_config(folder / "cloud.toml")) as store, store.reading() as session:
-        assert len(list(session.scalars(select(Certificate)))) == 1
+        tokens = {row.sha256: row for row in session.scalars(select(EnrolmentToken))}
         actions = [entry.action for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.id))]
-    assert actions == ["enrolled", "certified"]
+    assert set(tokens) == {token_sha256(ticket.token), token_sha256(other.token)}
+    now = datetime.now(timezone.utc)
+    assert tokens[token_sha256(ticket.token)].expires <= now, "a newer one took its place"
+    assert now < tokens[token_sha256(other.token)].expires <= now + timedelta(hours=24)
+    assert actions == ["ticket issued", "ticket issued"]
+    for path in folder.rglob("*"):
+        assert not path.is_file() or ticket.token.encode() not in path.read_bytes(), path
+
+
+def test_the_addresses_follow_from_each_other(tmp_path: Path) -> None:
+    def addresses(**serve: str) -> tuple[str, str, str]:
+        path = tmp_path / "cloud.toml"
+        path.write_text("[serve]\n" + "".join(f'{key} = "{value}"\n' for key, value in serve.items()))
+        read = load_config(path).serve
+        return read.enrolment_listen, read.fleet_address, read.enrolment_address
+
+    assert addresses() == ("127.0.0.1:50072", "127.0.0.1:50071", "127.0.0.1:50072")
+    assert addresses(listen="[::]:7000", address="fleet.example:443") == (
+        "[::]:7001",
+        "fleet.example:443",
+        "fleet.example:7001",
+    )
+    assert addresses(enrol_listen="0.0.0.0:5", enrol_address="enrol.example:443")[::2] == (
+        "0.0.0.0:5",
+        "enrol.example:443",
+    )
+    assert addresses(listen="127.0.0.1:0")[0] == "127.0.0.1:0"
+    with pytest.raises(TrafficVisionError, match="expected another port than listen's"):
+        addresses(listen="127.0.0.1:7", enrol_listen="127.0.0.1:7")
 
 
 def test_a_vehicle_of_a_fleet_is_told_so_and_an_unknown_fleet_is_refused(folder: Path) -> None:
     for fleet in ("trucks", "no fleet", ""):
         with pytest.raises(TrafficVisionError, match="there is no fleet"):
             run("enrol", "truck-1", "--cloud", folder, "--fleet", fleet)
-    assert list((folder / "vehicles").iterdir()) == []
+    with clouds.database(load_config(folder / "cloud.toml")) as store:
+        assert list_vehicles(store) == []
     run("keys", "delegate", "trucks", "--config", folder / "cloud.toml")
-    run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks")
-    written = (folder / "vehicles" / "truck-1" / "edge.toml").read_text()
-    assert tomllib.loads(written)["updates"] == {"root": "root.json", "fleet": "trucks"}
+    assert (
+        ticket_of_text(run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks").stdout).fleet
+        == "trucks"
+    )
+    assert ticket_of_text(run("enrol", "van-1", "--cloud", folder).stdout).fleet == ""
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-a", "ä", "a" * 64, "a\n"])
@@ -170,32 +210,69 @@ def test_a_name_that_cannot_be_a_vehicles_is_refused(folder: Path, name: str) ->
     if not name.startswith("-"):
         with pytest.raises(PkiError):
             run("enrol", name, "--cloud", folder)
-    assert list((folder / "vehicles").iterdir()) == []
+    with clouds.database(load_config(folder / "cloud.toml")) as store:
+        assert list_vehicles(store) == []
 
 
 def test_what_cannot_be_enrolled_is_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrafficVisionError, match="no such model file"):
-        run("enrol", "car-1", "--cloud", folder, "--model", tmp_path / "none.onnx")
     with pytest.raises(TrafficVisionError, match="cannot be read"):
         run("enrol", "car-1", "--cloud", tmp_path)
-    assert run("enrol", "car-1", "--cloud", folder, "--camera", "front").exit_code == 2
+    for hours in ("0", "-1", "721", "soon"):
+        assert run("enrol", "car-1", "--cloud", folder, "--valid-hours", hours).exit_code == 2
     (folder / "pki" / "ca.key").unlink()
     with pytest.raises(TrafficVisionError, match=r"ca\.key.*cannot be read"):
         run("enrol", "car-1", "--cloud", folder)
+    assert run("init", tmp_path / "new", "--listen", "127.0.0.1:0").exit_code == 0
+    with pytest.raises(TrafficVisionError, match="vehicles need fixed ports"):
+        run("enrol", "car-1", "--cloud", tmp_path / "new")
 
 
 def test_a_revoked_vehicle_cannot_be_enrolled_again(folder: Path) -> None:
     run("enrol", "car-1", "--cloud", folder)
     config = folder / "cloud.toml"
+    revoking = ("vehicles", "revoke", "--reason", "stolen", "--config", config)
     for _ in range(2):
-        assert run("revoke", "car-1", "--reason", "stolen", "--config", config).exit_code == 0
+        assert run(*revoking, "car-1").exit_code == 0
     with pytest.raises(TrafficVisionError, match="was revoked"):
         run("enrol", "car-1", "--cloud", folder)
     with pytest.raises(TrafficVisionError, match="no vehicle 'car-2'"):
-        run("revoke", "car-2", "--reason", "stolen", "--config", config)
+        run(*revoking, "car-2")
     with clouds.database(load_config(config)) as store, store.reading() as session:
         (entry,) = session.scalars(select(AuditEntry).where(AuditEntry.action == "revoked"))
     assert (entry.subject, entry.detail) == ("car-1", {"reason": "stolen"})
+
+
+def test_the_list_of_vehicles(folder: Path) -> None:
+    config = load_config(folder / "cloud.toml")
+    listing = ("vehicles", "list", "--config", folder / "cloud.toml")
+    assert run(*listing).stdout == "no vehicle is enrolled\n"
+    assert json.loads(run(*listing, "--json").stdout) == []
+    run("enrol", "car-0", "--cloud", folder)
+    _, given = clouds.enrol_vehicle(config, "car-1")
+    clouds.enrol_vehicle(config, "car-2")
+    run("vehicles", "revoke", "car-2", "--reason", "x", "--config", folder / "cloud.toml")
+    ends = x509.load_der_x509_certificate(given.certificate_der).not_valid_after_utc
+    status = common.VehicleStatus(
+        certificate_expires_wall_ns=int(ends.timestamp()) * 10**9,
+        model=common.ModelState(active=common.ModelRef(name="streets", version="2")),
+    )
+    with clouds.database(config) as store:
+        twice = IdentityInUse("a", "b", "ipv4:192.0.2.1:1")
+        VehicleRecords(store).commit(
+            [Record("car-1", clouds.a_hello(status=status).hello), Record("car-1", twice)]
+        )
+    lines = {line["name"]: line for line in json.loads(run(*listing, "--json").stdout)}
+    assert list(lines) == ["car-0", "car-1", "car-2"]
+    assert lines["car-0"]["enrolled"] is None and lines["car-0"]["certificate_until"] is None
+    assert lines["car-0"]["ticket_until"] and not lines["car-1"]["ticket_until"]
+    one = lines["car-1"]
+    assert one["certificate_until"] == one["certificate_seen_until"] == ends.isoformat()
+    assert (one["daemon_version"], one["model"]) == ("1.2", "streets 2")
+    assert one["enrolled"] and one["connected_since"] and one["used_twice"] and not one["revoked"]
+    assert lines["car-2"]["revoked"] and not lines["car-2"]["used_twice"]
+    rows = run(*listing).stdout.splitlines()
+    assert len(rows) == 4 and f"{ends:%Y-%m-%d %H:%MZ}" in rows[2] and "identity used twice" in rows[2]
+    assert "ticket until" in rows[1] and "revoked" in rows[3]
 
 
 def test_the_status_of_a_new_cloud_is_empty(folder: Path) -> None:
@@ -207,7 +284,7 @@ def test_the_status_of_a_new_cloud_is_empty(folder: Path) -> None:
 def test_the_status_shows_the_whole_loop(folder: Path) -> None:
     for name in ("car-1", "car-2", "car-3"):
         run("enrol", name, "--cloud", folder)
-    run("revoke", "car-3", "--reason", "x", "--config", folder / "cloud.toml")
+    run("vehicles", "revoke", "car-3", "--reason", "x", "--config", folder / "cloud.toml")
     config = load_config(folder / "cloud.toml")
     with clouds.database(config) as store:
         VehicleRecords(store).commit([Record("car-1", clouds.a_hello().hello)])

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from tuf.api.metadata import Metadata, Root, Timestamp
 
 from cloud.config import CloudConfig
-from cloud.fleet.enrolment import revoke
+from cloud.fleet.vehicles import revoke
 from cloud.store import FolderObjects
 from cloud.store.models import FeatureSeries, Sample
 from protos.traffic_vision.v1 import fleet_pb2 as fleet

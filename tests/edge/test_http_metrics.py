@@ -11,7 +11,12 @@ from tests.edge.test_http_live import shot
 
 
 def status(model: str = "a" * 64, camera: str = "front") -> common_pb2.VehicleStatus:
-    message = common_pb2.VehicleStatus(uptime_ns=5_000_000_000, resident_bytes=7, daemon_version='1"\n')
+    message = common_pb2.VehicleStatus(
+        uptime_ns=5_000_000_000,
+        resident_bytes=7,
+        daemon_version='1"\n',
+        certificate_expires_wall_ns=1_800_000_000_000_000_000,
+    )
     message.cameras.add(
         camera=camera,
         state=common_pb2.CAMERA_STATE_FRESH,
@@ -49,6 +54,7 @@ def test_the_text_says_what_the_status_does() -> None:
     assert found["traffic_vision_drift_verdict", (("camera", "front"), ("verdict", "alarm"))] == 1
     assert found["traffic_vision_daemon_info", (("version", '1"\n'),)] == 1
     assert found["traffic_vision_inference_up", ()] == 1
+    assert found["traffic_vision_certificate_expires_timestamp_seconds", ()] == 1_800_000_000
     assert found["traffic_vision_inference_restarts_total", ()] == 2
     assert found["traffic_vision_stage_seconds_count", (("stage", "inference"),)] == 1
     assert found["traffic_vision_stage_seconds_bucket", (("le", "0.0025"), ("stage", "inference"))] == 1

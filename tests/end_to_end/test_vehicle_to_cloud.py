@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import select
 
 from cloud.config import CloudConfig
-from cloud.fleet.enrolment import VehicleChoices, enrol
 from cloud.store.models import DriftEvent, FeatureSeries, Sample
 from edge.fleet.spool import Spool
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
@@ -29,7 +28,7 @@ SAMPLER = {"drift_spacing_s": 2, "baseline_spacing_s": 10, "near_duplicate_bits"
 
 
 def vehicle(folder: Path, address: str, reference: Path, **more: Any) -> Path:
-    """The vehicle's configuration beside its certificates, as `cloud enrol` laid them out."""
+    """The vehicle's configuration beside its certificates, as an enrolment laid them out."""
     certificates = {"ca": "ca.crt", "cert": "client.crt", "key": "client.key"}
     sections: dict[str, Any] = {
         "drift": {"reference": str(reference)},
@@ -88,16 +87,3 @@ def test_without_its_cloud_the_vehicle_drives_and_keeps(tmp_path: Path, referenc
         assert status.drift[0].verdict == common_pb2.DRIFT_VERDICT_ALARM
         assert daemon.terminate() == 0
         assert any("nothing answers at the cloud's address" in line["message"] for line in daemon.log)
-
-
-def test_what_enrolment_writes_runs_as_it_is(tmp_path: Path) -> None:
-    model = tmp_path / "model.onnx"
-    model.write_bytes(rectangles_model())
-    choices = VehicleChoices({"front": f"sim:7?seconds=2&rate=10&size={SIZE}"}, model)
-    folder = enrol(make_cloud(tmp_path / "cloud"), VEHICLE, choices)
-    with DaemonProcess(folder / "edge.toml") as daemon:
-        assert daemon.until_ended()["front"]["captured"] == 20
-        status = daemon.client.status().status
-        assert status.model.active_slot == common_pb2.SLOT_FACTORY
-        assert status.drift[0].verdict == common_pb2.DRIFT_VERDICT_LEARNING
-        assert daemon.terminate() == 0

@@ -10,10 +10,15 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 
-from protos.traffic_vision.v1 import common_pb2, fleet_pb2, perception_pb2
+from protos.traffic_vision.v1 import common_pb2, enrolment_pb2, fleet_pb2, perception_pb2
 
 FOLDER = Path(common_pb2.__file__).parent
-FILES: tuple[FileDescriptor, ...] = (common_pb2.DESCRIPTOR, fleet_pb2.DESCRIPTOR, perception_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (
+    common_pb2.DESCRIPTOR,
+    enrolment_pb2.DESCRIPTOR,
+    fleet_pb2.DESCRIPTOR,
+    perception_pb2.DESCRIPTOR,
+)
 OWN_EXTENSIONS = (1000, 2000)
 
 
@@ -108,5 +113,5 @@ def test_each_rpc_has_messages_of_its_own() -> None:
                 assert method.input_type.name == f"{method.name}Request"
                 assert method.output_type.name == f"{method.name}Response"
                 seen |= {method.name}
-    assert {"Control", "UploadSamples", "FetchMetadata", "FetchTarget"} <= seen
+    assert {"Control", "UploadSamples", "FetchMetadata", "FetchTarget", "Enrol", "Renew"} <= seen
     assert {"StreamDetections", "StreamDrift", "GetStatus", "ReloadModel", "ReportVehicle"} <= seen

@@ -203,7 +203,8 @@ def test_both_configurations_are_ones_that_are_taken(tmp_path: Path) -> None:
     (tmp_path / "cloud.toml").write_text(toml(made.cloud_sections()))
     cloud = load_cloud_config(tmp_path / "cloud.toml")
     assert cloud.gate.holdout == made.holdout and cloud.trigger.min_drift_samples == made.recipe.samples
-    for name in ("ca.crt", "client.crt", "client.key", "root.json", "factory.onnx"):
+    (tmp_path / "state").mkdir()
+    for name in ("ca.crt", "state/client.pem", "root.json", "factory.onnx"):
         (tmp_path / name).touch()
     for limit in (None, 0.5):
         sections = made.edge_sections("127.0.0.1:5", limit)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release
+from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release, cloud_vehicles
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -39,38 +39,41 @@ def init(folder: Path, listen: str | None, address: str | None, names: tuple[str
 @command.command("enrol")
 @click.argument("vehicle")
 @click.option("--cloud", "folder", type=_PATH, required=True, metavar="DIR", help="The cloud's folder.")
-@click.option("--camera", "cameras", multiple=True, metavar="NAME=URL", help="A camera or recording; repeat.")
-@click.option("--model", type=_PATH, help="The model file that the vehicle starts with.")
+@click.option(
+    "--valid-hours",
+    type=click.FloatRange(0, 720, min_open=True),
+    default=24.0,
+    show_default=True,
+    help="How long the ticket is good.",
+)
 @click.option("--fleet", help="It takes this fleet's releases, made by `cloud keys delegate`, and no others.")
-def enrol(
-    vehicle: str, folder: Path, cameras: tuple[str, ...], model: Path | None, fleet: str | None
-) -> None:
-    """Give VEHICLE its identity and configuration.
+@click.option("-o", "--output", type=_PATH, help="Write the ticket here, instead of to standard output.")
+def enrol(vehicle: str, folder: Path, valid_hours: float, fleet: str | None, output: Path | None) -> None:
+    """Register VEHICLE, and give a ticket by which it gets its certificate, once.
 
-    The folder that is printed goes onto the vehicle; `client.key` in it is a secret.
+    The ticket is one line, and a secret until it is used by `traffic-vision edge enrol` on the vehicle. An
+    earlier one of the same vehicle is good for nothing from now on, and once this one is used, neither is
+    an earlier certificate.
     """
+    from datetime import timedelta
+
     from cloud.config import load_config
-    from cloud.fleet.enrolment import CONFIG_FILE, VehicleChoices
+    from cloud.fleet.enrolment import CONFIG_FILE
     from cloud.fleet.enrolment import enrol as enrol_vehicle
+    from cloud.fleet.private_files import write_private_file
 
-    named = dict(camera.partition("=")[::2] for camera in cameras)
-    if not all(named) or not all(named.values()):
-        raise click.BadParameter("expected NAME=URL", param_hint="--camera")
     config = load_config(folder / CONFIG_FILE)
-    click.echo(enrol_vehicle(config, vehicle, VehicleChoices(named, model, fleet)))
-
-
-@command.command("revoke")
-@click.argument("vehicle")
-@click.option("--reason", required=True, help="For the audit trail.")
-@_CONFIG
-def revoke(vehicle: str, reason: str, config: Path) -> None:
-    """Take VEHICLE's identity away: from now on it gets nothing."""
-    from cloud.config import load_config
-    from cloud.fleet.enrolment import revoke as revoke_vehicle
-
-    revoke_vehicle(load_config(config), vehicle, reason)
-    click.echo(f"{vehicle}: revoked")
+    ticket = enrol_vehicle(config, vehicle, timedelta(hours=valid_hours), fleet)
+    if output is None:
+        click.echo(ticket.text)
+    else:
+        write_private_file(output, f"{ticket.text}\n".encode())
+    click.echo(
+        f"{vehicle}: until {ticket.expires:%Y-%m-%d %H:%M} UTC, on the vehicle: "
+        f"traffic-vision edge enrol {output or '-'} DIR\n"
+        f"it asks {ticket.enrol_address}, whose authority must be SHA-256 {ticket.authority_sha256}",
+        err=True,
+    )
 
 
 @command.command("serve")
@@ -78,7 +81,8 @@ def revoke(vehicle: str, reason: str, config: Path) -> None:
 def serve(config: Path) -> None:
     """Serve the fleet until interrupted.
 
-    Prints one line, `serving HOST:PORT`, once vehicles can connect; the log goes to standard error.
+    Prints one line, `serving HOST:PORT enrolment HOST:PORT`, once vehicles can connect; the log goes to
+    standard error.
     """
     import logging
 
@@ -90,7 +94,7 @@ def serve(config: Path) -> None:
         level=loaded.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    serve_fleet(loaded, lambda address: click.echo(f"serving {address}"))
+    serve_fleet(loaded, lambda *where: click.echo("serving {} enrolment {}".format(*where)))
 
 
 @command.command("status")
@@ -112,6 +116,7 @@ def status(config: Path, as_json: bool) -> None:
 
 
 cloud_pipeline.register(command)
+cloud_vehicles.register(command)
 cloud_keys.register(command)
 cloud_audit.register(command)
 cloud_release.register(command)

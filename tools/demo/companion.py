@@ -37,7 +37,7 @@ class Companion:
         self._scene = scene
         self._children = children
         self._story = story
-        self._address = ""
+        self._address = self._enrol_address = ""
         self._running: list[Child] = []
 
     @property
@@ -68,29 +68,19 @@ class Companion:
         )
         self._running.append(server)
         self._story.wait("the cloud's start", lambda: bool(self._address), _SERVE_S, self.check)
-        sections["serve"]["address"] = self._address
+        sections["serve"] |= {"address": self._address, "enrol_address": self._enrol_address}
         write_file(self.config_file, toml(sections))
 
-    def enrol(self) -> Path:
-        """Enrol the vehicle; gives its folder.
+    def enrol(self, folder: Path) -> None:
+        """Enrol the vehicle: the cloud gives a ticket, by which the vehicle sets up its folder.
 
         Raises:
-            DemoError: the command failed.
+            DemoError: a command failed.
         """
-        camera = f"{CAMERA}={self._scene.camera['url']}"
-        self._do(
-            "cloud-enrol",
-            "cloud",
-            "enrol",
-            VEHICLE,
-            "--cloud",
-            self.folder,
-            "--camera",
-            camera,
-            "--model",
-            self._scene.baseline,
-        )
-        return self.config().folders.vehicles / VEHICLE
+        ticket = self.folder / "ticket"
+        self._do("cloud-enrol", "cloud", "enrol", VEHICLE, "--cloud", self.folder, "--output", ticket)
+        camera = ("--camera", f"{CAMERA}={self._scene.camera['url']}")
+        self._do("edge-enrol", "edge", "enrol", ticket, folder, *camera, "--model", self._scene.baseline)
 
     def baseline_task(self) -> Task:
         """Give the task that takes the baseline in."""
@@ -129,10 +119,10 @@ class Companion:
                 raise DemoError(f"the {child.name} {child.why()}")
 
     def _hear_server(self, line: str) -> None:
-        word, _, address = line.partition(" ")
-        if word == "serving":
+        words = line.split()
+        if words[::2] == ["serving", "enrolment"]:
             with self._story.changed:
-                self._address = address
+                self._address, self._enrol_address = words[1::2]
                 self._story.changed.notify_all()
 
     def _do(self, name: str, *arguments: str | Path) -> None:

@@ -69,6 +69,7 @@ class Loop:
         self._scene = scene
         self._children = children
         self._story = story
+        self._work = work
         self.companion = Companion(work / "cloud", scene, children, story)
         tasks = [*scene.tasks[:1], self.companion.baseline_task(), *scene.tasks[1:]]
         self._tasks = Tasks(tasks, children, story, _AT_ONCE)
@@ -87,7 +88,9 @@ class Loop:
             self._make_baseline()
         story.enter("set_up", "setting up the cloud and the vehicle")
         self.companion.start()
-        vehicle = Vehicle(self.companion.enrol(), scene, self.companion.address, story)
+        folder = self._work / "vehicle"
+        self.companion.enrol(folder)
+        vehicle = Vehicle(folder, scene, self.companion.address, story)
         vehicle.start(self._children)
         self._vehicle = vehicle
         with Listener(story, vehicle.address, self.companion.config()):

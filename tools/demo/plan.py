@@ -155,8 +155,8 @@ class Scene:
             "cloud": {
                 "address": address,
                 "ca": "ca.crt",
-                "cert": "client.crt",
-                "key": "client.key",
+                "cert": "state/client.pem",
+                "key": "state/client.pem",
                 "retry_limit_s": 2.0,
             },
             "updates": {

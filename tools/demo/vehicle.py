@@ -21,7 +21,7 @@ _RELOAD_S = 20.0
 
 
 class Vehicle:
-    """One daemon, from its folder as `cloud enrol` made it."""
+    """One daemon, from its folder as `edge enrol` made it."""
 
     def __init__(self, folder: Path, scene: Scene, cloud_address: str, story: Story) -> None:
         """Write its configuration.

@@ -137,6 +137,11 @@ class _StatusCollector(Collector):
         yield from _drift(status)
         yield from _spool(status.spool)
         yield from _disk(status.disk)
+        if status.HasField("certificate_expires_wall_ns"):
+            ends_s = status.certificate_expires_wall_ns / _NS
+            yield _gauge(
+                "certificate_expires_timestamp_seconds", "Unix time: this vehicle's certificate ends.", ends_s
+            )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

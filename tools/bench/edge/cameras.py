@@ -5,6 +5,9 @@ schedule of its own: frame n is born at start + n / rate on this machine's monot
 anyone fetches it, and n is burnt into the picture then. Each birth is noted in a file. Whoever reads number n
 out of a detection knows from that file how old it is, without believing the daemon in anything.
 
+`benchcam:gated?...` is the same with a gate: while the gate's file is there it gives a frame now and then, so
+that the daemon idles and does not take it for lost; once the file is gone the schedule begins anew.
+
 `benchcam:lossy?...` is a camera that breaks: after so many frames the connection fails, and the next one may
 bring another resolution.
 """
@@ -29,6 +32,7 @@ from tools.bench.edge.numbers import burn
 
 _SIZES = ((1280, 720), (960, 540), (640, 480))  # width, height, of one connection after the other
 _REFUSED_EVERY = 5  # of the lossy camera's connections
+_GATE_LOOK_S = 0.01  # so late the gate may be found open
 
 
 class _Camera:
@@ -76,16 +80,20 @@ class StampedCamera(_Camera):
     def __iter__(self) -> Iterator[Frame]:
         """Yield each frame at its birth, or, fetched late, with the time of its birth all the same."""
         pictures = self._pictures()
-        start_ns = time.monotonic_ns() + self._period_ns
         with self._births.open("a", buffering=1) as births:
-            for number in itertools.count():
+            for number, born_ns in enumerate(self._schedule()):
                 picture = next(pictures)
-                born_ns = start_ns + number * self._period_ns
                 burn(picture, number)
                 if self._closed.wait(max(0.0, (born_ns - time.monotonic_ns()) / 1e9)):
                     return
                 births.write(f"{number} {born_ns}\n")
                 yield Frame(self.name, number, 0, born_ns, picture)
+
+    def _schedule(self) -> Iterator[int]:
+        """The birth of each frame, monotonic ns."""
+        start_ns = time.monotonic_ns() + self._period_ns
+        for number in itertools.count():
+            yield start_ns + number * self._period_ns
 
     def _pictures(self) -> Iterator[np.ndarray]:
         while True:
@@ -93,6 +101,39 @@ class StampedCamera(_Camera):
                 for shot in video:
                     if isinstance(shot, Frame):
                         yield shot.image
+
+
+class GatedCamera(StampedCamera):
+    """A stamped camera that rests while its gate is shut."""
+
+    def __init__(self, video: Path, rate_hz: float, births: Path, gate: Path, idle_hz: float) -> None:
+        """Make ready.
+
+        Args:
+            video: decoded over and over.
+            rate_hz: frames per second while the gate is open.
+            births: as of a `StampedCamera`.
+            gate: a file; while it is there, the gate is shut.
+            idle_hz: frames per second while it is shut.
+        """
+        super().__init__(video, rate_hz, births)
+        self._gate = gate
+        self._idle_ns = round(1e9 / idle_hz)
+
+    def _schedule(self) -> Iterator[int]:
+        was_open, born_ns = False, time.monotonic_ns()
+        while True:
+            is_open = not self._gate.exists()
+            if is_open:
+                born_ns = (born_ns if was_open else time.monotonic_ns()) + self._period_ns
+            else:
+                shut_until_ns = time.monotonic_ns() + self._idle_ns
+                while self._gate.exists() and time.monotonic_ns() < shut_until_ns:
+                    if self._closed.wait(_GATE_LOOK_S):
+                        return
+                born_ns = time.monotonic_ns()
+            was_open = is_open
+            yield born_ns
 
 
 class LossyCamera(_Camera):
@@ -137,7 +178,8 @@ class LossyCamera(_Camera):
 
 
 def open_camera(url: str) -> StampedCamera | LossyCamera:
-    """Open `benchcam:stamped?video=FILE&rate=HZ&births=FILE` or `benchcam:lossy?rate=HZ&frames=N`.
+    """Open `benchcam:stamped?video=FILE&rate=HZ&births=FILE`, `benchcam:lossy?rate=HZ&frames=N`, or
+    `benchcam:gated?...`: as stamped, with `&gate=FILE&idle=HZ`.
 
     Raises:
         SourceError: the URL is not of either form.
@@ -147,6 +189,14 @@ def open_camera(url: str) -> StampedCamera | LossyCamera:
         asked = {key: value for key, (value,) in parse_qs(parts.query).items()}
         if parts.path == "stamped":
             return StampedCamera(Path(asked["video"]), float(asked["rate"]), Path(asked["births"]))
+        if parts.path == "gated":
+            return GatedCamera(
+                Path(asked["video"]),
+                float(asked["rate"]),
+                Path(asked["births"]),
+                Path(asked["gate"]),
+                float(asked["idle"]),
+            )
         if parts.path == "lossy":
             return LossyCamera(float(asked["rate"]), int(asked["frames"]))
     except (KeyError, ValueError) as error:

@@ -25,6 +25,8 @@ class Receipt:
         inference_ns: how long the model took.
         detections: what was found.
         dropped: messages lost before it.
+        model_sha256: of the model file that found it.
+        sequence: the daemon's number of the frame.
     """
 
     received_ns: int
@@ -33,6 +35,8 @@ class Receipt:
     inference_ns: int
     detections: tuple[common_pb2.Detection, ...]
     dropped: int
+    model_sha256: str = ""
+    sequence: int = -1
 
 
 class Client:
@@ -91,6 +95,8 @@ class Client:
                 inference_ns=found.times.inference_ns,
                 detections=tuple(found.detections) if self._keep else (),
                 dropped=message.dropped_messages,
+                model_sha256=found.model.sha256,
+                sequence=found.frame.sequence,
             )
             with self._news:
                 self.receipts.append(receipt)

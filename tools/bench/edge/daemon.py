@@ -82,6 +82,7 @@ class BenchDaemon:
         """
         self.address = ""  # once it is started
         self.events: list[dict[str, Any]] = []
+        self._messages: list[str] = []
         self._last_words = ""
         self._news = threading.Condition()
         # A daemon that is held by SIGSTOP could not end by itself: the kernel ends it with its parent.
@@ -117,15 +118,15 @@ class BenchDaemon:
         self.address = event["address"]
         return event
 
-    def event(self, name: str, timeout_s: float) -> dict[str, Any]:
-        """Wait for the first line of its log with that event.
+    def event(self, name: str, timeout_s: float, after: int = 0) -> dict[str, Any]:
+        """Wait for the first line of its log with that event, among those that follow the first `after`.
 
         Raises:
             BenchError: it ended without, or took too long.
         """
 
         def found() -> dict[str, Any] | None:
-            return next((event for event in self.events if event.get("event") == name), None)
+            return next((event for event in self.events[after:] if event.get("event") == name), None)
 
         with self._news:
             self._news.wait_for(lambda: found() or not self._reader.is_alive(), timeout_s)
@@ -133,6 +134,25 @@ class BenchDaemon:
         if event is None:
             raise BenchError(f"the daemon gave no {name!r} within {timeout_s:g} s: {self.last_words()}")
         return event
+
+    def said(self, words: str, timeout_s: float, after: int = 0) -> int:
+        """Wait for a message of its log that begins with these words, among those that follow the first
+        `after`; gives how many there were by then.
+
+        Raises:
+            BenchError: it ended without, or took too long.
+        """
+
+        def found() -> int | None:
+            later = enumerate(self._messages[after:], after + 1)
+            return next((count for count, message in later if message.startswith(words)), None)
+
+        with self._news:
+            self._news.wait_for(lambda: found() or not self._reader.is_alive(), timeout_s)
+            count = found()
+        if count is None:
+            raise BenchError(f"the daemon said no {words!r} within {timeout_s:g} s: {self.last_words()}")
+        return count
 
     def last_words(self) -> str:
         """What it printed last, for a message."""
@@ -187,6 +207,7 @@ class BenchDaemon:
                         if event.get("event"):
                             self.events.append({**event, "read_ns": now_ns})
                         self._last_words = str(event.get("message", ""))
+                        self._messages.append(self._last_words)
                     else:
                         self._last_words = line.strip()
                     self._news.notify_all()

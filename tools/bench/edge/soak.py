@@ -10,14 +10,12 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
-from edge.perception.model_file import put_metadata
 from edge.redaction import redact
 from edge.serve.client import ClientError, PerceptionClient
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
@@ -25,7 +23,7 @@ from tools.bench.edge.clients import JOIN_S
 from tools.bench.edge.daemon import BenchDaemon, write_config
 from tools.bench.edge.machine import Footprint, Watched
 from tools.bench.edge.slope import slope
-from tools.bench.edge.subject import Sized, load_sized
+from tools.bench.edge.subject import another_version, load_sized
 from tools.bench.edge.turns import Progress
 from tools.bench.report import Report, Table, Target
 from tools.bench.rounds import BenchError
@@ -83,7 +81,7 @@ def bench_soak(settings: SoakSettings, progress: Progress = lambda done, of: Non
     with tempfile.TemporaryDirectory(prefix="traffic-vision-bench-") as name:
         folder = Path(name)
         (sized,) = load_sized(settings.weights, (SIZE,), folder)
-        models = _two_models(sized)
+        models = (sized.model.data, another_version(sized.model, 2))
         factory = folder / "factory.onnx"
         factory.write_bytes(models[0])
         camera = {"url": settings.camera or LOSSY_CAMERA}
@@ -107,13 +105,6 @@ def bench_soak(settings: SoakSettings, progress: Progress = lambda done, of: Non
             daemon.stop()
             frames = daemon.event("frames", 1.0)["frames"]
     return _report(settings, run, status, dict(frames), watched)
-
-
-def _two_models(sized: Sized) -> tuple[bytes, bytes]:
-    """The same weights under two versions: two digests, and golden frames that hold for both."""
-    other = onnx.load_from_string(sized.model.data)
-    put_metadata(other, replace(sized.model.metadata, version=f"{sized.model.metadata.version}-again"))
-    return sized.model.data, other.SerializeToString(deterministic=True)
 
 
 def _watch(run: _Run, daemon: BenchDaemon, settings: SoakSettings, progress: Progress) -> None:

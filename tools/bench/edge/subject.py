@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.perception.model_file import ModelFile
+from edge.perception.model_file import ModelFile, put_metadata
 from tools.bench.rounds import BenchError
 from tools.bench.subject import FRAME_SIZE, default_model, load_subject, rendered_pictures
 
@@ -88,6 +88,15 @@ def load_sized(weights: Path | None, sizes: tuple[tuple[int, int], ...], folder:
         path.write_bytes(subject.model.data)
         loaded.append(Sized((height, width), subject.model, path, subject.raw))
     return loaded
+
+
+def another_version(model: ModelFile, number: int) -> bytes:
+    """The same weights under another version: another digest, and golden frames that hold for both."""
+    import onnx
+
+    other = onnx.load_from_string(model.data)
+    put_metadata(other, replace(model.metadata, version=f"{model.metadata.version}-{number}"))
+    return other.SerializeToString(deterministic=True)
 
 
 def make_video(

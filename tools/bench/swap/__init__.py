@@ -1,0 +1,1 @@
+"""`bench swap` and `bench update`: what a change of model costs the frames, and how soon it is there."""

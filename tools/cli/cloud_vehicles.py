@@ -1,0 +1,54 @@
+"""`traffic-vision cloud vehicles`: who is enrolled, and the end of an identity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+_CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path), required=True, help="The cloud's cloud.toml."
+)
+
+
+def register(group: click.Group) -> None:
+    """Add the group `vehicles` to the group `cloud`."""
+    group.add_command(_vehicles)
+
+
+@click.group("vehicles")
+def _vehicles() -> None:
+    """List the vehicles, and take one's identity away."""
+
+
+@_vehicles.command("list")
+@_CONFIG
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def _list(config: Path, as_json: bool) -> None:
+    """Show each vehicle's certificate, connection, daemon and model."""
+    from cloud.config import load_config
+    from cloud.fleet.vehicles import list_vehicles, to_text
+    from cloud.store import open_database
+
+    store = open_database(load_config(config).store.database)
+    try:
+        vehicles = list_vehicles(store)
+    finally:
+        store.close()
+    click.echo(
+        json.dumps([vehicle.to_json() for vehicle in vehicles], indent=2) if as_json else to_text(vehicles)
+    )
+
+
+@_vehicles.command("revoke")
+@click.argument("vehicle")
+@click.option("--reason", required=True, help="For the audit trail.")
+@_CONFIG
+def _revoke(vehicle: str, reason: str, config: Path) -> None:
+    """Take VEHICLE's identity away for good: from now on it gets nothing, and its name is not given again."""
+    from cloud.config import load_config
+    from cloud.fleet.vehicles import revoke
+
+    revoke(load_config(config), vehicle, reason)
+    click.echo(f"{vehicle}: revoked")
