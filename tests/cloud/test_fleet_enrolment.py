@@ -196,10 +196,8 @@ def test_a_vehicle_of_a_fleet_is_told_so_and_an_unknown_fleet_is_refused(folder:
     with clouds.database(load_config(folder / "cloud.toml")) as store:
         assert list_vehicles(store) == []
     run("keys", "delegate", "trucks", "--config", folder / "cloud.toml")
-    assert (
-        ticket_of_text(run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks").stdout).fleet
-        == "trucks"
-    )
+    ticket = run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks").stdout
+    assert ticket_of_text(ticket).fleet == "trucks"
     assert ticket_of_text(run("enrol", "van-1", "--cloud", folder).stdout).fleet == ""
 
 

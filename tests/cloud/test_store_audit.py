@@ -213,23 +213,24 @@ def test_verify_names_the_first_broken_entry(tmp_path: Path, statement: str, tol
 
 def test_list_shows_who_did_what(tmp_path: Path) -> None:
     folder = tmp_path / "cloud"
-    store = open_database(make_cloud(folder, "car").store.database)
+    store = open_database(make_cloud(folder).store.database)
     write_entries(store, "1", "2", why="for the test")
+    with store.writing() as session:
+        audit(session, "owner", "revoked", "1")
     store.close()
 
     def listed(*more: str) -> list[dict[str, Any]]:
         told = ["audit", "list", "--json", "--config", str(folder / "cloud.toml"), *more]
         return [json.loads(line) for line in CliRunner().invoke(command, told).output.splitlines()]
 
-    assert [(e["action"], e["subject"]) for e in listed()] == [
-        ("enrolled", "car"),
-        ("certified", "car"),
+    assert [(entry["action"], entry["subject"]) for entry in listed()] == [
         ("tried", "1"),
         ("tried", "2"),
+        ("revoked", "1"),
     ]
     assert [entry["subject"] for entry in listed("--action", "tried")] == ["1", "2"]
-    assert [entry["subject"] for entry in listed("--limit", "1")] == ["2"]
-    assert [entry["action"] for entry in listed("--subject", "car")] == ["enrolled", "certified"]
+    assert [entry["actor"] for entry in listed("--limit", "1")] == ["owner"]
+    assert [entry["action"] for entry in listed("--subject", "1")] == ["tried", "revoked"]
     text_form = CliRunner().invoke(command, ["audit", "list", "--config", str(folder / "cloud.toml")]).output
     assert 'tester: tried 1  {"why": "for the test"}' in text_form
 

@@ -124,6 +124,8 @@ def test_a_vehicle_with_a_ticket_is_set_up_and_drives(cloud: Cloud, own: Path, t
     assert stat.S_IMODE((own / "state").stat().st_mode) == 0o700
     pair = identity.read_identity(own / "state/client.pem")
     assert cloud.audited("enrolled") == [("van-1", "")]
+    updates = load_edge_config(own / "edge.toml").updates
+    assert updates is not None and updates.fleet is None
     with DaemonProcess(own / "edge.toml") as daemon:
         assert daemon.until_ended()["front"]["captured"] == 20
         status = daemon.client.status().status
@@ -132,6 +134,16 @@ def test_a_vehicle_with_a_ticket_is_set_up_and_drives(cloud: Cloud, own: Path, t
         assert status.certificate_expires_wall_ns == int(pair.ends.timestamp()) * 10**9
         eventually(lambda: daemon.client.status().status.connected_to_cloud, "the welcome")
         assert daemon.terminate() == 0
+
+
+def test_a_ticket_says_whose_releases_the_vehicle_takes(cloud: Cloud, own: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(rectangles_model())
+    ticket = ticket_of_text(cloud.ticket("van-1"))
+    ticket.fleet = "trucks"
+    run(ticket_to_text(ticket), own, "--camera", DRIVE, "--model", model)
+    updates = load_edge_config(own / "edge.toml").updates
+    assert updates is not None and updates.fleet == "trucks"
 
 
 def test_the_same_ticket_gives_the_same_again_to_who_lost_the_answer(
