@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Protocol
 
 from cloud.config import CloudConfig
 from cloud.release import key_publishing, repository, serving
+from cloud.release.ceremony import current_roles
+from cloud.release.key_changes import Roles, role_names
 from cloud.release.keys import create_keys, load_keys
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
+
+WARN_BEFORE = timedelta(days=30)
+
+_LOG = logging.getLogger(__name__)
 
 
 class Repository(Protocol):
@@ -65,7 +73,8 @@ class SignedRepository:
         """Sign snapshot and timestamp anew when half of their time is over; finish a change of keys first."""
         key_publishing.resume(self.folder, self.keys)
         ring = load_keys(self.keys)
-        repository.refresh_timestamp(self.folder, ring.signer("snapshot"), ring.signer("timestamp"))
+        if repository.refresh_timestamp(self.folder, ring.signer("snapshot"), ring.signer("timestamp")):
+            _warn_of_ends(current_roles(self.folder))
 
     def fetch_metadata(self, request: fleet.FetchMetadataRequest) -> Iterator[fleet.FetchMetadataResponse]:
         """Give a file of metadata in chunks."""
@@ -74,6 +83,19 @@ class SignedRepository:
     def fetch_target(self, request: fleet.FetchTargetRequest) -> Iterator[fleet.FetchTargetResponse]:
         """Give a target in chunks."""
         return serving.fetch_target(self.folder, request)
+
+
+def _warn_of_ends(roles: Roles) -> None:
+    """Say which of the roles that no server can renew end soon; twice a day, as the timestamp is renewed."""
+    now = datetime.now(timezone.utc)
+    for name in role_names(roles):
+        metadata = roles.of(name)
+        if metadata is not None and metadata.signed.expires - now < WARN_BEFORE:
+            _LOG.warning(
+                "the %s metadata ends on %s, then vehicles refuse all that is offered: `cloud keys renew`",
+                name,
+                f"{metadata.signed.expires:%Y-%m-%d}",
+            )
 
 
 def open_repository(config: CloudConfig) -> Repository:

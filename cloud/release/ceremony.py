@@ -13,7 +13,16 @@ from pathlib import Path
 
 from tuf.api.metadata import DelegatedRole, Targets
 
-from cloud.release.change_file import Facts, KeyChange, load, merge, pending_path, save, sign
+from cloud.release.change_file import (
+    Facts,
+    KeyChange,
+    check_before,
+    load,
+    merge,
+    pending_path,
+    save,
+    sign,
+)
 from cloud.release.errors import ReleaseError
 from cloud.release.key_changes import (
     ONLINE_ROLES,
@@ -37,7 +46,7 @@ from cloud.release.keys import (
     signer_at,
 )
 from cloud.release.locking import locked
-from cloud.release.role_files import current_role, moment, newest_root
+from cloud.release.role_files import current_role, moment, newest_root, read_role
 from protos.release_facts import FactsError, path_of_fleet, role_of_fleet
 
 _LEAST_DIGITS = 8  # of a key's id that stand for it
@@ -218,19 +227,35 @@ def abandon(folder: Path, keys: Path) -> KeyChange:
         return change
 
 
-def sign_elsewhere(path: Path, uri: str, named: str | None = None) -> KeyChange:
+def read_elsewhere(path: Path, trusted_root: Path | None = None) -> KeyChange:
+    """Read a copy of a change on a machine that has no repository, before somebody signs it there.
+
+    Args:
+        path: the copy.
+        trusted_root: root metadata that was kept here: this version, or an earlier one that had enough of the
+            same keys.
+
+    Raises:
+        ReleaseError: it is no change of keys, or does not begin with what is signed by that root's keys.
+    """
+    change = load(path, Path())
+    check_before(change, None if trusted_root is None else read_role(trusted_root))
+    return change
+
+
+def sign_elsewhere(change: KeyChange, path: Path, uri: str, named: str | None = None) -> KeyChange:
     """Sign a copy of a change on a machine that has nothing but it and a key.
 
     Args:
+        change: by `read_elsewhere`.
         path: the copy; signatures are put into it.
         uri: of the private key; a relative file begins at the present folder.
         named: which key it is, by name or by the beginning of its id; None: the file says it.
 
     Raises:
-        ReleaseError: it is no change of keys, or this key's signature is not needed in it.
+        ReleaseError: this key's signature is not needed in it.
         OSError: the copy cannot be written.
     """
-    change = load(path, Path())
     if named is None:
         named = given_key(Path(), uri, None).public.keyid
     by_name = change.ring.keys.get(named)

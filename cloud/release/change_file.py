@@ -149,6 +149,28 @@ def merge(change: KeyChange, other: KeyChange) -> int:
     return count
 
 
+def check_before(change: KeyChange, trusted_root: Metadata[Root] | None) -> None:
+    """Check that what the change begins with is signed, so that its differences say what they seem to.
+
+    Args:
+        change: from a file that somebody else may have written.
+        trusted_root: that this machine knows. Without one, the change's root vouches for itself alone: who
+            wrote the file may have put keys of his own into both versions.
+
+    Raises:
+        ReleaseError: it is not.
+    """
+    roles = change.roles
+    try:
+        for delegator in (trusted_root or roles.root, roles.root):
+            delegator.verify_delegate(Root.type, roles.root)
+        roles.root.verify_delegate(Targets.type, roles.targets)
+        for name, metadata in roles.delegated.items():
+            roles.targets.verify_delegate(name, metadata)
+    except (RepositoryError, ValueError) as error:
+        raise ReleaseError(f"what the change of keys begins with is not signed: {error}") from None
+
+
 def pending_path(folder: Path) -> Path:
     """Return where the repository's change under way lies."""
     return folder / "pending" / "keys.json"

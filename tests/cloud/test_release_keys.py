@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signature, Signer
 from sqlalchemy import select
+from tuf.api.metadata import Metadata, Root
 
 from cloud.config import CloudConfig
-from cloud.fleet.repository import open_repository
-from cloud.release.ceremony import Wish, begin_rotation
+from cloud.fleet.repository import SignedRepository, open_repository
+from cloud.release import key_publishing
+from cloud.release.ceremony import Wish, begin_renewal, begin_rotation
 from cloud.release.change_file import pending_path
-from cloud.release.keys import _secret, load_keys
+from cloud.release.keys import KeyRing, _secret, create_keys, load_keys
 from cloud.release.releasing import complete_release, propose_release
-from cloud.release.repository import list_releases
-from cloud.release.role_files import current_role, newest_root, role_path
+from cloud.release.repository import create_repository, list_releases
+from cloud.release.role_files import current_role, newest_root, read_role, role_path, sign_role
 from cloud.store import open_database
 from cloud.store.models import AuditEntry
 from tests.clouds import make_cloud
@@ -233,6 +236,41 @@ def test_a_copy_that_was_altered_or_is_of_another_change_is_refused(
     assert "threshold 1 of 3" in CliRunner().invoke(command, told, input="n\n").output
 
 
+def test_who_signs_elsewhere_holds_the_file_to_a_root_that_he_kept(
+    config: CloudConfig, folder: Path, tmp_path: Path
+) -> None:
+    """Somebody on the server puts keys of his own into what the change begins with: then nothing differs."""
+    kept = tmp_path / "root.json"
+    shutil.copy(role_path(config.folders.repository, "root", 1), kept)
+    for name in ("root-1", "root-2"):
+        on_a_stick(folder, name, tmp_path / name)
+    done(folder, "rotate", "timestamp")
+    pending = folder / "repository" / "pending" / "keys.json"
+    uri = f"file2:{tmp_path / 'root-1' / 'root-1.pem'}"
+    told = ["keys", "sign", "--uri", uri, "--root", str(kept), "--yes"]
+    copy = tmp_path / "copy.json"
+    shutil.copy(pending, copy)
+    assert CliRunner().invoke(command, [*told, str(copy)]).exit_code == 0
+
+    other = make_cloud(tmp_path / "other")
+    thief = load_keys(other.folders.keys)
+    document = json.loads(pending.read_text())
+    before = Metadata[Root].from_dict(document["before"]["root"])
+    for name in ("root-2", "root-3"):
+        before.signed.revoke_key(load_keys(config.folders.keys).public(name).keyid, "root")
+        before.signed.add_key(thief.public(name), "root")
+    sign_role(before, [thief.signer(name) for name in ("root-2", "root-3")])
+    document["before"]["root"] = before.to_dict()
+    copy.write_text(json.dumps(document))
+    refused = CliRunner().invoke(command, [*told, str(copy)])
+    assert "begins with is not signed: root was signed by 0/2 keys" in str(refused.exception)
+    before.signatures.popitem()
+    document["before"]["root"] = before.to_dict()
+    copy.write_text(json.dumps(document))
+    alone = CliRunner().invoke(command, ["keys", "sign", "--uri", uri, "--yes", str(copy)])
+    assert "is not signed" in str(alone.exception), "not even by itself"
+
+
 def test_a_key_that_has_nothing_to_sign_says_so(config: CloudConfig, folder: Path, tmp_path: Path) -> None:
     for name in ("root-1", "root-2"):
         on_a_stick(folder, name, tmp_path / name)
@@ -404,6 +442,27 @@ def test_renew_gives_the_offline_roles_another_year(config: CloudConfig, folder:
     }
     assert keys(folder, "renew", "timestamp").exit_code == 1
     assert keys(folder, "rotate", "nobody").exit_code == 1
+
+
+def test_the_server_says_which_roles_end_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, ring = tmp_path / "repository", create_keys(tmp_path / "keys")
+    create_repository(folder, ring, datetime.now(timezone.utc) - timedelta(days=340))
+    SignedRepository(folder, ring.folder).refresh()
+    assert [record.args[0] for record in caplog.records] == ["root", "targets", "models"]
+    begin_renewal(folder, ring.folder, "all", Wish("owner"))
+    key_publishing.publish(folder, ring.folder)
+    caplog.clear()
+    (folder / "metadata" / "timestamp.json").write_bytes(_ending(folder, ring))
+    SignedRepository(folder, ring.folder).refresh()
+    assert caplog.records == []
+
+
+def _ending(folder: Path, ring: KeyRing) -> bytes:
+    """A timestamp that is due."""
+    stamp = read_role(folder / "metadata" / "timestamp.json")
+    stamp.signed.expires -= timedelta(hours=20)
+    sign_role(stamp, [ring.signer("timestamp")])
+    return stamp.to_bytes()
 
 
 def test_a_fleet_gets_a_role_with_keys_of_its_own_or_with_the_common_ones(

@@ -16,9 +16,10 @@ from sqlalchemy.exc import IntegrityError
 
 from cloud.store import Store, StoreError, open_database
 from cloud.store.columns import Base
-from cloud.store.database import audit
-from cloud.store.models import AuditEntry, Release, Sample, StageRecord, Vehicle
+from cloud.store.database import audit, audit_entries
+from cloud.store.models import Release, Sample, StageRecord, Vehicle
 from cloud.store.states import SampleState
+from tests.audits import verified
 
 WAIT_S = 60
 
@@ -125,7 +126,8 @@ def _count_up(url: str, times: int) -> None:
                 session.add(StageRecord(stage="train", key="run", attempts=1))
             else:
                 record.attempts += 1
-            audit(session, "test", "counted", "run", process=os.getpid())
+            audit(session, "test", "counted", "run", process=os.getpid(), part=1)
+            audit(session, "test", "counted", "run", process=os.getpid(), part=2)
     store.close()
 
 
@@ -142,7 +144,9 @@ def test_processes_make_one_database_at_once_and_lose_no_update(url: str) -> Non
         record = session.get(StageRecord, ("train", "run"))
         assert record is not None
         assert record.attempts == 60
-        assert session.scalar(select(func.count()).select_from(AuditEntry)) == 60
+        trail = [(entry.detail["process"], entry.detail["part"]) for entry in audit_entries(session)]
+    assert verified(store).count == len(trail) == 120, "the audit trail's chain has no fork"
+    assert all((trail[at][0], 2) == trail[at + 1] for at in range(0, 120, 2)), "a transaction's stay together"
     store.close()
 
 

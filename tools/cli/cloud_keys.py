@@ -119,8 +119,13 @@ def _move(key: str, uri: str, unchecked: bool, config: Path) -> None:
 )
 @click.option("--uri", help="Where the private key is on this machine.")
 @click.option("--key", help="Which one it is, by name or the beginning of its id; a file says it itself.")
+@click.option(
+    "--root", type=_PATH, help="A root.json that you kept: FILE must begin with what its keys signed."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def _sign(file: Path | None, config: Path | None, uri: str | None, key: str | None, yes: bool) -> None:
+def _sign(
+    file: Path | None, config: Path | None, uri: str | None, key: str | None, root: Path | None, yes: bool
+) -> None:
     """Sign the change of keys that is under way by every key at hand; the last signature publishes it.
 
     With --config, FILE is a copy that was signed elsewhere: its signatures are taken over. Without, FILE is
@@ -128,22 +133,22 @@ def _sign(file: Path | None, config: Path | None, uri: str | None, key: str | No
     """
     from cloud.config import load_config
     from cloud.release import key_admin
-    from cloud.release.ceremony import sign_elsewhere
-    from cloud.release.change_file import load
+    from cloud.release.ceremony import read_elsewhere, sign_elsewhere
 
     if config is not None:
-        if uri or key:
-            raise click.UsageError(
-                "give --uri and --key on the machine that has FILE alone, or --config here"
-            )
+        if uri or key or root:
+            raise click.UsageError("--uri, --key and --root are for a machine that has FILE alone")
         _show(key_admin.sign(load_config(config), file))
         return
     if file is None or uri is None:
         raise click.UsageError("give --config, or FILE and --uri")
-    click.echo("\n".join(load(file, Path()).differences()))
+    change = read_elsewhere(file, root)
+    if root is None:
+        click.echo("no --root was given: that FILE begins with the true keys is its own word", err=True)
+    click.echo("\n".join(change.differences()))
     if not yes:
         click.confirm("Sign this?", abort=True)
-    change = sign_elsewhere(file, uri, key)
+    change = sign_elsewhere(change, file, uri, key)
     click.echo(
         "\n".join(change.missing() or ["all have signed: take it back, and `cloud keys sign` publishes it"])
     )
