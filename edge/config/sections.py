@@ -81,6 +81,8 @@ class ModelConfig(Section):
     threads: Annotated[int, Field(ge=0, le=256)] = 2
     # How long the check of a new model may take: some providers build engines for minutes.
     check_timeout_s: Positive = 900.0
+    # How much memory it may take.
+    check_memory_bytes: Annotated[int, Field(ge=500_000_000)] = 4_000_000_000
 
 
 class DriftConfig(Section):
