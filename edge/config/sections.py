@@ -5,6 +5,7 @@ Paths are relative to the folder that the file is in. Units stand in the names.
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -143,6 +144,10 @@ class UpdatesConfig(Section):
     # A new model is confirmed once it has run so long, and published so many frames.
     probation_s: Positive = 300.0
     probation_frames: Annotated[int, Field(gt=0)] = 500
+    # No release below it, even on a vehicle that never saw an update: the newest one when its image was made.
+    release_floor: Annotated[int, Field(ge=0)] = 0
+    # A day that is past, whatever the clock says: when the image was made. Unset: as the program was written.
+    clock_floor: date | None = None
 
 
 class TlsConfig(Section):
