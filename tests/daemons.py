@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,10 +48,7 @@ def write_config(folder: Path, *cameras: dict[str, Any], address: str = "127.0.0
 
 
 def _keys(section: dict[str, Any]) -> list[str]:
-    return [
-        f"{key} = {value.isoformat() if isinstance(value, date) else json.dumps(value)}"
-        for key, value in section.items()
-    ]
+    return [f"{key} = {json.dumps(value)}" for key, value in section.items()]
 
 
 class DaemonProcess:

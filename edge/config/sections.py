@@ -5,7 +5,6 @@ Paths are relative to the folder that the file is in. Units stand in the names.
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +14,7 @@ from edge.config.types import (
     DEFAULT_ADDRESS,
     AbsolutePath,
     CloudAddress,
+    Day,
     ExistingFile,
     HttpAddress,
     Name,
@@ -147,7 +147,7 @@ class UpdatesConfig(Section):
     # No release below it, even on a vehicle that never saw an update: the newest one when its image was made.
     release_floor: Annotated[int, Field(ge=0)] = 0
     # A day that is past, whatever the clock says: when the image was made. Unset: as the program was written.
-    clock_floor: date | None = None
+    clock_floor: Day | None = None
 
 
 class TlsConfig(Section):
