@@ -31,7 +31,7 @@ from edge.machine.watchdog import StartingUp, Watchdog
 from edge.messages import Clock, camera_health
 from edge.parts import Links, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
-from edge.perception.hot_swap import SwappableDetector
+from edge.perception.hot_swap import SwappableDetector, prepare
 from edge.perception.model_change import ModelChanger
 from edge.perception.on_demand import OnDemand
 from edge.publication import Publication
@@ -135,7 +135,12 @@ class Daemon:
         options = DetectorOptions(providers=self.config.model.providers, threads=self.config.model.threads)
         detector = SwappableDetector(Detector(models.active(), options), requested=self._row.wake)
         cameras = self._cameras = self._open_cameras()
-        changer = ModelChanger(detector, options, check_timeout_s=self.config.model.check_timeout_s)
+        changer = ModelChanger(
+            detector,
+            options,
+            check_timeout_s=self.config.model.check_timeout_s,
+            prepare=partial(prepare, memory_bytes=self.config.model.check_memory_bytes),
+        )
         status = Status(
             clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
         )

@@ -122,6 +122,7 @@ class VehicleParts:
             background.append(updates)
             if fleet.control is not None:
                 updates.listen(fleet.control.model_changed)
+                updates.compare_clocks(fleet.control.cloud_ahead)
         return Parts(tuple(observers), tuple(background), updates, self._take_over)
 
     def _take_over(self, config: EdgeConfig) -> None:

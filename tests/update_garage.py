@@ -6,8 +6,9 @@ The frame loop is a stand-in that runs what it is given, and says that it made f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome, ChangeResult
 from edge.perception.model_file import ModelFile
 from edge.perception.on_demand import OnDemand
+from edge.updates.client import utc_now
 from edge.updates.hardware import hardware_ids
 from edge.updates.models import open_slot_models
 from edge.updates.part import Updates
@@ -46,7 +48,7 @@ STAGED = common_pb2.UPDATE_PHASE_STAGED
 class Vehicle:
     """A start of the daemon: the real store and part, and a frame loop that the test drives."""
 
-    def __init__(self, world: World, config: EdgeConfig) -> None:
+    def __init__(self, world: World, config: EdgeConfig, clock: Callable[[], datetime] = utc_now) -> None:
         assert config.updates is not None
         self.models = open_slot_models(config)
         self.running = self.models.active()
@@ -75,6 +77,7 @@ class Vehicle:
             limits=LIMITS,
             retry=SOON,
             change_retry=SOON,
+            clock=clock,
         )
         self.updates.listen(self.told.append)
 
@@ -145,17 +148,18 @@ class Garage:
         self.world = world
         self.config = config
         self.vehicles: list[Vehicle] = []
+        self.clock: Callable[[], datetime] = utc_now
 
     def __call__(self, *, start: bool = True) -> Vehicle:
         for vehicle in self.vehicles:
             vehicle.stop()
-        self.vehicles.append(Vehicle(self.world, self.config))
+        self.vehicles.append(Vehicle(self.world, self.config, self.clock))
         if start:
             self.vehicles[-1].updates.start()
         return self.vehicles[-1]
 
-    def release(self, data: bytes) -> ReleaseFacts:
-        return self.world.release(data, hardware_ids=hardware_ids(("cpu",)))
+    def release(self, data: bytes, now: datetime | None = None) -> ReleaseFacts:
+        return self.world.release(data, now, hardware_ids=hardware_ids(("cpu",)))
 
     def confirmed(self, data: bytes) -> Vehicle:
         """A vehicle that has this release, confirmed."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from tuf.api.metadata import Metadata as Signed
+from tuf.api.metadata import Root
 
 from cloud.release import releasing, repository, serving
 from cloud.release.ceremony import Wish, begin_delegation, begin_rotation
@@ -210,3 +212,15 @@ def edit(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     document = json.loads(data)
     change(document)
     return json.dumps(document).encode()
+
+
+def exchange_root_keys(world: World) -> None:
+    """Three root rotations, each exchanging one root key, signed by two old and two new ones."""
+    ring = [world.keys.signer(name) for name in ("root-1", "root-2", "root-3")]
+    for turn in range(3):
+        root = Signed[Root].from_bytes(repository.current_root(world.folder)).signed
+        fresh = create_keys(world.folder.parent / f"keys-{turn}").signer("root-1")
+        root.revoke_key(ring[0].public_key.keyid, "root")
+        root.add_key(fresh.public_key, "root")
+        ring = [*ring[1:], fresh]
+        repository.publish_root(world.folder, root, ring)

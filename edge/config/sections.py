@@ -14,6 +14,7 @@ from edge.config.types import (
     DEFAULT_ADDRESS,
     AbsolutePath,
     CloudAddress,
+    Day,
     ExistingFile,
     Fleet,
     HttpAddress,
@@ -82,6 +83,8 @@ class ModelConfig(Section):
     threads: Annotated[int, Field(ge=0, le=256)] = 2
     # How long the check of a new model may take: some providers build engines for minutes.
     check_timeout_s: Positive = 900.0
+    # How much memory it may take.
+    check_memory_bytes: Annotated[int, Field(ge=500_000_000)] = 4_000_000_000
 
 
 class DriftConfig(Section):
@@ -154,6 +157,10 @@ class UpdatesConfig(Section):
     probation_frames: Annotated[int, Field(gt=0)] = 500
     # The fleet whose releases the vehicle takes; unset: those for vehicles without one.
     fleet: Fleet | None = None
+    # No release below it, even on a vehicle that never saw an update: the newest one when its image was made.
+    release_floor: Annotated[int, Field(ge=0)] = 0
+    # A day that is past, whatever the clock says: when the image was made. Unset: as the program was written.
+    clock_floor: Day | None = None
 
 
 class TlsConfig(Section):

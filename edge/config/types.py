@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -73,6 +74,13 @@ def _pace(value: object) -> float | str:
     raise ValueError('expected "realtime", "lockstep" or a factor above 0 (2.0: twice as fast as it was)')
 
 
+def _day(value: object) -> date:
+    try:
+        return date.fromisoformat(value if isinstance(value, str) and len(value) == 10 else "")
+    except ValueError:
+        raise ValueError('expected a day as text, "YYYY-MM-DD"') from None
+
+
 def _port_in_range(port: str) -> bool:
     return int(port) <= 65535
 
@@ -121,6 +129,7 @@ SourceUrl: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_sourc
 Pace: TypeAlias = Annotated[
     Literal["realtime", "lockstep"] | float, BeforeValidator(_pace), WithJsonSchema({"type": "string"})
 ]
+Day: TypeAlias = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NotEmpty: TypeAlias = Annotated[tuple[str, ...], AfterValidator(_not_empty)]
 ServeAddress: TypeAlias = Annotated[str, AfterValidator(_serve_address)]

@@ -59,7 +59,11 @@ def model(config: EdgeConfig) -> list[Finding]:
     try:
         file = read_model_file(config.model.factory)
         report = check_in_child(
-            file, options, timeout_s=config.model.check_timeout_s, stopping=threading.Event()
+            file,
+            options,
+            timeout_s=config.model.check_timeout_s,
+            stopping=threading.Event(),
+            memory_bytes=config.model.check_memory_bytes,
         )
     except TrafficVisionError as error:
         return [failure("model", str(error), "give model.factory a model file that passes its check")]

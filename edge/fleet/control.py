@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -150,6 +151,11 @@ class ControlClient:
     def model_changed(self, state: common_pb2.ModelState) -> None:
         """Tell a change of the model's state; the oldest are forgotten where many wait for a connection."""
         self._party.tell(fleet_pb2.ControlRequest(model_state=state))
+
+    def cloud_ahead(self) -> timedelta | None:
+        """The cloud's clock less this vehicle's, as of the latest welcome; None before."""
+        ahead_s = self.status().clock_ahead_s
+        return None if ahead_s is None else timedelta(seconds=-ahead_s)
 
     def status(self) -> ControlStatus:
         """How it is doing."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frames.frame import FrameKey
+from edge.perception.child_limits import MEMORY_BYTES
 from edge.perception.detector import Detections, Detector, DetectorOptions
 from edge.perception.model_check import check_in_child
 from edge.perception.model_file import ModelFile
@@ -64,7 +65,12 @@ class PendingSwap:
 
 
 def prepare(
-    model: ModelFile, options: DetectorOptions, *, timeout_s: float, stopping: threading.Event
+    model: ModelFile,
+    options: DetectorOptions,
+    *,
+    timeout_s: float,
+    stopping: threading.Event,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Detector:
     """Check the model in a child process, then load and warm it here. Not for the thread that detects.
 
@@ -72,7 +78,7 @@ def prepare(
         ModelRefused: it failed its check.
         TrafficVisionError: it passed there and does not load here.
     """
-    check_in_child(model, options, timeout_s=timeout_s, stopping=stopping)
+    check_in_child(model, options, timeout_s=timeout_s, stopping=stopping, memory_bytes=memory_bytes)
     return Detector(model, options)
 
 

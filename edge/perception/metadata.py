@@ -29,9 +29,14 @@ MAX_DETECTIONS = 30_000
 MAX_GOLDEN_FRAMES = 64
 MAX_GOLDEN_SIDE = 8192  # pixels
 MAX_GOLDEN_PIXELS = 16_777_216
+MAX_GOLDEN_PIXELS_TOGETHER = 4 * MAX_GOLDEN_PIXELS  # of all of a file's pictures
+MAX_JPEG_SCANS = 64  # each goes over the whole picture once more; encoders write ten
+MAX_DOCUMENT = 1 << 25  # characters; as objects a document takes up to eight times as much
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_START_OF_SCAN = b"\xff\xda"  # inside a scan, 0xFF is followed by 0 (ITU-T T.81, B.1.1.5)
 
 _T = TypeVar("_T")
 
@@ -122,6 +127,8 @@ def from_json(text: str) -> ModelMetadata:
     Raises:
         MetadataError: with the field and what is wrong with it.
     """
+    if len(text) > MAX_DOCUMENT:
+        raise MetadataError(f"the metadata has {len(text)} characters, at most {MAX_DOCUMENT} are read")
     try:
         document = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -146,7 +153,7 @@ def from_json(text: str) -> ModelMetadata:
         max_detections=_field(document, "max_detections", _integer(1, MAX_DETECTIONS)),
         golden=_field(document, "golden", _list(_golden(len(class_names)), 0, MAX_GOLDEN_FRAMES)),
         dataset_sha256=_optional(document, "dataset_sha256", _pattern(_SHA256, "64 hexadecimal digits")),
-        drift_prior=_optional(document, "drift_prior", _text(2**26)),
+        drift_prior=_optional(document, "drift_prior", _text(2**24)),
         created_by=_optional(document, "created_by", _text(200)) or "",
     )
 
@@ -179,6 +186,9 @@ def decode_jpeg(data: bytes) -> npt.NDArray[np.uint8]:
     height, width = size
     if min(size) < 1 or max(size) > MAX_GOLDEN_SIDE or height * width > MAX_GOLDEN_PIXELS:
         raise MetadataError(f"a JPEG of {width}x{height} pixels, at most {MAX_GOLDEN_PIXELS} are taken")
+    scans = data.count(_START_OF_SCAN)
+    if scans > MAX_JPEG_SCANS:
+        raise MetadataError(f"a JPEG of {scans} scans, at most {MAX_JPEG_SCANS} are decoded")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -293,7 +303,10 @@ def _golden(classes: int) -> _Check[GoldenFrame]:
             raise MetadataError(f"score {row[4]:g} and class {row[5]:g}, expected 0 to 1 and below {classes}")
         return row
 
+    pixels = 0  # of the pictures so far
+
     def check_value(value: Any) -> GoldenFrame:
+        nonlocal pixels
         if not isinstance(value, dict):
             raise MetadataError(f"expected an object, found {_shown(value)}")
         rows = _field(value, "detections", _list(check_row, 0, MAX_DETECTIONS))
@@ -302,7 +315,9 @@ def _golden(classes: int) -> _Check[GoldenFrame]:
             jpeg = base64.b64decode(encoded, validate=True)
         except ValueError as error:
             raise MetadataError(f"the JPEG is not base64: {error}") from None
-        decode_jpeg(jpeg)
+        pixels += decode_jpeg(jpeg).size // 3
+        if pixels > MAX_GOLDEN_PIXELS_TOGETHER:
+            raise MetadataError(f"more than {MAX_GOLDEN_PIXELS_TOGETHER} pixels in all golden pictures")
         detections = np.array(rows, np.float32).reshape(-1, 6)
         detections.flags.writeable = False
         return GoldenFrame(jpeg, detections)

@@ -2,7 +2,9 @@
 
 A model that hangs, crashes ONNX Runtime or takes all memory takes this child along and nothing else; and a
 child at low priority leaves the frame loop both its core and the interpreter's lock, as a thread would not.
-The child gets the very bytes that will be loaded, by its standard input.
+The child gets the very bytes that will be loaded, by its standard input, and is held to limits of memory and
+time (`child_limits`). What it took is what the model will take here: by the rules of `onnx_rules` no picture
+makes a later run ask for more than the first.
 """
 
 from __future__ import annotations
@@ -14,18 +16,31 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edge.errors import TrafficVisionError
+from edge.perception import providers
+from edge.perception.child_limits import (
+    MEMORY_BYTES,
+    RUN_S,
+    ChildLimits,
+    hold,
+    limits_for,
+    resident_bytes_of,
+)
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file
 from edge.perception.providers import ProviderError
 
-NICENESS = 10
-_POLL_S = 0.2
+_POLL_S = 0.05
+_ON_THE_CPU = ("CPUExecutionProvider",)
+# What ONNX Runtime says where an allocation failed.
+_NO_MEMORY = ("bad_alloc", "allocate memory", "bfc_arena", "out of memory")
 
 
 class ModelRefused(TrafficVisionError):  # noqa: N818 - what it says, and no fault of the program
@@ -55,7 +70,13 @@ class CheckReport:
 
 
 def check_in_child(
-    model: ModelFile, options: DetectorOptions, *, timeout_s: float, stopping: threading.Event
+    model: ModelFile,
+    options: DetectorOptions,
+    *,
+    timeout_s: float,
+    stopping: threading.Event,
+    memory_bytes: int = MEMORY_BYTES,
+    run_s: float = RUN_S,
 ) -> CheckReport:
     """Load the model on the options' providers, warm it, and verify its golden frames, in a child process.
 
@@ -64,12 +85,17 @@ def check_in_child(
         options: how it will run. Golden frames are verified at the model's own thresholds.
         timeout_s: after which the child is killed and the model refused.
         stopping: once set, the child is killed and the model refused.
+        memory_bytes: that the child may take; less where the machine has less left.
+        run_s: that one inference on a CPU may take.
 
     Raises:
         ModelRefused: it does not load, does not find what it must, or the check did not end well.
     """
     asked = {**asdict(options), "engine_cache": options.engine_cache and str(options.engine_cache)}
-    header = json.dumps({"origin": str(model.path or model.metadata.name), "options": asked}).encode()
+    limits = limits_for(memory_bytes, timeout_s, run_s)
+    header = json.dumps(
+        {"origin": str(model.path or model.metadata.name), "options": asked, "limits": asdict(limits)}
+    ).encode()
     command = [sys.executable, "-m", "edge.perception.model_check"]
     # The child imports what this process imports.
     paths = os.pathsep.join(path for path in sys.path if path)
@@ -85,7 +111,7 @@ def check_in_child(
             env={**os.environ, "PYTHONPATH": paths},
         )
     with child:
-        out, err = _communicate(child, timeout_s, stopping)
+        out, err = _communicate(child, timeout_s, stopping, limits)
     answer = _last_json(out)
     if child.returncode != 0 or answer is None:
         said = err.decode(errors="replace").strip().splitlines()
@@ -98,7 +124,7 @@ def check_in_child(
 
 
 def _communicate(
-    child: subprocess.Popen[bytes], timeout_s: float, stopping: threading.Event
+    child: subprocess.Popen[bytes], timeout_s: float, stopping: threading.Event, limits: ChildLimits
 ) -> tuple[bytes, bytes]:
     deadline = time.monotonic() + timeout_s
     try:
@@ -109,6 +135,8 @@ def _communicate(
                 pass
             if stopping.is_set():
                 raise ModelRefused("its check was broken off: the daemon stops", is_final=False)
+            if resident_bytes_of(child.pid) > limits.memory_bytes:
+                raise ModelRefused(_took_too_much(limits), is_final=not limits.is_machines)
             if time.monotonic() > deadline:
                 raise ModelRefused(f"its check took longer than {timeout_s:g} s", is_final=False)
     finally:
@@ -130,31 +158,94 @@ def _ended(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
+def _took_too_much(limits: ChildLimits) -> str:
+    whose = "that is what this machine has left" if limits.is_machines else "the limit of its check"
+    return f"it takes more than {limits.memory_bytes / 1e6:.0f} MB of memory, {whose}"
+
+
 def main() -> None:
     """Run the child: a JSON line and the model's bytes on standard input, a JSON line on standard output."""
-    os.nice(NICENESS)
     header = json.loads(sys.stdin.buffer.readline())
-    data = sys.stdin.buffer.read()
+    limits = ChildLimits(**header["limits"])
+    options = _options(header["options"])
+    is_cpu = not _off_the_cpu(options)
+    hold(limits, hard_memory=is_cpu)
     answer: dict[str, Any] = {"reason": "", "is_final": True, "load_s": 0.0, "golden_frames": 0}
     try:
-        answer |= _check(data, header["origin"], header["options"])
-    except TrafficVisionError as error:
-        answer |= {"reason": str(error), "is_final": not isinstance(error, ProviderError)}
+        data = sys.stdin.buffer.read()
+        answer |= _check(data, header["origin"], options, limits.run_s if is_cpu else None)
+    except (TrafficVisionError, MemoryError) as error:
+        if _is_memory(error):
+            answer |= {"reason": _took_too_much(limits), "is_final": not limits.is_machines}
+        else:
+            answer |= {"reason": str(error), "is_final": not isinstance(error, ProviderError)}
     print(json.dumps(answer), flush=True)
 
 
-def _check(data: bytes, origin: str, asked: dict[str, Any]) -> dict[str, Any]:
+def _options(asked: dict[str, Any]) -> DetectorOptions:
     cache = asked["engine_cache"]
-    options = DetectorOptions(
+    return DetectorOptions(
         **{**asked, "providers": tuple(asked["providers"]), "engine_cache": Path(cache) if cache else None}
     )
+
+
+def _off_the_cpu(options: DetectorOptions) -> bool:
+    try:
+        return providers.resolve(options.providers) != _ON_THE_CPU
+    except ProviderError:  # the check itself says so
+        return True
+
+
+def _check(data: bytes, origin: str, options: DetectorOptions, run_s: float | None) -> dict[str, Any]:
     own = replace(options, score_threshold=None, iou_threshold=None, max_detections=None, multi_label=False)
     model = parse_model_file(data, origin)
     started = time.perf_counter()
-    detector = Detector(model, own)
+    # Of another provider the first run may be the build of an engine, so only the parent's clock holds it.
+    with _within(run_s, "to load it and run it once"):
+        detector = Detector(model, own)
     load_s = time.perf_counter() - started
-    report = verify(model, detector)
+    with _within(run_s and run_s * max(1, len(model.metadata.golden)), "for its golden frames"):
+        report = verify(model, detector)
+    errors = [frame.error for frame in report.frames if frame.error]
+    if any(_says_no_memory(error) for error in errors):
+        raise MemoryError
     return {"reason": report.reason, "load_s": load_s, "golden_frames": len(report.frames)}
+
+
+@contextmanager
+def _within(seconds: float | None, what: str) -> Iterator[None]:
+    """End the child with its answer where this takes longer: a run cannot be interrupted."""
+    began = time.process_time()
+
+    def end() -> None:
+        # A machine that is busy or was asleep says nothing of the model.
+        is_final = time.process_time() - began > (seconds or 0) / 2
+        reason = f"it is too slow: {seconds:g} s are not enough {what}"
+        print(json.dumps({"reason": reason, "is_final": is_final}), flush=True)
+        os._exit(0)
+
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or _says_no_memory(str(error)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _says_no_memory(text: str) -> bool:
+    return any(words in text.lower() for words in _NO_MEMORY)
 
 
 if __name__ == "__main__":

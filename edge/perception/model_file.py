@@ -25,6 +25,7 @@ from edge.perception.onnx_reading import (
     tensor_name,
     tensor_type,
 )
+from edge.perception.onnx_rules import GraphError, check_graph
 
 __all__ = [
     "METADATA_KEY",
@@ -42,6 +43,7 @@ __all__ = [
 METADATA_KEY = "traffic_vision"
 STRIDE = 32  # pixels: height and width of the input are multiples of it
 MAX_INPUT_SIDE = 8192  # pixels
+MAX_OUTPUT_VALUES = 1 << 27  # of 8192x8192 pixels and 80 classes, 1.2e8
 _IMPORT = "make a model file of it with `traffic-vision model import`"
 
 
@@ -115,7 +117,8 @@ def parse_model_file(data: bytes, origin: str, path: Path | None = None) -> Mode
         input_hw = _input_hw(model)
         output_shape = _output_shape(model, metadata)
         opset = _opset(model)
-    except (OnnxError, ModelFileError, MetadataError) as error:
+        check_graph(model)
+    except (OnnxError, ModelFileError, MetadataError, GraphError) as error:
         raise ModelFileError(f"{origin}: {error}") from None
     except UnicodeDecodeError:
         raise ModelFileError(f"{origin}: not an ONNX file: text in it is not UTF-8") from None
@@ -249,6 +252,11 @@ def _output_shape(model: onnx.ModelProto, metadata: ModelMetadata) -> tuple[int,
             f" '{metadata.layout}' of {len(metadata.class_names)} classes: float32{expected}"
         )
     first, second, third = (int(side or 0) for side in shape)
+    if first * second * third > MAX_OUTPUT_VALUES:
+        raise ModelFileError(
+            f"the graph gives {tensor_name(model.graph.output[0])}, at most {MAX_OUTPUT_VALUES}"
+            " numbers are taken"
+        )
     return first, second, third
 
 

@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from edge.errors import TrafficVisionError
+from edge.perception.onnx_wire import WireError, check_wire
 
 _M = TypeVar("_M", bound=Message)
 
@@ -62,6 +63,10 @@ def parse_onnx(data: bytes) -> onnx.ModelProto:
         if data.startswith(start):
             raise OnnxError(f"not an ONNX file but {kind}")
     model = onnx.ModelProto()
+    try:
+        check_wire(data)
+    except WireError as error:
+        raise OnnxError(f"not an ONNX file, or one that is cut off: {error}") from None
     try:
         model.ParseFromString(data)
     except DecodeError:

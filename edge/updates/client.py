@@ -149,7 +149,7 @@ class UpdateClient:
         finally:
             for _, _, size in _files(self._slots.metadata) - before:
                 self._slots.disk.wrote(size)
-        clock, floor = self._clock(), self._clock_floor()
+        clock, floor = self._clock(), self.clock_floor()
         if catalogue.signed_at is not None:
             floor = trust.raised_clock_floor(floor, catalogue.signed_at, clock)
         # With the raised floor, so that it never passes the end of what the offline keys signed.
@@ -213,7 +213,8 @@ class UpdateClient:
             part.unlink(missing_ok=True)  # the next try begins anew
             raise
 
-    def _clock_floor(self) -> datetime:
+    def clock_floor(self) -> datetime:
+        """The latest moment that is past for certain."""
         remembered = datetime.fromtimestamp(self._slots.state.clock_floor_s, timezone.utc)
         return max(remembered, self._slots.vehicle.clock_floor)
 

@@ -88,6 +88,21 @@ def refresh(
     return Catalogue(_lengths(targets), expiries, signed_at)
 
 
+def cached_expiry(folder: Path, fleet: str | None = None) -> datetime | None:
+    """When the metadata that is kept in the cache ends, for people: nothing is verified by it.
+
+    Returns:
+        None where no role, or not every role, is kept.
+    """
+    try:
+        expiries: list[datetime] = [
+            _cached(folder, role).signed.expires for role in (*_TOP_LEVEL, role_of_fleet(fleet))
+        ]
+    except (OSError, RepositoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return min(expiries)
+
+
 def evidence_for(folder: Path, shipped_root: bytes, path: str, fleet: str | None = None) -> Evidence:
     """Gather what proves a release from the refreshed cache. It is verified by whoever uses it.
 

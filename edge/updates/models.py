@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timezone
 
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, UpdatesConfig
 from edge.errors import TrafficVisionError
 from edge.machine.disk_budget import DiskLane
 from edge.messages import model_ref_of
@@ -58,9 +59,7 @@ def open_slot_models(config: EdgeConfig, disk: DiskLane | None = None) -> SlotMo
     if config.updates is None:
         raise UpdateError("slots need the root that their content is checked against: section [updates]")
     root = _shipped_root(config)
-    vehicle = Vehicle(
-        frozenset(hardware_ids(config.model.providers)), daemon_version(), fleet=config.updates.fleet
-    )
+    vehicle = _vehicle(config, config.updates)
     folder = config.state_folder / "slots"
     try:
         slots = Slots(
@@ -265,6 +264,15 @@ def log_release(
         said,
         extra={"event": event, "model": digest, "release": release and release.release_counter},
     )
+
+
+def _vehicle(config: EdgeConfig, updates: UpdatesConfig) -> Vehicle:
+    ids = frozenset(hardware_ids(config.model.providers))
+    vehicle = Vehicle(ids, daemon_version(), release_floor=updates.release_floor, fleet=updates.fleet)
+    if updates.clock_floor is None:
+        return vehicle
+    midnight = datetime.combine(updates.clock_floor, time(), timezone.utc)
+    return replace(vehicle, clock_floor=max(vehicle.clock_floor, midnight))
 
 
 def _shipped_root(config: EdgeConfig) -> bytes:

@@ -15,7 +15,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import grpc
 
@@ -26,7 +27,8 @@ from edge.logs import Repeated
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
-from edge.updates.client import Progress, UpdateClient, UpdateResult
+from edge.updates.alarms import Alarms, Contact, alarms
+from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
 from edge.updates.models import SlotModels, Work, log_release
@@ -45,6 +47,7 @@ CHANGE_RETRY = BackoffOptions(
 )  # of a change of model, whose check may take long
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
+ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 _CHANCE = random.SystemRandom()
 
 
@@ -61,6 +64,7 @@ class Updates:
         limits: TransferLimits | None = None,
         retry: BackoffOptions = RETRY,
         change_retry: BackoffOptions = CHANGE_RETRY,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Make ready; nothing is asked before `start`.
 
@@ -72,12 +76,14 @@ class Updates:
             limits: how long the server may take.
             retry: between tries to look.
             change_retry: between tries to put a model in, where it is not the model that was in the way.
+            clock: the present time, UTC.
         """
         self._models = models
         self._config = config
         self._links = links
+        self._clock = clock
         self._client = UpdateClient(
-            FleetServiceStub(channel), models.slots, limits=limits, on_progress=self._progress
+            FleetServiceStub(channel), models.slots, limits=limits, on_progress=self._progress, clock=clock
         )
         self._stopping = threading.Event()
         rules = ProbationRules(config.probation_s, config.probation_frames)
@@ -87,7 +93,8 @@ class Updates:
         models.on_change(self._wake.set)
         self._lock = threading.Lock()  # guards the next two
         self._listeners: list[Callable[[common_pb2.ModelState], None]] = []
-        self._expires: datetime | None = None
+        self._contact = Contact()
+        self._cloud_ahead: Callable[[], timedelta | None] = lambda: None
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
@@ -95,6 +102,7 @@ class Updates:
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
         self._staged = self._refused = ""  # the digest and the reason that were logged last
         self._told: common_pb2.ModelState | None = None
+        self._alarms = Alarms()  # that were logged last
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -133,25 +141,68 @@ class Updates:
         with self._lock:
             self._listeners.append(listener)
 
+    def compare_clocks(self, cloud_ahead: Callable[[], timedelta | None]) -> None:
+        """Have it asked how far the cloud's clock is ahead of this vehicle's. Before `start`."""
+        self._cloud_ahead = cloud_ahead
+
     def model_failed(self, model: ModelFile, reason: str) -> None:
         """The running model crashed three times within a minute. Returns at once."""
         self._watch.failed(model.digest, f"it crashed three times within a minute: {reason}")
         self._wake.set()
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
-        """Until when the metadata holds. The model's state is filled by `SlotModels.fill_state`."""
-        with self._lock:
-            expires = self._expires
+        """Until when the metadata holds, and what is wrong with it or the clock.
+
+        The model's state is filled by `SlotModels.fill_state`.
+        """
+        expires, now = self._seen().expires, self._judged()
         if expires is not None:
             status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
+        status.clock_alarm, status.metadata_alarm = now.clock, now.metadata
+
+    def _seen(self) -> Contact:
+        with self._lock:
+            contact = self._contact
+        return replace(contact, cloud_ahead=self._cloud_ahead())
+
+    def _judged(self) -> Alarms:
+        return alarms(self._seen(), self._clock(), self._client.clock_floor())
+
+    def _note(self, result: UpdateResult) -> None:
+        """Remember what a check said of the metadata."""
+        expired = result.detail if result.refusal is Refusal.EXPIRED else ""
+        with self._lock:
+            before = self._contact
+            expires = result.metadata_expires or before.expires
+            self._contact = Contact(before.checks + 1, expires, expired)
+
+    def _log_alarms(self) -> None:
+        """Each once when it comes, and once when it goes."""
+        now, before = self._judged(), self._alarms
+        self._alarms = now
+        for event, alarm, earlier in (
+            ("clock_alarm", now.clock, before.clock),
+            ("metadata_alarm", now.metadata, before.metadata),
+        ):
+            if alarm and not earlier:
+                logger.warning("updates: %s; driving goes on", alarm, extra={"event": event})
+            elif earlier and not alarm:
+                logger.info("updates: no longer so: %s", earlier, extra={"event": f"{event}_over"})
 
     def _run(self) -> None:
+        from edge.updates.metadata import cached_expiry  # imports python-tuf
+
         try:
+            with self._lock:
+                slots = self._models.slots
+                self._contact = Contact(expires=cached_expiry(slots.metadata, slots.vehicle.fleet))
             while True:
                 self._wake.clear()  # before the look at `_stopping`, which `stop` sets first
                 if self._stopping.is_set():
                     return
-                self._wake.wait(self._guarded_turn())
+                pause_s = self._guarded_turn()
+                self._log_alarms()
+                self._wake.wait(min(pause_s, ALARM_LOOK_S))
         finally:
             self._models.close()
 
@@ -192,9 +243,7 @@ class Updates:
         else:
             self._retry.reset()
             self._check_in(self._config.check_interval_s * _CHANCE.uniform(1 - _JITTER, 1 + _JITTER))
-        if result.metadata_expires is not None:
-            with self._lock:
-                self._expires = result.metadata_expires
+        self._note(result)
         self._show(result)
         self._tell()
         content = result.staged

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,7 @@ def test_a_clock_that_is_wrong_is_told(tmp_path: Path, caplog: pytest.LogCapture
     with control(tmp_path, ControlCloud(behaviour)) as client:
         eventually(lambda: client.status().stream.connected, "it is welcome")
         assert (client.status().clock_ahead_s or 0) >= TEN_YEARS_NS / 1e9
+        assert client.cloud_ahead() == -timedelta(seconds=client.status().clock_ahead_s or 0)
     assert "s ahead of the cloud's" in caplog.text
 
 

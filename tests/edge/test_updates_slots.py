@@ -19,7 +19,7 @@ from edge.updates.evidence import Evidence, verify
 from edge.updates.report import model_state
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
-from tests.update_world import VEHICLE, World, edit, model, open_world
+from tests.update_world import VEHICLE, World, edit, exchange_root_keys, model, open_world
 
 
 @pytest.fixture(scope="module")
@@ -312,18 +312,6 @@ class TestEvidence:
             ring, _, number = signer.partition("-")
             root.sign(rings[ring].signer(f"root-{number}"), append=True)
         verify(world.root, dataclasses.replace(evidence, roots=(root.to_bytes(),)), model("1"))
-
-
-def exchange_root_keys(world: World) -> None:
-    """Three root rotations, each exchanging one root key, signed by two old and two new ones."""
-    ring = [world.keys.signer(name) for name in ("root-1", "root-2", "root-3")]
-    for turn in range(3):
-        root = Metadata[Root].from_bytes(repository.current_root(world.folder)).signed
-        fresh = create_keys(world.folder.parent / f"keys-{turn}").signer("root-1")
-        root.revoke_key(ring[0].public_key.keyid, "root")
-        root.add_key(fresh.public_key, "root")
-        ring = [*ring[1:], fresh]
-        repository.publish_root(world.folder, root, ring)
 
 
 def test_the_contract_says_how_the_slots_stand(world: World, slots: Slots) -> None:

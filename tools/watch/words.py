@@ -43,10 +43,11 @@ def status_line(response: perception_pb2.GetStatusResponse) -> str:
     """The vehicle: version, model, memory."""
     status = response.status
     model = status.model.active
+    alarms = [f"; {alarm}" for alarm in (status.clock_alarm, status.metadata_alarm) if alarm]
     return (
         f"daemon {status.daemon_version}, up {status.uptime_ns / 1e9:.0f} s,"
         f" {status.resident_bytes / 1e6:.0f} MB, model {model.name} {model.version} {model.sha256[:8]},"
-        f" {', '.join(status.execution_providers)}"
+        f" {', '.join(status.execution_providers)}{''.join(alarms)}"
     )
 
 

@@ -164,6 +164,11 @@ def _vehicle(status: common_pb2.VehicleStatus) -> Iterator[Any]:
     yield _gauge("uptime_seconds", "Since the daemon started.", status.uptime_ns / _NS)
     yield _gauge("resident_bytes", "Memory that the daemon holds.", status.resident_bytes)
     yield _gauge("cloud_connected", "1 while the cloud is connected.", status.connected_to_cloud)
+    yield _gauge("clock_doubted", "1 while the vehicle's clock is not believed.", bool(status.clock_alarm))
+    yield _gauge("update_metadata_stale", "1 while none that holds is here.", bool(status.metadata_alarm))
+    if status.HasField("metadata_expires_wall_ns"):
+        expires_s = status.metadata_expires_wall_ns / _NS
+        yield _gauge("update_metadata_expires_timestamp_seconds", "When it ends, Unix time.", expires_s)
 
 
 def _cameras(status: common_pb2.VehicleStatus) -> Iterator[Any]:

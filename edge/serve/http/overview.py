@@ -31,6 +31,7 @@ def overview(
         "resident_bytes": status.resident_bytes,
         "cloud_connected": status.connected_to_cloud,
         "troubles": list(troubles),
+        "alarms": [alarm for alarm in (status.clock_alarm, status.metadata_alarm) if alarm],
         "inference": {
             "providers": list(status.execution_providers),
             "down_s": None if loop.down_since_ns is None else (now_ns - loop.down_since_ns) / 1e9,

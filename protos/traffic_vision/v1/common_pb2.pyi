@@ -342,7 +342,7 @@ class CameraStatus(_message.Message):
     def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ..., losses: _Optional[int] = ..., motion: _Optional[_Union[Motion, str]] = ...) -> None: ...
 
 class ModelState(_message.Message):
-    __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail")
+    __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail", "active_is_unsigned")
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_SLOT_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +354,7 @@ class ModelState(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_IS_UNSIGNED_FIELD_NUMBER: _ClassVar[int]
     active: ModelRef
     active_slot: Slot
     phase: UpdatePhase
@@ -365,7 +366,8 @@ class ModelState(_message.Message):
     received_bytes: int
     total_bytes: int
     detail: str
-    def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+    active_is_unsigned: bool
+    def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., active_is_unsigned: bool = ...) -> None: ...
 
 class VehicleState(_message.Message):
     __slots__ = ("observed", "speed_mps", "ignition", "latitude_deg", "longitude_deg", "ambient_light_lux", "headlights_on")
@@ -418,7 +420,7 @@ class DiskStatus(_message.Message):
     def __init__(self, written_bytes: _Optional[int] = ..., limit_bytes_per_day: _Optional[int] = ..., refused_writes: _Optional[int] = ..., writers: _Optional[_Iterable[_Union[DiskWriter, _Mapping]]] = ...) -> None: ...
 
 class VehicleStatus(_message.Message):
-    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk", "certificate_expires_wall_ns")
+    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk", "certificate_expires_wall_ns", "clock_alarm", "metadata_alarm")
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +435,8 @@ class VehicleStatus(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     DISK_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_EXPIRES_WALL_NS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_ALARM_FIELD_NUMBER: _ClassVar[int]
+    METADATA_ALARM_FIELD_NUMBER: _ClassVar[int]
     observed: Instant
     uptime_ns: int
     daemon_version: str
@@ -447,4 +451,6 @@ class VehicleStatus(_message.Message):
     state: VehicleState
     disk: DiskStatus
     certificate_expires_wall_ns: int
-    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ..., certificate_expires_wall_ns: _Optional[int] = ...) -> None: ...
+    clock_alarm: str
+    metadata_alarm: str
+    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ..., certificate_expires_wall_ns: _Optional[int] = ..., clock_alarm: _Optional[str] = ..., metadata_alarm: _Optional[str] = ...) -> None: ...

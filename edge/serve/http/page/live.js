@@ -260,8 +260,9 @@ function show(news) {
   put(by("vehicle"), news.vehicle);
   by("ready").dataset.tone = news.troubles.length ? "bad" : "good";
   put(by("ready-text"), news.troubles.length ? "not ready" : "ready");
-  by("troubles").hidden = !news.troubles.length;
-  rows(by("troubles"), news.troubles.length, () => make("li")).forEach((item, place) => put(item, news.troubles[place]));
+  const told = [...news.troubles, ...news.alarms];
+  by("troubles").hidden = !told.length;
+  rows(by("troubles"), told.length, () => make("li")).forEach((item, place) => put(item, told[place]));
   showTabs(news.cameras);
   showStages(news.stages_ms);
   const camera = news.cameras.find((one) => one.name === view.camera);
