@@ -22,6 +22,7 @@ class Refusal(Enum):
     EXPIRED = "expired"
     METADATA = "metadata"
     CONTENT = "content"
+    UNSIGNED = "unsigned"
 
 
 class RefusedError(UpdateError):

@@ -31,6 +31,7 @@ class Vehicle:
         release_floor: no release below it, even on a vehicle that never saw an update.
         clock_floor: the installation's own time: it is later than that.
         max_model_bytes: a larger model is refused before anything of it is fetched.
+        unsigned_allowed: the owner may put models in by hand that nobody signed.
     """
 
     hardware_ids: frozenset[str]
@@ -38,6 +39,7 @@ class Vehicle:
     release_floor: int = 0
     clock_floor: datetime = datetime(2025, 1, 1, tzinfo=timezone.utc)
     max_model_bytes: int = MAX_MODEL_BYTES
+    unsigned_allowed: bool = False
 
 
 def newest_for(releases: Iterable[ReleaseFacts], vehicle: Vehicle) -> ReleaseFacts | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from tools.cli.edge_update import update
+
 _config = click.option(
     "--config",
     "config_path",
@@ -142,3 +144,6 @@ def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
     steps = installing.plan_uninstall(root, purge=purge)
     for line in (step.describe() for step in steps) if dry_run else installing.apply(steps):
         click.echo(line)
+
+
+command.add_command(update)
