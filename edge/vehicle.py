@@ -13,9 +13,12 @@ from edge.parts import BackgroundPart, FactoryModel, Links, ModelStore, Parts
 from edge.updates.hardware import hardware_ids
 
 if TYPE_CHECKING:
+    import grpc
+
     from edge.drift.part import DriftWatch
     from edge.fleet.sampling import Sampling
     from edge.updates.models import SlotModels
+    from edge.updates.part import Updates
 
 _WAITING = 8  # pictures that wait for the disk: at 1280x720 some 22 MB
 
@@ -75,7 +78,10 @@ class VehicleParts:
             observers.append(drift)
             background.append(drift)
         if config.sampler is None and config.cloud is None:
-            return Parts(tuple(observers), tuple(background), take_over=self._take_over)
+            updates = self._updates(config, None, links)
+            if updates is not None:
+                background.append(updates)
+            return Parts(tuple(observers), tuple(background), updates, self._take_over)
 
         from edge.background_writer import BackgroundWriter
         from edge.fleet.drift_events import DriftEvents
@@ -96,11 +102,7 @@ class VehicleParts:
             observers.append(sampling)
             self._sampling = sampling
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
-        updates = None
-        if config.updates is not None and channel is not None and self._models is not None:
-            from edge.updates.part import Updates
-
-            updates = Updates(self._models, config.updates, channel, links)
+        updates = self._updates(config, channel, links)
         fleet = Fleet(
             config,
             links,
@@ -124,6 +126,15 @@ class VehicleParts:
                 updates.listen(fleet.control.model_changed)
                 updates.compare_clocks(fleet.control.cloud_ahead)
         return Parts(tuple(observers), tuple(background), updates, self._take_over)
+
+    def _updates(self, config: EdgeConfig, channel: grpc.Channel | None, links: Links) -> Updates | None:
+        if config.updates is None or self._models is None:
+            return None
+        from edge.updates.inbox import Inbox
+        from edge.updates.part import Updates
+
+        signed = channel if config.updates.root is not None else None
+        return Updates(self._models, config.updates, signed, links, inbox=Inbox(config.state_folder))
 
     def _take_over(self, config: EdgeConfig) -> None:
         self._disk.limit_to(config.disk.bytes_per_day, {"samples": config.spool.bytes_per_day})

@@ -89,6 +89,7 @@ def with_release(world: World, data: bytes, counter: int, **fields: Any) -> Meta
     target = TargetFile.from_data(facts.target_path, data, ["sha256"])
     target.unrecognized_fields["custom"] = facts.to_custom()
     file = world.folder / "targets" / "models" / f"{digest}.{facts.target_path.removeprefix('models/')}"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
     models.signed.targets[facts.target_path] = target
     models.signed.version += 1

@@ -23,6 +23,7 @@ from edge.perception.model_file import ModelFile
 from edge.perception.on_demand import OnDemand
 from edge.updates.client import utc_now
 from edge.updates.hardware import hardware_ids
+from edge.updates.inbox import Inbox
 from edge.updates.models import open_slot_models
 from edge.updates.part import Updates
 from protos.release_facts import ReleaseFacts
@@ -74,6 +75,7 @@ class Vehicle:
             config.updates,
             world.channel,
             links,
+            inbox=Inbox(config.state_folder),
             limits=LIMITS,
             retry=SOON,
             change_retry=SOON,

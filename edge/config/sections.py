@@ -149,8 +149,8 @@ class CloudConfig(Section):
 class UpdatesConfig(Section):
     """Signed models from the cloud."""
 
-    # The TUF root that came with the vehicle.
-    root: ExistingFile
+    # The TUF root that came with the vehicle. Unset: nothing signed can be checked; `unsigned` must be true.
+    root: ExistingFile | None = None
     check_interval_s: Positive = 3600.0
     # A new model is confirmed once it has run so long, and published so many frames.
     probation_s: Positive = 300.0
@@ -161,6 +161,16 @@ class UpdatesConfig(Section):
     release_floor: Annotated[int, Field(ge=0)] = 0
     # A day that is past, whatever the clock says: when the image was made. Unset: as the program was written.
     clock_floor: Day | None = None
+    # A model that nobody signed may be put in by hand (`edge update install --unsigned`), never by a network.
+    # Every status says so.
+    unsigned: bool = Field(default=False, validate_default=True)
+
+    @field_validator("unsigned")
+    @classmethod
+    def _is_needed_without_a_root(cls, unsigned: bool, info: ValidationInfo) -> bool:
+        if not unsigned and info.data.get("root", "broken") is None:
+            raise ValueError("expected `root`, or true: without a root nothing signed can be checked")
+        return unsigned
 
 
 class TlsConfig(Section):
@@ -278,7 +288,7 @@ class EdgeConfig(Section):
     spool: SpoolConfig = SpoolConfig()
     # Without it, the daemon runs alone.
     cloud: CloudConfig | None = None
-    # Needs [cloud].
+    # Without [cloud], models come by `edge update install` alone.
     updates: UpdatesConfig | None = None
     serve: ServeConfig = ServeConfig()
     # Without it, nothing is served by HTTP.
@@ -298,13 +308,6 @@ class EdgeConfig(Section):
         if twice:
             raise ValueError(f"expected a name of its own for each camera, and {twice[0]!r} is there twice")
         return cameras
-
-    @field_validator("updates")
-    @classmethod
-    def _has_a_cloud(cls, updates: UpdatesConfig | None, info: ValidationInfo) -> UpdatesConfig | None:
-        if updates is not None and info.data.get("cloud", "broken") is None:
-            raise ValueError("expected a section [cloud] too: updates come from there")
-        return updates
 
 
 SECTIONS: dict[str, type[Section]] = {

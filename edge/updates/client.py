@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.logs import Repeated
+from edge.perception.model_file import ModelFileError, read_model_file
 from edge.updates import trust
-from edge.updates.download import TransferLimits, fetch_target
-from edge.updates.errors import Refusal, RefusedError, SlotError, TransferError
+from edge.updates.download import TransferLimits, copy_target, fetch_target
+from edge.updates.errors import Refusal, RefusedError, UpdateError
 from edge.updates.report import resting_phase
 from edge.updates.slots import SlotContent, Slots
 from protos.release_facts import ReleaseFacts
@@ -25,11 +26,14 @@ from protos.traffic_vision.v1.fleet_pb2 import FetchTargetRequest
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
 if TYPE_CHECKING:
+    from edge.updates.evidence import Evidence
     from edge.updates.metadata import Catalogue
 
 # A damaged transfer, somebody in between, a wrong clock: another look may find it gone. What is signed and
 # does not suit stays so until something else is signed.
 _MAY_PASS = {Refusal.CONTENT, Refusal.EXPIRED, Refusal.METADATA}
+
+Progressed = Callable[[int], None]  # is told of the bytes that are there
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +79,19 @@ class UpdateResult:
     metadata_expires: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a release's file comes from, and what proves it.
+
+    Attributes:
+        fetch: takes the release, its length, the file to write, and who is told of bytes.
+        evidence: takes the target's path.
+    """
+
+    fetch: Callable[[ReleaseFacts, int, Path, Progressed], None]
+    evidence: Callable[[str], Evidence]
+
+
 def utc_now() -> datetime:
     """The system's clock."""
     return datetime.now(timezone.utc)
@@ -84,7 +101,7 @@ class UpdateClient:
     """Looks for releases over the fleet's service and stages the newest one. Use it from one thread.
 
     Args:
-        stub: of the fleet's service, on a channel of the caller's.
+        stub: of the fleet's service, on a channel of the caller's; None without a cloud.
         slots: where releases go; they know the vehicle and its shipped root.
         limits: how long the server may take.
         on_progress: called from within `check`; cheap, and never raises.
@@ -93,7 +110,7 @@ class UpdateClient:
 
     def __init__(
         self,
-        stub: FleetServiceStub,
+        stub: FleetServiceStub | None,
         slots: Slots,
         *,
         limits: TransferLimits | None = None,
@@ -106,25 +123,34 @@ class UpdateClient:
         self._on_progress = on_progress
         self._clock = clock
         self._troubles = Repeated(_LOG, logging.WARNING)
+        self._release: ReleaseFacts | None = None  # of the look that is under way
+        self._expires: datetime | None = None
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
+        return self._looked(self._online)
+
+    def install(self, bundle: Path) -> UpdateResult:
+        """Stage the newest release of a signed bundle, by the same rules as `check`; nothing is raised."""
+        return self._looked(lambda: self._offline(bundle))
+
+    def install_unsigned(self, file: Path) -> UpdateResult:
+        """Stage a model file that nobody signed, where the owner allowed that; nothing is raised."""
+        return self._looked(lambda: self._unsigned(file))
+
+    def _looked(self, look: Callable[[], UpdateResult]) -> UpdateResult:
         if self._slots.state.on_probation:
             return UpdateResult(
                 UpdatePhase.UPDATE_PHASE_PROBATION, "a probation is under way; its outcome comes first"
             )
-        release: ReleaseFacts | None = None
-        expires: datetime | None = None
+        self._release, self._expires = None, None
         try:
-            catalogue = self._refresh()
-            expires = min(catalogue.expiries.values())
-            release = trust.newest_for(catalogue.lengths, self._slots.vehicle)
-            result = self._take(release, catalogue)
+            result = look()
         except RefusedError as error:
             retry = error.refusal in _MAY_PASS
             phase = UpdatePhase.UPDATE_PHASE_REFUSED
             result = UpdateResult(phase, str(error), refusal=error.refusal, retry=retry)
-        except (TransferError, SlotError) as error:
+        except (UpdateError, ModelFileError) as error:
             result = UpdateResult(resting_phase(self._slots.state), str(error), retry=True)
         except OSError as error:
             detail = f"the update could not be kept on disk: {error}"
@@ -134,13 +160,73 @@ class UpdateClient:
             self._troubles.log(text, UpdatePhase.Name(result.phase), result.detail, key=result.detail)
         else:
             _LOG.info(text, UpdatePhase.Name(result.phase), result.detail)
-        return replace(result, release=release, metadata_expires=expires)
+        return replace(result, release=self._release, metadata_expires=self._expires)
+
+    def _online(self) -> UpdateResult:
+        from edge.updates.metadata import evidence_for  # imports python-tuf
+
+        slots, catalogue = self._slots, self._refresh()
+        self._expires = min(catalogue.expiries.values())
+
+        def fetch(release: ReleaseFacts, length: int, part: Path, on_progress: Progressed) -> None:
+            request = FetchTargetRequest(path=release.target_path, sha256=release.model_sha256)
+            assert self._stub is not None, "a check without a cloud"
+            fetch_target(self._stub, request, length, part, self._limits, on_progress)
+
+        def evidence(path: str) -> Evidence:
+            return evidence_for(slots.metadata, slots.shipped_root, path, slots.vehicle.fleet)
+
+        return self._choose(catalogue, _Source(fetch, evidence))
+
+    def _offline(self, path: Path) -> UpdateResult:
+        from edge.updates.bundle import open_bundle
+        from edge.updates.offline import read_offer  # imports python-tuf
+
+        self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
+        with open_bundle(path) as bundle:
+            slots = self._slots
+            offer = read_offer(bundle, slots.metadata, slots.shipped_root, slots.vehicle.fleet)
+            self._hold_time(offer.catalogue)
+
+            def fetch(
+                release: ReleaseFacts, length: int, part: Path, progress: Callable[[int], None]
+            ) -> None:
+                copy_target(bundle.target(release.target_path, release.model_sha256), length, part, progress)
+
+            return self._choose(offer.catalogue, _Source(fetch, offer.evidence))
+
+    def _unsigned(self, file: Path) -> UpdateResult:
+        from edge.updates.evidence import Evidence  # imports python-tuf
+
+        slots = self._slots
+        if not slots.vehicle.unsigned_allowed:
+            raise RefusedError(
+                Refusal.UNSIGNED, "models that nobody signed need `unsigned = true` in [updates] of edge.toml"
+            )
+        model = read_model_file(file)
+        if model.digest == slots.active().digest:
+            return UpdateResult(resting_phase(slots.state), f"{model.summary()} runs already")
+        if model.digest in slots.state.bad_sha256:
+            raise RefusedError(Refusal.KNOWN_BAD, f"sha256 {model.digest} failed on this vehicle before")
+        about = model.metadata
+        counter = max(1, slots.state.release_floor)  # which raises no floor
+        ids = tuple(sorted(slots.vehicle.hardware_ids))
+        facts = ReleaseFacts(counter, about.name, about.version, model.digest, ids, fleet=slots.vehicle.fleet)
+        staged = slots.stage(model.data, Evidence((), b"", b"", "", facts.to_custom()))
+        self._release = facts
+        detail = f"{about.name} {about.version}, which nobody signed, is staged"
+        return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, detail, staged=staged)
+
+    def _choose(self, catalogue: Catalogue, source: _Source) -> UpdateResult:
+        self._release = trust.newest_for(catalogue.lengths, self._slots.vehicle)
+        return self._take(self._release, catalogue, source)
 
     def _refresh(self) -> Catalogue:
         from edge.updates.fetcher import GrpcFetcher  # these two import python-tuf
         from edge.updates.metadata import refresh
 
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
+        assert self._stub is not None, "a check without a cloud"
         fetcher = GrpcFetcher(self._stub, self._limits)
         before = _files(self._slots.metadata)
         try:
@@ -149,15 +235,19 @@ class UpdateClient:
         finally:
             for _, _, size in _files(self._slots.metadata) - before:
                 self._slots.disk.wrote(size)
+        self._hold_time(catalogue)
+        return catalogue
+
+    def _hold_time(self, catalogue: Catalogue) -> None:
+        """Hold every expiry against clock and floor, and raise the floor by what was signed."""
         clock, floor = self._clock(), self.clock_floor()
         if catalogue.signed_at is not None:
             floor = trust.raised_clock_floor(floor, catalogue.signed_at, clock)
         # With the raised floor, so that it never passes the end of what the offline keys signed.
         trust.check_expiry(catalogue.expiries, clock, floor)
         self._slots.raise_floors(clock_s=int(floor.timestamp()))
-        return catalogue
 
-    def _take(self, release: ReleaseFacts | None, catalogue: Catalogue) -> UpdateResult:
+    def _take(self, release: ReleaseFacts | None, catalogue: Catalogue, source: _Source) -> UpdateResult:
         slots = self._slots
         resting = resting_phase(slots.state)
         if not catalogue.lengths:
@@ -173,7 +263,9 @@ class UpdateClient:
         if candidate is not None and release == candidate.release:
             return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=candidate)
         held = [
-            content.release.release_counter for content in (active, candidate) if content and content.release
+            content.release.release_counter
+            for content in (active, candidate)
+            if content and content.release and not slots.is_unsigned(content.slot)
         ]
         trust.check_admissible(
             release,
@@ -183,30 +275,27 @@ class UpdateClient:
             release_floor=slots.state.release_floor,
             bad_sha256=slots.state.bad_sha256,
         )
-        staged = self._stage(release, catalogue.lengths[release])
+        staged = self._stage(release, catalogue.lengths[release], source)
         return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=staged)
 
-    def _stage(self, release: ReleaseFacts, length: int) -> SlotContent:
-        from edge.updates.metadata import evidence_for  # imports python-tuf
-
+    def _stage(self, release: ReleaseFacts, length: int, source: _Source) -> SlotContent:
         slots = self._slots
         part = slots.staging / f"{release.model_sha256}.part"
         for other in slots.staging.glob("*"):  # of a release that is no longer wanted
             if other != part:
                 other.unlink()
-        request = FetchTargetRequest(path=release.target_path, sha256=release.model_sha256)
 
         def on_progress(received: int) -> None:
             self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_DOWNLOADING, release, received, length))
 
         kept = part.stat().st_size if part.exists() else 0
         try:
-            fetch_target(self._stub, request, length, part, self._limits, on_progress)
+            source.fetch(release, length, part, on_progress)
         finally:
             if part.exists():
                 slots.disk.wrote(max(0, part.stat().st_size - kept))
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_VERIFYING, release, length, length))
-        evidence = evidence_for(slots.metadata, slots.shipped_root, release.target_path, release.fleet)
+        evidence = source.evidence(release.target_path)
         try:
             return slots.stage(part, evidence)
         except RefusedError:

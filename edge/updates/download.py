@@ -85,6 +85,27 @@ def fetch_target(
         os.fsync(file.fileno())
 
 
+def copy_target(source: IO[bytes], length: int, part: Path, on_progress: Callable[[int], None]) -> None:
+    """Copy a target from a bundle; on disk when this returns, and not one byte more than is signed.
+
+    Raises:
+        UpdateError: the bundle cannot be read.
+        TransferError: it holds less, or more.
+        OSError: the file cannot be written.
+    """
+    with source, part.open("wb") as file:
+        while (begin := file.tell()) < length:
+            data = source.read(min(CHUNK_LIMIT_BYTES, length - begin))
+            if not data:
+                raise TransferError(f"the bundle's file ends at {begin} of {length} bytes")
+            file.write(data)
+            on_progress(file.tell())
+        if source.read(1):
+            raise TransferError(f"the bundle's file has more than the {length} bytes that are signed")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _one_call(
     stub: FleetServiceStub,
     request: FetchTargetRequest,

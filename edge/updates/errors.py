@@ -23,6 +23,7 @@ class Refusal(Enum):
     EXPIRED = "expired"
     METADATA = "metadata"
     CONTENT = "content"
+    UNSIGNED = "unsigned"
 
 
 class RefusedError(UpdateError):

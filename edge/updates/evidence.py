@@ -7,6 +7,7 @@ installed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from protos.release_facts import FactsError, ReleaseFacts, from_custom, role_of_
 
 MAX_EVIDENCE_BYTES = 1 << 24
 SCHEMA = 1
+UNSIGNED_MARK = b'{"schema": 1, "unsigned": '  # how the evidence of what nobody signed begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,19 @@ class Evidence:
         targets: the top-level targets metadata.
         models: the delegated role's metadata.
         path: of the target in it.
+        unsigned: in place of all that, the facts of a model that nobody signed (`custom` of a target).
     """
 
     roots: tuple[bytes, ...]
     targets: bytes
     models: bytes
     path: str
+    unsigned: object = None
 
     def to_bytes(self) -> bytes:
         """Write as one JSON document; `from_bytes` reads back the same."""
+        if self.unsigned is not None:
+            return UNSIGNED_MARK + json.dumps(self.unsigned).encode() + b"}"
         document = {
             "schema": SCHEMA,
             "roots": [root.decode() for root in self.roots],
@@ -59,6 +65,8 @@ class Evidence:
             document: Any = json.loads(data)
             if document["schema"] != SCHEMA:
                 raise ValueError(f"schema {document['schema']!r}")
+            if "unsigned" in document:
+                return cls((), b"", b"", "a model that nobody signed", document["unsigned"])
             roots = tuple(root.encode() for root in document["roots"])
             targets, models = document["targets"].encode(), document["models"].encode()
             path = document["path"]
@@ -82,7 +90,14 @@ def check_root(data: bytes) -> None:
         raise RefusedError(Refusal.METADATA, f"no root metadata of TUF: {error}") from None
 
 
-def verify(shipped_root: bytes, evidence: Evidence, model: bytes, fleet: str | None = None) -> ReleaseFacts:
+def verify(
+    shipped_root: bytes,
+    evidence: Evidence,
+    model: bytes,
+    fleet: str | None = None,
+    *,
+    unsigned_allowed: bool = False,
+) -> ReleaseFacts:
     """Check that `model` is what the owner signed, and return what is signed about it.
 
     Args:
@@ -90,10 +105,14 @@ def verify(shipped_root: bytes, evidence: Evidence, model: bytes, fleet: str | N
         evidence: what vouches for it.
         model: the file's bytes.
         fleet: the vehicle's; what another fleet's role signed does not count.
+        unsigned_allowed: whether the owner allowed models that nobody signed; then its digest alone is held.
 
     Raises:
+        RefusedError: UNSIGNED where nobody signed it and that is not allowed.
         RefusedError: METADATA where the chain of signatures breaks, CONTENT where the bytes are others.
     """
+    if evidence.unsigned is not None:
+        return _verify_unsigned(evidence.unsigned, model, unsigned_allowed)
     try:
         target = _target(shipped_root, evidence, role_of_fleet(fleet))
         facts = from_custom(target.custom)
@@ -109,6 +128,18 @@ def verify(shipped_root: bytes, evidence: Evidence, model: bytes, fleet: str | N
         ) from None
     if target.hashes.get("sha256") != facts.model_sha256 or target.path != facts.target_path:
         raise RefusedError(Refusal.METADATA, f"{evidence.path}: its facts speak of another file")
+    return facts
+
+
+def _verify_unsigned(custom: object, model: bytes, allowed: bool) -> ReleaseFacts:
+    if not allowed:
+        raise RefusedError(Refusal.UNSIGNED, "nobody signed this model, and updates.unsigned is not set")
+    try:
+        facts = from_custom(custom)
+    except FactsError as error:
+        raise RefusedError(Refusal.METADATA, f"the facts of an unsigned model are damaged: {error}") from None
+    if hashlib.sha256(model).hexdigest() != facts.model_sha256:
+        raise RefusedError(Refusal.CONTENT, "an unsigned model: not the bytes that were put in")
     return facts
 
 

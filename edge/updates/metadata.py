@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -85,7 +85,7 @@ def refresh(
         ) from None
     except (RepositoryError, ValueError) as error:
         raise RefusedError(Refusal.METADATA, f"the update metadata does not check: {error}") from None
-    return Catalogue(_lengths(targets), expiries, signed_at)
+    return Catalogue(readable_releases(targets), expiries, signed_at)
 
 
 def cached_expiry(folder: Path, fleet: str | None = None) -> datetime | None:
@@ -156,7 +156,8 @@ def _cached(folder: Path, role: str) -> Metadata[Any]:
     return Metadata.from_bytes((folder / f"{role}.json").read_bytes())
 
 
-def _lengths(targets: list[TargetFile | None]) -> dict[ReleaseFacts, int]:
+def readable_releases(targets: Iterable[TargetFile | None]) -> dict[ReleaseFacts, int]:
+    """The releases among verified targets, each with its file's length; what is none costs itself alone."""
     lengths = {}
     for target in targets:
         if target is None:

@@ -67,6 +67,13 @@ def open_slot_models(config: EdgeConfig, disk: DiskLane | None = None) -> SlotMo
         )
     except OSError as error:
         raise SlotError(f"the slots {str(folder)!r} cannot be used: {error.strerror or error}") from None
+    if config.updates.unsigned:
+        logger.warning(
+            "models that nobody signed are allowed here (updates.unsigned): whoever may write to %s may"
+            " choose what this vehicle drives on",
+            config.state_folder,
+            extra={"event": "unsigned_allowed"},
+        )
     return SlotModels(slots)
 
 
@@ -268,7 +275,13 @@ def log_release(
 
 def _vehicle(config: EdgeConfig, updates: UpdatesConfig) -> Vehicle:
     ids = frozenset(hardware_ids(config.model.providers))
-    vehicle = Vehicle(ids, daemon_version(), release_floor=updates.release_floor, fleet=updates.fleet)
+    vehicle = Vehicle(
+        ids,
+        daemon_version(),
+        release_floor=updates.release_floor,
+        fleet=updates.fleet,
+        unsigned_allowed=updates.unsigned,
+    )
     if updates.clock_floor is None:
         return vehicle
     midnight = datetime.combine(updates.clock_floor, time(), timezone.utc)
@@ -280,6 +293,8 @@ def _shipped_root(config: EdgeConfig) -> bytes:
 
     assert config.updates is not None
     path = config.updates.root
+    if path is None:  # nothing signed checks against it
+        return b""
     try:
         data = path.read_bytes()
         check_root(data)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import grpc
 
@@ -31,6 +32,7 @@ from edge.updates.alarms import Alarms, Contact, alarms
 from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
+from edge.updates.inbox import BUNDLE, Answer, Inbox
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
 from edge.updates.slots import SlotContent
@@ -48,6 +50,7 @@ CHANGE_RETRY = BackoffOptions(
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
+INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
 _CHANCE = random.SystemRandom()
 
 
@@ -58,9 +61,10 @@ class Updates:
         self,
         models: SlotModels,
         config: UpdatesConfig,
-        channel: grpc.Channel,
+        channel: grpc.Channel | None,
         links: Links,
         *,
+        inbox: Inbox | None = None,
         limits: TransferLimits | None = None,
         retry: BackoffOptions = RETRY,
         change_retry: BackoffOptions = CHANGE_RETRY,
@@ -71,8 +75,10 @@ class Updates:
         Args:
             models: where releases go; closed when the thread ends.
             config: how often to look, and how long a probation is.
-            channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs.
+            channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs. None: there is
+                no cloud, and what comes comes by the inbox.
             links: to the daemon.
+            inbox: what is to be installed by hand; None: nothing is.
             limits: how long the server may take.
             retry: between tries to look.
             change_retry: between tries to put a model in, where it is not the model that was in the way.
@@ -82,8 +88,10 @@ class Updates:
         self._config = config
         self._links = links
         self._clock = clock
+        self._has_cloud, self._inbox = channel is not None, inbox
+        stub = None if channel is None else FleetServiceStub(channel)
         self._client = UpdateClient(
-            FleetServiceStub(channel), models.slots, limits=limits, on_progress=self._progress, clock=clock
+            stub, models.slots, limits=limits, on_progress=self._progress, clock=clock
         )
         self._stopping = threading.Event()
         rules = ProbationRules(config.probation_s, config.probation_frames)
@@ -166,6 +174,8 @@ class Updates:
         return replace(contact, cloud_ahead=self._cloud_ahead())
 
     def _judged(self) -> Alarms:
+        if not self._has_cloud:  # nothing is expected
+            return Alarms()
         return alarms(self._seen(), self._clock(), self._client.clock_floor())
 
     def _note(self, result: UpdateResult) -> None:
@@ -202,9 +212,19 @@ class Updates:
                     return
                 pause_s = self._guarded_turn()
                 self._log_alarms()
-                self._wake.wait(min(pause_s, ALARM_LOOK_S))
+                self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
             self._models.close()
+
+    def _pause(self, seconds: float) -> None:
+        """Until there is something to do."""
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0 and not self._given():
+            if self._wake.wait(left_s if self._inbox is None else min(left_s, INBOX_LOOK_S)):
+                return
+
+    def _given(self) -> Path | None:
+        return None if self._inbox is None else self._inbox.next()
 
     def _guarded_turn(self) -> float:
         try:
@@ -221,6 +241,10 @@ class Updates:
     def _turn(self) -> float:
         """Do the one thing that comes first; seconds until there may be another."""
         self._tell()
+        given = self._given()
+        if given is not None:
+            self._install(given)
+            return 0.0
         pause_s = self._watch.turn()
         if pause_s is not None:
             self._check_in(0.0)  # what is offered meanwhile has waited
@@ -230,8 +254,36 @@ class Updates:
             due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
         if now_s < due_s:
             return due_s - now_s
-        self._look()
+        if self._has_cloud:
+            self._look()
+            return 0.0
+        self._check_in(self._config.check_interval_s)
+        candidate = self._models.slots.candidate()
+        if candidate is not None:  # staged while no daemon ran
+            self._put_in(candidate)
         return 0.0
+
+    def _install(self, given: Path) -> None:
+        """Install what was given by hand, and say what came of it."""
+        assert self._inbox is not None
+        answer = Answer(False, "a defect, which is logged")
+        try:
+            by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
+            result = by_hand(given)
+            self._show(result)
+            self._tell()
+            if result.staged is None:
+                runs = result.refusal is None and not result.retry and result.release is not None
+                answer = Answer(runs or "runs already" in result.detail, result.detail)
+            else:
+                self._put_in(result.staged)
+                runs = self._models.slots.active().digest == result.staged.digest
+                answer = Answer(runs, f"{result.detail}; {self._came_of_it(runs)}")
+        finally:
+            self._inbox.answer(given, answer)
+
+    def _came_of_it(self, runs: bool) -> str:
+        return "it runs now, on probation" if runs else self._links.status().model.detail or "it waits"
 
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""

@@ -53,6 +53,8 @@ def model_state(slots: Slots, running: ModelRef, factory: ModelRef) -> ModelStat
         release_counter=max(state.release_floor, slots.vehicle.release_floor),
         bad_sha256=[entry.sha256 for entry in state.bad],
         detail="" if state.reverted is None else state.reverted.reason,
+        unsigned_allowed=slots.vehicle.unsigned_allowed,
+        active_is_unsigned=bool(in_slots) and slots.is_unsigned(in_slots[0]),
     )
     last_good = state.release(state.last_good)
     message.last_good.CopyFrom(factory if last_good is None else model_ref(last_good))

@@ -206,9 +206,9 @@ class Slots:
             proof = (content.model_path.parent / "evidence.json").read_bytes()
         except OSError as error:
             raise SlotError(f"slot {slot} cannot be read: {error}") from None
-        from edge.updates.evidence import Evidence, verify  # imports python-tuf
+        from edge.updates.evidence import Evidence  # imports python-tuf
 
-        facts = verify(self.shipped_root, Evidence.from_bytes(proof), data, self.vehicle.fleet)
+        facts = self._verified(Evidence.from_bytes(proof), data)
         if facts != content.release:
             raise SlotError(
                 f"slot {slot} holds release {facts.release_counter}, which is not what was staged there"
@@ -256,13 +256,11 @@ class Slots:
             RefusedError: the bytes are not what was signed for this vehicle.
             OSError: it cannot be written; the state is the old one, less an older candidate.
         """
-        from edge.updates.evidence import verify  # imports python-tuf
-
         path = model if isinstance(model, Path) else self.staging / "model.onnx"
         if isinstance(model, bytes):
             atomic_write(path, model)
             self.disk.wrote(len(model))
-        facts = verify(self.shipped_root, evidence, path.read_bytes(), self.vehicle.fleet)
+        facts = self._verified(evidence, path.read_bytes())
         check_suits(facts, self.vehicle)
         slot = slot_state.slot_to_stage(self._state)
         slot_state.staged(self._state, slot, facts)  # refuses early what it would refuse below
@@ -308,6 +306,26 @@ class Slots:
     def raise_floors(self, *, release: int | None = None, clock_s: int | None = None) -> None:
         """Remember that no older release and no earlier time is possible."""
         self._change(lambda state: slot_state.floors_raised(state, release=release, clock_s=clock_s))
+
+    def is_unsigned(self, slot: SlotName) -> bool:
+        """Whether nobody signed what a slot holds: the owner put it in by hand."""
+        from edge.updates.evidence import UNSIGNED_MARK  # imports python-tuf
+
+        if self._state.release(slot) is None:
+            return False
+        try:
+            with (self._folder / slot / "evidence.json").open("rb") as file:
+                return file.read(len(UNSIGNED_MARK)) == UNSIGNED_MARK
+        except OSError:
+            return False
+
+    def _verified(self, evidence: Evidence, data: bytes) -> ReleaseFacts:
+        from edge.updates.evidence import verify  # imports python-tuf
+
+        vehicle = self.vehicle
+        return verify(
+            self.shipped_root, evidence, data, vehicle.fleet, unsigned_allowed=vehicle.unsigned_allowed
+        )
 
     def _change(self, change: Callable[[SlotState], SlotState]) -> None:
         with self._lock:

@@ -32,6 +32,7 @@ class Vehicle:
         clock_floor: the installation's own time: it is later than that.
         max_model_bytes: a larger model is refused before anything of it is fetched.
         fleet: that it belongs to; None: to none. A release must be for just that.
+        unsigned_allowed: the owner may put models in by hand that nobody signed.
     """
 
     hardware_ids: frozenset[str]
@@ -40,6 +41,7 @@ class Vehicle:
     clock_floor: datetime = datetime(2025, 1, 1, tzinfo=timezone.utc)
     max_model_bytes: int = MAX_MODEL_BYTES
     fleet: str | None = None
+    unsigned_allowed: bool = False
 
 
 def newest_for(releases: Iterable[ReleaseFacts], vehicle: Vehicle) -> ReleaseFacts | None:

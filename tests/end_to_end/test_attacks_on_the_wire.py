@@ -29,11 +29,11 @@ NEW = model("new", padding=300_000)
 class Target:
     """A vehicle on release 1, with release 2 offered to it by whatever the test makes of the cloud."""
 
-    def __init__(self, vehicle: Prey, before: dict[str, bytes], offered: ReleaseFacts) -> None:
+    def __init__(self, vehicle: Prey, before: dict[str, bytes], offered: ReleaseFacts, honest: Any) -> None:
         self.vehicle = vehicle
         self.before = before  # the metadata of release 1
         self.offered = offered
-        self.honest = vehicle.world.server.metadata, vehicle.world.server.target
+        self.honest = honest  # how metadata and targets are served without an attack
 
     @property
     def world(self) -> World:
@@ -48,12 +48,12 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         with prey(world, folder / "vehicle") as vehicle:
             vehicle.confirmed(model("1"))
             before = files_of(world)
-            honest = world.server.metadata
+            honest = world.server.metadata, world.server.target
             serve_files(world, before)  # nothing of the next one gets out
             offered = vehicle.release(NEW)
-            world.server.metadata = honest
+            world.server.metadata = honest[0]
             world.server.target = unavailable  # until a test says otherwise
-            yield Target(vehicle, before, offered)
+            yield Target(vehicle, before, offered, honest)
     finally:
         world.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge.serve.http.overview import signature_words
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 
 
@@ -43,7 +44,8 @@ def status_line(response: perception_pb2.GetStatusResponse) -> str:
     """The vehicle: version, model, memory."""
     status = response.status
     model = status.model.active
-    alarms = [f"; {alarm}" for alarm in (status.clock_alarm, status.metadata_alarm) if alarm]
+    signature = signature_words(status.model)
+    alarms = [f"; {alarm}" for alarm in (signature, status.clock_alarm, status.metadata_alarm) if alarm]
     return (
         f"daemon {status.daemon_version}, up {status.uptime_ns / 1e9:.0f} s,"
         f" {status.resident_bytes / 1e6:.0f} MB, model {model.name} {model.version} {model.sha256[:8]},"

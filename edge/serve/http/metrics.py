@@ -239,6 +239,8 @@ def _model(model: common_pb2.ModelState) -> Iterator[Any]:
     _add_states(phases, [], common_pb2.UpdatePhase, "UPDATE_PHASE_", model.phase)
     yield phases
     yield _gauge("release_counter", "Of the newest release confirmed here.", model.release_counter)
+    yield _gauge("unsigned_allowed", "1: models that nobody signed are allowed.", model.unsigned_allowed)
+    yield _gauge("model_is_unsigned", "1 while a model runs that nobody signed.", model.active_is_unsigned)
     yield _gauge("models_refused", "Models that failed here and are not tried again.", len(model.bad_sha256))
 
 

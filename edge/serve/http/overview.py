@@ -91,7 +91,15 @@ def _model(model: common_pb2.ModelState) -> dict[str, Any]:
         "received_bytes": model.received_bytes,
         "total_bytes": model.total_bytes,
         "detail": model.detail,
+        "signature": signature_words(model),
     }
+
+
+def signature_words(model: common_pb2.ModelState) -> str:
+    """What is to be said of models that nobody signed; empty where none is allowed."""
+    if model.active_is_unsigned:
+        return "UNSIGNED: nobody signed the model that runs"
+    return "unsigned models are allowed" if model.unsigned_allowed else ""
 
 
 def _drift(state: common_pb2.DriftState) -> dict[str, Any]:

@@ -369,6 +369,7 @@ function showModel(model) {
     ["slot", words(model.slot)],
     ["next", model.candidate ? `${model.candidate.name} ${model.candidate.version}` : ""],
     ["fetched", got],
+    ["signature", model.signature],
   ]);
   put(by("model-detail"), model.detail);
 }
