@@ -55,6 +55,17 @@ def test_the_newest_release_of_a_bundle_is_staged(world: World, slots: Slots, tm
     assert "is staged" in install(slots, tmp_path / "stick").detail
 
 
+def test_a_vehicle_of_a_fleet_takes_that_fleets_release(world: World, tmp_path: Path) -> None:
+    world.delegate("trucks")
+    facts = {fleet: world.release(model(fleet or "car"), fleet=fleet) for fleet in ("trucks", None)}
+    stick = write_bundle(world, tmp_path / "stick")
+    for fleet, release in facts.items():
+        slots = world.slots(tmp_path / (fleet or "car"), dataclasses.replace(VEHICLE, fleet=fleet))
+        assert install(slots, stick).release == release
+    vans = world.slots(tmp_path / "vans", dataclasses.replace(VEHICLE, fleet="vans"))
+    refused(vans, stick, Refusal.METADATA, "models-vans")
+
+
 def test_a_bundle_is_carried_for_longer_than_its_timestamp_holds(
     world: World, slots: Slots, tmp_path: Path
 ) -> None:
