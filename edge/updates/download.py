@@ -31,11 +31,14 @@ class TransferLimits:
         rpc_s: deadline of one RPC, seconds.
         least_bytes_per_s: a target's RPC that brought less than this on average is the last one.
         metadata_s: for all metadata of one check together, seconds.
+        metadata_bytes: of all metadata of one check together; targets are capped by what is signed, and by
+            the vehicle's `max_model_bytes`.
     """
 
     rpc_s: float = 10.0
     least_bytes_per_s: float = 4096.0
     metadata_s: float = 60.0
+    metadata_bytes: int = 1 << 24
 
 
 class Chunk(Protocol):

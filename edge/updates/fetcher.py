@@ -25,8 +25,8 @@ _FILE = re.compile(r"(?:(?P<version>[0-9]{1,10})\.)?(?P<role>[A-Za-z0-9_-]{1,100
 class GrpcFetcher(FetcherInterface):
     """Fetches metadata for one check.
 
-    The Updater's own caps hold the size of each file; the time of all of them together is held here, since a
-    hostile server could make each of 256 root rotations last as long as it may.
+    The Updater's own caps hold the size of each file; time and size of all of them together are held here,
+    since a hostile server could make each of 256 root rotations as long as it may be.
 
     Args:
         stub: of the fleet's service.
@@ -37,6 +37,7 @@ class GrpcFetcher(FetcherInterface):
         self._stub = stub
         self._limits = limits
         self._end = time.monotonic() + limits.metadata_s
+        self._left_bytes = limits.metadata_bytes
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         """Give the chunks of one file.
@@ -60,7 +61,13 @@ class GrpcFetcher(FetcherInterface):
         except ValueError as error:  # gRPC's answer on a channel that was closed meanwhile
             raise DownloadError(f"{url}: {error}") from None
         try:
-            yield from checked_chunks(call, 0, None)
+            for data in checked_chunks(call, 0, None):
+                self._left_bytes -= len(data)
+                if self._left_bytes < 0:
+                    raise DownloadError(
+                        f"{url}: the metadata has more than {self._limits.metadata_bytes} bytes"
+                    )
+                yield data
         except TransferError as error:
             raise DownloadError(f"{url}: {error}") from None
         except grpc.RpcError as error:

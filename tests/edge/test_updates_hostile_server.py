@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.update_attack import REFUSED, check, driving, kept_away, refused, rewritten, unharmed
-from tests.update_world import StatusError, World, model
+from tests.update_world import LIMITS, StatusError, World, model
 
 BIG = model("big", padding=300_000)
 
@@ -84,6 +85,15 @@ def test_endless_metadata(world: World, slots: Slots) -> None:
     kept_away(world, slots, "exceeding the maximum allowed length")
     assert world.server.hung_up.wait(30)
     assert len(sent) < 1000
+
+
+def test_all_metadata_of_a_check_together_is_capped(world: World, slots: Slots) -> None:
+    """Each file is as long as it may be; all of them together are not."""
+    world.release(model("2"))
+    stamp = (world.folder / "metadata" / "timestamp.json").stat().st_size
+    for cap, told in ((stamp + 100, f"more than {stamp + 100} bytes"), (100_000, "is staged")):
+        limits = dataclasses.replace(LIMITS, metadata_bytes=cap)
+        assert told in world.client(slots, limits).check().detail
 
 
 @pytest.mark.parametrize(
