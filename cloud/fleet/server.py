@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from cloud.config import CloudConfig
 from cloud.fleet.admission import Admission
+from cloud.fleet.assigner import Assigner
 from cloud.fleet.control import ControlService
 from cloud.fleet.group_commit import GroupCommit
 from cloud.fleet.ingest import Answer, Ingest, Upload
@@ -83,7 +84,8 @@ class FleetServer:
     async def run(self, certificates: KeyPair, authority: bytes, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT."""
         limits = self._config.limits
-        vehicle_records = VehicleRecords(self._store)
+        assigner = Assigner(self._store, self._config)
+        vehicle_records = VehicleRecords(self._store, assigner.wake)
         vehicle_records.everyone_is_disconnected()
         ingest = Ingest(self._store, self._objects, limits, self._config.quotas)
         uploads: GroupCommit[Upload, Answer] = GroupCommit(
@@ -98,7 +100,7 @@ class FleetServer:
             waiting_limit_bytes=RECORDS_WAITING_BYTES,
             batch_limit=RECORD_BATCH,
         )
-        control = ControlService(records, self._config.serve, limits)
+        control = ControlService(records, self._config.serve, limits, assigner)
         service = FleetService(Admission(self._store), control, uploads, self._repository, limits.in_flight)
 
         server = self._make_server()
@@ -108,6 +110,7 @@ class FleetServer:
         committing = [asyncio.create_task(group.run()) for group in (uploads, records)]
         await server.start()
         watching = [
+            asyncio.create_task(assigner.run()),
             asyncio.create_task(self._every(self._config.serve.release_poll_s, self._nudge, control)),
             asyncio.create_task(self._every(REFRESH_INTERVAL_S, self._refresh)),
         ]
@@ -118,6 +121,7 @@ class FleetServer:
 
         _LOG.info("stopping")
         control.stop()
+        assigner.stop()
         await uploads.close()
         await server.stop(GRACE_S)
         await records.close()
