@@ -92,9 +92,9 @@ class VehicleParts:
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
         updates = None
         if config.updates is not None and channel is not None and self._models is not None:
-            from edge.updates.part import Updates
+            from edge.updates.part import HOLD_S, Updates
 
-            updates = Updates(self._models, config.updates, channel, links)
+            updates = Updates(self._models, config.updates, channel, links, hold_s=HOLD_S)
         fleet = Fleet(
             config,
             links,
@@ -105,6 +105,7 @@ class VehicleParts:
             hardware_ids=hardware_ids(config.model.providers),
             disk=self._disk,
             nudge=updates.nudge if updates else lambda counter: None,
+            assign=updates.assign if updates else lambda assignment: None,
         )
         background.append(fleet)
         if updates is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.updates import trust
+from edge.updates.assignment import why_kept
 from edge.updates.download import TransferLimits, fetch_target
 from edge.updates.errors import Refusal, RefusedError, SlotError, TransferError
 from edge.updates.report import resting_phase
@@ -58,7 +59,7 @@ class UpdateResult:
         phase: STAGED: there is a candidate to activate; REFUSED: what is offered may not be used; else where
             the slots stand, and nothing changed.
         detail: for people.
-        release: the newest one for this vehicle, where one was found.
+        release: the newest one for this vehicle, or the one that is assigned, where one was found.
         staged: the candidate, with STAGED.
         refusal: the rule that was broken, with REFUSED.
         retry: the cause may pass by itself: check again after a while.
@@ -88,6 +89,7 @@ class UpdateClient:
         limits: how long the server may take.
         on_progress: called from within `check`; cheap, and never raises.
         clock: the present time, UTC; python-tuf itself always asks the system's.
+        assigned: the counter of the release that the cloud wants here, 0 for none; None: the newest applies.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class UpdateClient:
         limits: TransferLimits | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         clock: Callable[[], datetime] = utc_now,
+        assigned: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._stub = stub
         self._slots = slots
         self._limits = limits or TransferLimits()
         self._on_progress = on_progress
         self._clock = clock
+        self._assigned = assigned
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
@@ -116,8 +120,9 @@ class UpdateClient:
         try:
             catalogue = self._refresh()
             expires = min(catalogue.expiries.values())
-            release = trust.newest_for(catalogue.lengths, self._slots.vehicle)
-            result = self._take(release, catalogue)
+            assigned = self._assigned()
+            release = trust.newest_for(catalogue.lengths, self._slots.vehicle, assigned)
+            result = self._take(release, catalogue, assigned)
         except RefusedError as error:
             retry = error.refusal in _MAY_PASS
             phase = UpdatePhase.UPDATE_PHASE_REFUSED
@@ -151,11 +156,13 @@ class UpdateClient:
         self._slots.raise_floors(clock_s=int(floor.timestamp()))
         return catalogue
 
-    def _take(self, release: ReleaseFacts | None, catalogue: Catalogue) -> UpdateResult:
+    def _take(self, release: ReleaseFacts | None, catalogue: Catalogue, assigned: int | None) -> UpdateResult:
         slots = self._slots
         resting = resting_phase(slots.state)
         if not catalogue.lengths:
             return UpdateResult(resting, "there is no release yet")
+        if release is None and assigned is not None:
+            return UpdateResult(resting, why_kept(catalogue.lengths, assigned, slots.vehicle.hardware_ids))
         if release is None:
             trust.check_suits(max(catalogue.lengths, key=lambda facts: facts.release_counter), slots.vehicle)
             raise AssertionError("a release that suits was not chosen")
@@ -166,15 +173,21 @@ class UpdateClient:
             return UpdateResult(resting, f"{named} runs already")
         if candidate is not None and release == candidate.release:
             return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=candidate)
-        held = [
-            content.release.release_counter for content in (active, candidate) if content and content.release
-        ]
+        # What is staged and not assigned makes place for what is, be it older.
+        staying = (active, candidate) if assigned is None else (active,)
+        held = [content.release.release_counter for content in staying if content and content.release]
+        active_counter, floor = max(held, default=0), slots.state.release_floor
+        least = max(floor, slots.vehicle.release_floor, active_counter + 1)
+        if assigned is not None and release.release_counter < least:
+            return UpdateResult(
+                resting, f"{named} is assigned; this vehicle goes back to none before {least}"
+            )
         trust.check_admissible(
             release,
             catalogue.lengths[release],
             slots.vehicle,
-            active_counter=max(held, default=0),
-            release_floor=slots.state.release_floor,
+            active_counter=active_counter,
+            release_floor=floor,
             bad_sha256=slots.state.bad_sha256,
         )
         staged = self._stage(release, catalogue.lengths[release])
