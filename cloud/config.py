@@ -258,9 +258,11 @@ class StageConfig(Section):
     percent: Annotated[float, Field(gt=0, le=100)] = 100.0
     # Only vehicles that have all of these.
     labels: dict[str, str] = {}
-    # At least so long, and until so many vehicles have said how the release ended on them.
+    # At least so long, and until so many vehicles, and such a share of those that were assigned it, have said
+    # how it ended on them.
     wait_s: Annotated[float, Field(ge=0)] = 3600.0
     min_reports: Annotated[int, Field(ge=0)] = 1
+    min_share: Share = 0.0
     # It begins only once a person has said so.
     approval: bool = False
 

@@ -17,6 +17,8 @@ from cloud.store.columns import utc_now
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 LEAST_PAUSE_S = 0.1  # between two looks, however much is reported
+PAUSE_SHARE = 3.0  # of a look's own time: a large fleet's looks leave the processor to its streams
+LONGEST_PAUSE_S = 1.0
 RETRY_S = 10.0  # between two tries to sign what takes a release back
 
 _LOG = logging.getLogger(__name__)
@@ -63,8 +65,15 @@ class Assigner:
     async def of(self, vehicle: str) -> fleet.Assignment | None:
         """What a vehicle is assigned that has just said Hello; where none is known, after another look."""
         if not self._assignments.counters.get(vehicle):
-            await self._look_after_now()
+            await self.look_again()
         return self.known(vehicle)
+
+    async def look_again(self) -> None:
+        """Wait for a look that begins after this call; who listens has heard of it then."""
+        wanted = self._begun + 1
+        self._wanted.set()
+        async with self._looked:
+            await self._looked.wait_for(lambda: self._ended >= wanted or self._stopping)
 
     async def run(self) -> None:
         """Look until `stop`."""
@@ -72,16 +81,18 @@ class Assigner:
         while not self._stopping:
             self._wanted.clear()
             self._begun += 1
+            began_s = monotonic()
             try:
                 self._assignments = await asyncio.to_thread(self._look)
             except Exception:  # noqa: BLE001 - the top of this task
                 _LOG.exception("the rollouts could not be looked at; what was assigned stays so")
+            for listener in self._listeners:
+                listener()
             async with self._looked:
                 self._ended = self._begun
                 self._looked.notify_all()
-            for listener in self._listeners:
-                listener()
-            await asyncio.sleep(0 if self._stopping else LEAST_PAUSE_S)
+            pause_s = max(LEAST_PAUSE_S, PAUSE_SHARE * (monotonic() - began_s))
+            await asyncio.sleep(0 if self._stopping else min(pause_s, LONGEST_PAUSE_S))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), self._config.serve.release_poll_s)
         async with self._looked:
@@ -91,12 +102,6 @@ class Assigner:
         """Ask `run` to end; whoever waits for a look waits no longer."""
         self._stopping = True
         self._wanted.set()
-
-    async def _look_after_now(self) -> None:
-        wanted = self._begun + 1
-        self._wanted.set()
-        async with self._looked:
-            await self._looked.wait_for(lambda: self._ended >= wanted or self._stopping)
 
     def _look(self) -> Assignments:
         assignments = self._rollouts.look()

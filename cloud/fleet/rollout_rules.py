@@ -8,6 +8,7 @@ that it is not always the same vehicles that go first.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -229,7 +230,7 @@ def _unready(policy: RolloutConfig, stage: StageConfig, progress: Progress, figu
     left_s = stage.wait_s - progress.stage_age_s
     if left_s > 0:
         return Wait(f"stage {stage.name!r} lasts {left_s:.0f} s longer")
-    wanted = min(stage.min_reports, figures.members)
+    wanted = max(min(stage.min_reports, figures.members), math.ceil(stage.min_share * figures.members))
     if figures.ended < wanted:
         return Wait(f"stage {stage.name!r} has {figures.ended} reports, {wanted} are wanted")
     over = over_limit(policy.thresholds, figures)

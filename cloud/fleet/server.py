@@ -111,7 +111,9 @@ class FleetServer:
         await server.start()
         watching = [
             asyncio.create_task(assigner.run()),
-            asyncio.create_task(self._every(self._config.serve.release_poll_s, self._nudge, control)),
+            asyncio.create_task(
+                self._every(self._config.serve.release_poll_s, self._nudge, control, assigner)
+            ),
             asyncio.create_task(self._every(REFRESH_INTERVAL_S, self._refresh)),
         ]
         _LOG.info("serving %s", address)
@@ -171,10 +173,12 @@ class FleetServer:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), interval_s)
 
-    async def _nudge(self, control: ControlService) -> None:
+    async def _nudge(self, control: ControlService, assigner: Assigner) -> None:
         """Tell the vehicles when another process has released something."""
         counter = await asyncio.to_thread(self._newest_release)
         if counter > control.release_counter:
+            # Whoever is not to have it yet must hear that first.
+            await assigner.look_again()
             control.nudge(counter)
 
     async def _refresh(self) -> None:

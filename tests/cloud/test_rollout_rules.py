@@ -49,6 +49,7 @@ stages = st.builds(
     labels=labels,
     wait_s=st.sampled_from([0.0, 60.0]),
     min_reports=st.integers(0, 5),
+    min_share=st.sampled_from([0.0, 0.5, 1.0]),
     approval=st.booleans(),
 )
 policies = st.builds(
@@ -167,6 +168,7 @@ def test_only_a_running_rollout_moves_and_only_by_one_stage(
             before = policy.stages[progress.begun - 1]
             assert progress.stage_age_s >= before.wait_s
             assert seen.ended >= min(before.min_reports, seen.members)
+            assert seen.ended >= before.min_share * seen.members
     if isinstance(decision, Finish):
         assert progress.begun == len(policy.stages)
 
