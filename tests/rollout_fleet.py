@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -12,9 +12,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from cloud.config import RolloutConfig, StageConfig
+from cloud.config import CloudConfig, RolloutConfig, StageConfig
 from cloud.fleet.rollouts import Assignments, Rollouts
 from cloud.fleet.vehicle_records import Message, Record, VehicleRecords
+from cloud.release.keys import load_keys
+from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store import Store, open_database
 from cloud.store.models import AuditEntry, Candidate, Release
 from cloud.store.models import Vehicle as VehicleRow
@@ -107,6 +109,32 @@ class Fleet:
     def audited(self, action: str) -> list[AuditEntry]:
         with self.store.reading() as session:
             return list(session.scalars(select(AuditEntry).where(AuditEntry.action == action)))
+
+
+def publish(config: CloudConfig, data: bytes, version: str, hardware_ids: Sequence[str] = (HARDWARE,)) -> int:
+    """Sign and publish a model in a cloud's folder, as the pipeline's stage deploy does; its counter."""
+    keys, folder = load_keys(config.folders.keys), config.folders.repository
+    facts = propose_release(folder, data, ReleaseTerms(tuple(hardware_ids)), keys.signer("trainer"))
+    signers = [keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
+    facts = complete_release(folder, facts.model_sha256, *signers)
+    store = open_database(config.store.database)
+    try:
+        with store.writing() as session:
+            if session.get(Candidate, facts.model_sha256) is None:
+                session.add(Candidate(sha256=facts.model_sha256, name="m", version=version, object_key="k"))
+                session.flush()
+            session.add(
+                Release(
+                    counter=facts.release_counter,
+                    candidate_sha256=facts.model_sha256,
+                    target_path=facts.target_path,
+                    target_sha256=facts.model_sha256,
+                    custom=facts.to_custom(),
+                )
+            )
+    finally:
+        store.close()
+    return facts.release_counter
 
 
 def runs(counter: int, *, confirmed: bool = True) -> common.ModelState:

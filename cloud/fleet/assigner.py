@@ -46,7 +46,7 @@ class Assigner:
         self._wanted = asyncio.Event()
         self._looked = asyncio.Condition()
         self._begun = self._ended = 0  # looks
-        self._stopping = False
+        self._stopped = asyncio.Event()
         self._sign_at = 0.0
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -73,12 +73,12 @@ class Assigner:
         wanted = self._begun + 1
         self._wanted.set()
         async with self._looked:
-            await self._looked.wait_for(lambda: self._ended >= wanted or self._stopping)
+            await self._looked.wait_for(lambda: self._ended >= wanted or self._stopped.is_set())
 
     async def run(self) -> None:
         """Look until `stop`."""
         self._loop = asyncio.get_running_loop()
-        while not self._stopping:
+        while not self._stopped.is_set():
             self._wanted.clear()
             self._begun += 1
             began_s = monotonic()
@@ -92,7 +92,8 @@ class Assigner:
                 self._ended = self._begun
                 self._looked.notify_all()
             pause_s = max(LEAST_PAUSE_S, PAUSE_SHARE * (monotonic() - began_s))
-            await asyncio.sleep(0 if self._stopping else min(pause_s, LONGEST_PAUSE_S))
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), min(pause_s, LONGEST_PAUSE_S))
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), self._config.serve.release_poll_s)
         async with self._looked:
@@ -100,7 +101,7 @@ class Assigner:
 
     def stop(self) -> None:
         """Ask `run` to end; whoever waits for a look waits no longer."""
-        self._stopping = True
+        self._stopped.set()
         self._wanted.set()
 
     def _look(self) -> Assignments:

@@ -196,6 +196,13 @@ def takes_everyone(policy: RolloutConfig) -> bool:
     return not policy.labels and any(stage.percent == 100 and not stage.labels for stage in policy.stages)
 
 
+def at_once(policy: RolloutConfig) -> bool:
+    """Say whether a release is everyone's as soon as it is there."""
+    first = policy.stages[0]
+    is_whole = first.percent == 100 and not first.labels and not first.approval
+    return policy.automatic and not policy.labels and is_whole
+
+
 def meets(one: RolloutConfig, other: RolloutConfig) -> bool:
     """Say whether a vehicle can be in the cohorts of both."""
     return all(other.labels.get(key, value) == value for key, value in one.labels.items())

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from cloud.config import RolloutConfig
 from cloud.fleet.rollout_changes import EVERYONE, SERVER, admissions, admit, apply, start
-from cloud.fleet.rollout_rules import Decision, Wait, assigning, decide
+from cloud.fleet.rollout_rules import Decision, Wait, assigning, at_once, decide
 from cloud.fleet.rollout_state import Pin, Snapshot, Standing, figures_of, read_snapshot
 from cloud.store import Store
 from cloud.store.columns import utc_now
@@ -32,7 +32,9 @@ class Assignments:
     """What each vehicle is assigned, at one moment.
 
     Attributes:
-        assigns: whether this cloud assigns at all; one without a release does not.
+        assigns: whether this cloud assigns at all. One without a release does not, unless its first one is
+        not
+            to be everyone's at once.
         counters: vehicle -> the release of its rollout; 0: none.
         pins: vehicle -> its pin.
         withdrawn: releases that were taken back, the newest first.
@@ -77,7 +79,7 @@ class Rollouts:
                     break
             with self._store.writing() as session:
                 self._move(session, now)
-        return assignments_of(snapshot)
+        return self._assignments_of(snapshot)
 
     def _is_due(self, session: Session, snapshot: Snapshot, now: datetime) -> bool:
         return (
@@ -97,6 +99,21 @@ class Rollouts:
             apply(session, rollout, decision_on(session, rollout, now), now)
         session.flush()
         admit(session, read_snapshot(session), now)
+
+    def _assignments_of(self, snapshot: Snapshot) -> Assignments:
+        """Who is assigned what, as the rows stand."""
+        tracks = [rollout.track for rollout in snapshot.rollouts]
+        counters = {}
+        for name, vehicle in snapshot.vehicles.items():
+            track, _ = assigning(tracks, vehicle)
+            counters[name] = 0 if track is None else track.counter
+        return Assignments(
+            bool(snapshot.releases) or not at_once(self._config),
+            counters,
+            snapshot.pins,
+            tuple(sorted(snapshot.withdrawn, reverse=True)[:MOST_WITHDRAWN]),
+            any(rollout.track.state is RolloutState.RETURNING for rollout in snapshot.rollouts),
+        )
 
 
 def to_start(snapshot: Snapshot, config: RolloutConfig) -> list[tuple[int, RolloutConfig, RolloutState]]:
@@ -121,19 +138,3 @@ def decision_on(session: Session, rollout: Standing, now: datetime) -> Decision:
         return Wait(f"it is {progress.state.value}")
     policy = rollout.track.policy
     return decide(policy, progress, figures_of(session, rollout, policy.thresholds, now))
-
-
-def assignments_of(snapshot: Snapshot) -> Assignments:
-    """Who is assigned what, as the rows stand."""
-    tracks = [rollout.track for rollout in snapshot.rollouts]
-    counters = {}
-    for name, vehicle in snapshot.vehicles.items():
-        track, _ = assigning(tracks, vehicle)
-        counters[name] = 0 if track is None else track.counter
-    return Assignments(
-        bool(snapshot.releases),
-        counters,
-        snapshot.pins,
-        tuple(sorted(snapshot.withdrawn, reverse=True)[:MOST_WITHDRAWN]),
-        any(rollout.track.state is RolloutState.RETURNING for rollout in snapshot.rollouts),
-    )

@@ -260,6 +260,7 @@ class Updates:
         if content is None and result.retry and result.refusal is None:
             # A cloud that is away does not hold up what was staged before: it is verified without one.
             content = self._models.slots.candidate()
+        self._take_assignment()  # it may have come during the download
         if content is not None and self._is_assigned(content) and not self._stopping.is_set():
             self._put_in(content)
 

@@ -14,16 +14,14 @@ import pytest
 from cloud.config import CloudConfig
 from cloud.fleet import rollout_actions as actions
 from cloud.fleet.rollout_report import rollout_lines
-from cloud.release.keys import load_keys
-from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.release.repository import list_releases
 from cloud.store import Store
 from cloud.store.columns import utc_now
-from cloud.store.models import Candidate, Release
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests import clouds
 from tests.clouds import ControlStream, a_hello, connected, conversation, database, serving
+from tests.rollout_fleet import publish
 from tests.update_world import model
 from tests.waiting import eventually
 
@@ -74,26 +72,7 @@ def rollout(folder: Path, *arguments: str, fails: bool = False) -> str:
 
 
 def release(config: CloudConfig, version: str) -> int:
-    """Sign and publish, as the pipeline's stage deploy does."""
-    keys, folder = load_keys(config.folders.keys), config.folders.repository
-    data = model(version)
-    propose_release(folder, data, ReleaseTerms(("x86_64-cpu",)), keys.signer("trainer"))
-    signers = [keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
-    facts = complete_release(folder, clouds.sha256(data), *signers)
-    with database(config) as store, store.writing() as session:
-        if session.get(Candidate, facts.model_sha256) is None:
-            session.add(Candidate(sha256=facts.model_sha256, name="m", version=version, object_key="k"))
-            session.flush()
-        session.add(
-            Release(
-                counter=facts.release_counter,
-                candidate_sha256=facts.model_sha256,
-                target_path=facts.target_path,
-                target_sha256=facts.model_sha256,
-                custom=facts.to_custom(),
-            )
-        )
-    return facts.release_counter
+    return publish(config, model(version), version)
 
 
 class Van:

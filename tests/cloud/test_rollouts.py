@@ -38,12 +38,21 @@ def test_without_stages_everyone_has_the_newest_release_at_once(tmp_path: Path) 
         assert fleet.assigned()["late"] == 2
 
 
-def test_a_cloud_without_a_release_assigns_nothing(tmp_path: Path) -> None:
+def test_a_cloud_without_a_release_assigns_nothing_unless_the_first_one_is_not_everyones_at_once(
+    tmp_path: Path,
+) -> None:
     store = open_database(f"sqlite:///{tmp_path / 'cloud.sqlite'}")
     try:
         fleet = Fleet(store)
         fleet.add_vehicles("van-0")
-        assert fleet.look().of("van-0", fleet.now) is None
+        told = fleet.look().of("van-0", fleet.now)
+        assert told is not None and told.release_counter == 0
+        for unstaged in (RolloutConfig(), quick(stages=(StageConfig(name="all"),))):
+            fleet.policy = unstaged
+            assert fleet.look().of("van-0", fleet.now) is None
+        for staged in (RolloutConfig(automatic=False), RolloutConfig(labels={"a": "b"})):
+            fleet.policy = staged
+            assert fleet.look().of("van-0", fleet.now) is not None
     finally:
         store.close()
 

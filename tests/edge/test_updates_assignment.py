@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,27 @@ def test_a_vehicle_waits_for_its_assignment_and_takes_that(start: Garage) -> Non
     assert first.running.data == model("1")
     first.updates.assign(message(2))
     eventually(lambda: first.running.data == model("2"), "the release that is assigned now")
+
+
+def test_what_is_no_longer_assigned_after_its_download_is_not_put_in(start: Garage) -> None:
+    vehicle = start.confirmed(model("1"))
+    fetched = start.world.server.target
+    start.release(model("2"))
+
+    def halted_meanwhile(
+        request: fleet_pb2.FetchTargetRequest,
+    ) -> Iterator[fleet_pb2.FetchTargetResponse]:
+        vehicle.updates.assign(message(1))
+        yield from fetched(request)
+
+    start.world.server.target = halted_meanwhile
+    vehicle.updates.assign(message(2))
+    eventually(lambda: vehicle.status().model.assigned_release_counter == 1, "the halt")
+    looked(start, vehicle, 1)
+    assert vehicle.running.data == model("1")
+    vehicle.updates.assign(message(2))
+    start.world.server.target = fetched
+    eventually(lambda: vehicle.running.data == model("2"), "what is staged already, and assigned again")
 
 
 def test_an_assignment_holds_over_a_restart_without_a_word_from_the_cloud(start: Garage) -> None:
