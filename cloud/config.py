@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -299,6 +299,60 @@ class ReleaseConfig(Section):
     fleet: Fleet | None = None
 
 
+class StageConfig(Section):
+    """A step of a rollout: who gets the release in it, and what must be seen before the next step."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    # Of the vehicles that the labels leave, by a salted hash of each one's name.
+    percent: Annotated[float, Field(gt=0, le=100)] = 100.0
+    # Only vehicles that have all of these.
+    labels: dict[str, str] = {}
+    # At least so long, and until so many vehicles, and such a share of those that were assigned it, have said
+    # how it ended on them.
+    wait_s: Annotated[float, Field(ge=0)] = 3600.0
+    min_reports: Annotated[int, Field(ge=0)] = 1
+    min_share: Share = 0.0
+    # It begins only once a person has said so.
+    approval: bool = False
+
+
+class ThresholdsConfig(Section):
+    """What halts a rollout. Shares of the vehicles that have reported; see docs/rollout.md."""
+
+    # Refused it, or failed to install it.
+    max_failure_share: Share = 0.05
+    # Put the last good model back.
+    max_rollback_share: Share = 0.05
+    # Show older detections at p99 than before, by so much of them and so many ms.
+    max_slower_share: Share = 0.25
+    slower_ratio: Annotated[float, Field(ge=1)] = 1.3
+    slower_ms: Annotated[float, Field(ge=0)] = 5.0
+    # Have more drift alarms than in the same time before.
+    max_drift_share: Share = 0.25
+    # With fewer reports nothing is judged.
+    min_reports: Count = 5
+    # That a share is above its limit, however often it is looked at.
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
+class RolloutConfig(Section):
+    """How a release comes to the vehicles, unless `cloud rollout start` says otherwise."""
+
+    # Each release begins its rollout by itself.
+    automatic: bool = True
+    # Only vehicles that have all of these.
+    labels: dict[str, str] = {}
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
+        StageConfig(name="everyone", min_reports=0),
+    )
+    thresholds: ThresholdsConfig = ThresholdsConfig()
+    # After a halt, those that have it get the model before it, as a new release.
+    automatic_return: bool = True
+    # A stage that is over, with shares above their limits that chance may explain: wait for a person, or go
+    # on.
+    when_unsure: Literal["hold", "advance"] = "hold"
+
+
 class LogConfig(Section):
     """What is logged, on standard error."""
 
@@ -320,6 +374,7 @@ class CloudConfig(Section):
     training: TrainingConfig
     gate: GateConfig
     release: ReleaseConfig
+    rollout: RolloutConfig
     log: LogConfig
 
 
@@ -383,11 +438,17 @@ def _explain(error: ErrorDetails) -> str:
     return f"{key} = {shown if len(shown) <= 120 else shown[:120] + '...'}: {expected}"
 
 
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
 def _suggest(location: tuple[int | str, ...]) -> str:
     fields = CloudConfig.model_fields
     for part in location[:-1]:
-        section = fields[str(part)].annotation
-        assert isinstance(section, type) and issubclass(section, Section)
+        if isinstance(part, int):  # of a list of sections, which the part before stood for
+            continue
+        annotation = fields[part].annotation
+        section = next(kind for kind in (annotation, *get_args(annotation)) if _is_section(kind))
         fields = section.model_fields
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(fields)}"

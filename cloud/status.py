@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from cloud.config import CloudConfig
 from cloud.fleet.control import SILENT_HEARTBEATS
+from cloud.fleet.rollout_report import PinLine, RolloutLine, pin_lines, rollout_lines
 from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.models import (
@@ -98,13 +99,15 @@ class ReleaseLine:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything, the newest first; of drift, runs and releases the newest `NEWEST`."""
+    """Everything, the newest first; of drift, runs, releases and rollouts the newest `NEWEST`."""
 
     vehicles: Sequence[VehicleLine]
     drift: Sequence[DriftLine]
     samples: Sequence[SamplesLine]
     runs: Sequence[RunLine]
     releases: Sequence[ReleaseLine]
+    rollouts: Sequence[RolloutLine] = ()
+    pins: Sequence[PinLine] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give JSON-able values; times as ISO 8601, UTC."""
@@ -122,6 +125,7 @@ class Status:
 
 def read_status(config: CloudConfig, store: Store) -> Status:
     """Look everything up."""
+    now = utc_now()
     with store.reading() as session:
         return Status(
             vehicles=_vehicles(session, config.serve.heartbeat_interval_s),
@@ -129,6 +133,8 @@ def read_status(config: CloudConfig, store: Store) -> Status:
             samples=_samples(session),
             runs=_runs(session),
             releases=_releases(session),
+            rollouts=rollout_lines(session, now),
+            pins=pin_lines(session, now),
         )
 
 

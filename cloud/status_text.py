@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cloud.fleet.rollout_report import PinLine, RolloutLine
 from cloud.status import Status
 
 
@@ -20,8 +21,19 @@ def to_text(status: Status, width: int | None = None) -> str:
         status: what to show.
         width: of the terminal, columns; None: as wide as it is.
     """
+    return _laid_out(_tables(status), width)
+
+
+def rollouts_to_text(
+    rollouts: Sequence[RolloutLine], pins: Sequence[PinLine], width: int | None = None
+) -> str:
+    """Lay the rollouts and pins out, as `to_text` does."""
+    return _laid_out(_rollout_tables(rollouts, pins), width)
+
+
+def _laid_out(tables: Iterable[_Table], width: int | None) -> str:
     console = Console(file=io.StringIO(), width=width or Console().width, highlight=False)
-    for title, columns, rows in _tables(status):
+    for title, columns, rows in tables:
         if not rows:
             console.print(f"{title}: none\n")
             continue
@@ -38,9 +50,36 @@ def to_text(status: Status, width: int | None = None) -> str:
 
 
 _Row = Sequence[str | int | datetime | None]
+_Table = tuple[str, Sequence[str], Sequence[_Row]]
 
 
-def _tables(status: Status) -> Iterable[tuple[str, Sequence[str], Sequence[_Row]]]:
+def _rollout_tables(rollouts: Sequence[RolloutLine], pins: Sequence[PinLine]) -> Iterable[_Table]:
+    yield (
+        "rollouts",
+        ("release", "model", "state", "stage", "since", "vehicles", "judged", "next"),
+        [
+            (
+                line.release,
+                line.model,
+                line.state,
+                line.stage,
+                line.since,
+                ", ".join(f"{count} {outcome}" for outcome, count in sorted(line.outcomes.items())),
+                ", ".join(f"{count} {name}" for name, count in line.figures.items()),
+                line.next,
+            )
+            for line in rollouts
+        ],
+    )
+    if pins:
+        yield (
+            "pins",
+            ("vehicle", "release", "until", "reason"),
+            [(pin.vehicle, pin.release, pin.until, pin.reason) for pin in pins],
+        )
+
+
+def _tables(status: Status) -> Iterable[_Table]:
     yield (
         "vehicles",
         ("name", "state", "last seen", "model", "phase", "release", "drift", "samples"),
@@ -103,6 +142,7 @@ def _tables(status: Status) -> Iterable[tuple[str, Sequence[str], Sequence[_Row]
             for line in status.releases
         ],
     )
+    yield from _rollout_tables(status.rollouts, status.pins)
 
 
 def _cell(value: str | int | datetime | None) -> str:

@@ -113,6 +113,7 @@ class VehicleParts:
             hardware_ids=hardware_ids(config.model.providers),
             disk=self._disk,
             nudge=updates.nudge if updates else lambda counter: None,
+            assign=updates.assign if updates else lambda assignment: None,
         )
         background.append(fleet)
         if config.cloud is not None and channel is not None:
@@ -131,10 +132,11 @@ class VehicleParts:
         if config.updates is None or self._models is None:
             return None
         from edge.updates.inbox import Inbox
-        from edge.updates.part import Updates
+        from edge.updates.part import HOLD_S, Updates
 
         signed = channel if config.updates.root is not None else None
-        return Updates(self._models, config.updates, signed, links, inbox=Inbox(config.state_folder))
+        inbox = Inbox(config.state_folder)
+        return Updates(self._models, config.updates, signed, links, inbox=inbox, hold_s=HOLD_S)
 
     def _take_over(self, config: EdgeConfig) -> None:
         self._disk.limit_to(config.disk.bytes_per_day, {"samples": config.spool.bytes_per_day})

@@ -49,7 +49,9 @@ STAGED = common_pb2.UPDATE_PHASE_STAGED
 class Vehicle:
     """A start of the daemon: the real store and part, and a frame loop that the test drives."""
 
-    def __init__(self, world: World, config: EdgeConfig, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, world: World, config: EdgeConfig, clock: Callable[[], datetime] = utc_now, hold_s: float = 0.0
+    ) -> None:
         assert config.updates is not None
         self.models = open_slot_models(config)
         self.running = self.models.active()
@@ -80,6 +82,7 @@ class Vehicle:
             retry=SOON,
             change_retry=SOON,
             clock=clock,
+            hold_s=hold_s,
         )
         self.updates.listen(self.told.append)
 
@@ -149,13 +152,14 @@ class Garage:
     def __init__(self, world: World, config: EdgeConfig) -> None:
         self.world = world
         self.config = config
+        self.hold_s = 0.0
         self.vehicles: list[Vehicle] = []
         self.clock: Callable[[], datetime] = utc_now
 
     def __call__(self, *, start: bool = True) -> Vehicle:
         for vehicle in self.vehicles:
             vehicle.stop()
-        self.vehicles.append(Vehicle(self.world, self.config, self.clock))
+        self.vehicles.append(Vehicle(self.world, self.config, self.clock, self.hold_s))
         if start:
             self.vehicles[-1].updates.start()
         return self.vehicles[-1]

@@ -12,6 +12,7 @@ from time import monotonic, time_ns
 
 from cloud.config import LimitsConfig, ServeConfig
 from cloud.fleet.admission import Caller, Standing
+from cloud.fleet.assigner import Assigner
 from cloud.fleet.group_commit import ClosedError, GroupCommit
 from cloud.fleet.vehicle_records import Disconnected, IdentityInUse, Message, Record, problem_of
 from protos import handshake
@@ -52,11 +53,15 @@ class _Session:
         default_factory=lambda: asyncio.Queue(OUTGOING_LIMIT)
     )
     last_heard: float = field(default_factory=monotonic)
+    assigned: fleet.Assignment | None = None  # as it was told last
 
-    def offer(self, response: fleet.ControlResponse | None) -> None:
+    def offer(self, response: fleet.ControlResponse | None) -> bool:
         """Send soon, or not at all to a vehicle that takes nothing: it is told again at its next Hello."""
-        with suppress(asyncio.QueueFull):
+        try:
             self.outgoing.put_nowait(response)
+        except asyncio.QueueFull:
+            return False
+        return True
 
     def end(self, response: fleet.ControlResponse | None = None) -> None:
         """End the stream, with this as the last message."""
@@ -74,9 +79,17 @@ class ControlService:
         release_counter: the newest that vehicles were nudged about.
     """
 
-    def __init__(self, records: GroupCommit[Record, bool], serve: ServeConfig, limits: LimitsConfig) -> None:
-        """Take where records go, and what vehicles are told."""
+    def __init__(
+        self,
+        records: GroupCommit[Record, bool],
+        serve: ServeConfig,
+        limits: LimitsConfig,
+        assigner: Assigner,
+    ) -> None:
+        """Take where records go, what vehicles are told, and who knows which release each shall have."""
         self._records = records
+        self._assigner = assigner
+        assigner.listen(self.assign)
         self._serve = serve
         self._limits = limits
         self._sessions: dict[str, _Session] = {}
@@ -96,7 +109,10 @@ class ControlService:
             return
         listening = asyncio.create_task(self._listen(session, requests))
         try:
-            yield self._welcome()
+            session.assigned = await self._assigner.of(session.vehicle)
+            yield self._welcome(session.assigned is not None)
+            if session.assigned is not None:
+                yield fleet.ControlResponse(assignment=session.assigned)
             if self.release_counter > hello.status.model.release_counter:
                 yield _nudge(self.release_counter)
             while (response := await session.outgoing.get()) is not None:
@@ -110,6 +126,15 @@ class ControlService:
         self.release_counter = release_counter
         for session in self._sessions.values():
             session.offer(_nudge(release_counter))
+
+    def assign(self) -> None:
+        """Tell each connected vehicle whose assignment is another one now."""
+        for session in self._sessions.values():
+            assignment = self._assigner.known(session.vehicle)
+            if assignment is None or assignment == session.assigned:
+                continue
+            if session.offer(fleet.ControlResponse(assignment=assignment)):
+                session.assigned = assignment
 
     def stop(self) -> None:
         """End every stream, and take no more."""
@@ -243,7 +268,7 @@ class ControlService:
         del self._sessions[session.vehicle]
         return True
 
-    def _welcome(self) -> fleet.ControlResponse:
+    def _welcome(self, assigns_releases: bool) -> fleet.ControlResponse:
         welcome = fleet.Welcome(
             protocol_version=handshake.NEWEST_PROTOCOL,
             protocol=handshake.supported(),
@@ -252,6 +277,7 @@ class ControlService:
             heartbeat_interval_ms=int(1000 * self._serve.heartbeat_interval_s),
             sample_limit_bytes=self._limits.sample_bytes,
             samples_in_flight_limit=self._limits.in_flight,
+            assigns_releases=assigns_releases,
         )
         return fleet.ControlResponse(welcome=welcome)
 

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 
 from cloud.config import CloudConfig
 from cloud.fleet.admission import Admission
+from cloud.fleet.assigner import Assigner
 from cloud.fleet.control import ControlService
 from cloud.fleet.enrolment_desk import EnrolmentDesk
 from cloud.fleet.enrolment_service import MAX_CALLS, MAX_MESSAGE_BYTES, EnrolmentService
@@ -91,7 +92,8 @@ class FleetServer:
     ) -> None:
         """Serve until SIGTERM or SIGINT."""
         limits = self._config.limits
-        vehicle_records = VehicleRecords(self._store)
+        assigner = Assigner(self._store, self._config)
+        vehicle_records = VehicleRecords(self._store, assigner.wake)
         vehicle_records.everyone_is_disconnected()
         ingest = Ingest(self._store, self._objects, limits, self._config.quotas)
         uploads: GroupCommit[Upload, Answer] = GroupCommit(
@@ -106,7 +108,7 @@ class FleetServer:
             waiting_limit_bytes=RECORDS_WAITING_BYTES,
             batch_limit=RECORD_BATCH,
         )
-        control = ControlService(records, self._config.serve, limits)
+        control = ControlService(records, self._config.serve, limits, assigner)
         service = FleetService(Admission(self._store), control, uploads, self._repository, limits.in_flight)
 
         server = self._make_server()
@@ -122,7 +124,10 @@ class FleetServer:
         await server.start()
         await enrolment_server.start()
         watching = [
-            asyncio.create_task(self._every(self._config.serve.release_poll_s, self._nudge, control)),
+            asyncio.create_task(assigner.run()),
+            asyncio.create_task(
+                self._every(self._config.serve.release_poll_s, self._nudge, control, assigner)
+            ),
             asyncio.create_task(self._every(REFRESH_INTERVAL_S, self._refresh)),
         ]
         _LOG.info("serving %s, enrolment at %s", address, enrol_address)
@@ -132,6 +137,7 @@ class FleetServer:
 
         _LOG.info("stopping")
         control.stop()
+        assigner.stop()
         await uploads.close()
         await asyncio.gather(server.stop(GRACE_S), enrolment_server.stop(GRACE_S))
         await asyncio.to_thread(enrolment.close)
@@ -174,10 +180,12 @@ class FleetServer:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), interval_s)
 
-    async def _nudge(self, control: ControlService) -> None:
+    async def _nudge(self, control: ControlService, assigner: Assigner) -> None:
         """Tell the vehicles when another process has released something."""
         counter = await asyncio.to_thread(self._newest_release)
         if counter > control.release_counter:
+            # Whoever is not to have it yet must hear that first.
+            await assigner.look_again()
             control.nudge(counter)
 
     async def _refresh(self) -> None:

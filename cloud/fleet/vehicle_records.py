@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cloud.fleet.rollout_reports import Membership, memberships, note
 from cloud.fleet.upload_rules import ID
 from cloud.store import Store
 from cloud.store.columns import utc_now
@@ -61,21 +62,34 @@ class Record:
 class VehicleRecords:
     """Writes records. One thread calls it."""
 
-    def __init__(self, store: Store) -> None:
-        """Take the database."""
+    def __init__(
+        self,
+        store: Store,
+        outcome_changed: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Take the database, and what to call when a release fares otherwise on a vehicle than before."""
         self._store = store
+        self._clock = clock
+        self._outcome_changed = outcome_changed
 
     def commit(self, records: Sequence[Record]) -> list[bool]:
         """Write a batch in one transaction; False for a vehicle that is not enrolled, or no longer."""
-        now = utc_now()
+        now = self._clock()
         with self._store.writing() as session:
             names = {record.vehicle for record in records}
             query = select(Vehicle).where(Vehicle.name.in_(names), Vehicle.revoked.is_(None))
             vehicles = {vehicle.name: vehicle for vehicle in session.scalars(query)}
+            reporting = {record.vehicle for record in records if _model_of(record.message) is not None}
+            places = memberships(session, reporting) if reporting else {}
+            news = False
             for record in records:
                 vehicle = vehicles.get(record.vehicle)
                 if vehicle is not None:
                     _apply(session, vehicle, record.message, now)
+                    news |= _note(places.get(record.vehicle, ()), record.message, now)
+        if news:
+            self._outcome_changed()
         return [record.vehicle in vehicles for record in records]
 
     def everyone_is_disconnected(self) -> None:
@@ -95,6 +109,23 @@ def problem_of(event: fleet.DriftEvent) -> str | None:
     if len(state.features) > MAX_DRIFT_FEATURES:
         return f"drift_event.state.features: more than {MAX_DRIFT_FEATURES}"
     return None
+
+
+def _model_of(message: Message) -> common.ModelState | None:
+    """What a message says of the vehicle's models."""
+    if isinstance(message, common.ModelState):
+        return message
+    if isinstance(message, (fleet.Hello, fleet.Heartbeat)):
+        return message.status.model
+    return None
+
+
+def _note(places: Sequence[Membership], message: Message, now: datetime) -> bool:
+    model = _model_of(message)
+    if model is None or not places:
+        return False
+    cameras = message.status.cameras if isinstance(message, (fleet.Hello, fleet.Heartbeat)) else ()
+    return note(places, model, cameras, now)
 
 
 def _apply(session: Session, vehicle: Vehicle, message: Message, now: datetime) -> None:

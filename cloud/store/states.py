@@ -37,3 +37,27 @@ class StageState(str, enum.Enum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+
+
+class RolloutState(str, enum.Enum):
+    """Where a rollout is. Only a running one changes by itself."""
+
+    RUNNING = "running"
+    PAUSED = "paused"  # nobody new gets the release
+    HALTED = "halted"  # nor do those that were to get it and do not have it yet
+    RETURNING = "returning"  # halted, and to be taken back from those that have it: not signed yet
+    RETURNED = "returned"  # a newer release brings the model before it
+    DONE = "done"  # all stages are over: who comes later gets it too
+    SUPERSEDED = "superseded"  # a newer release's rollout began before it was done
+
+
+class Outcome(str, enum.Enum):
+    """How a release fares on a vehicle that was assigned it."""
+
+    ASSIGNED = "assigned"
+    BEGUN = "begun"  # it is being fetched, checked, or runs in the shadow
+    RUNNING = "running"  # on probation
+    CONFIRMED = "confirmed"
+    FAILED = "failed"  # refused, or not to be installed
+    ROLLED_BACK = "rolled back"  # ran, and the last good model is back
+    WITHDRAWN = "withdrawn"  # ran, and was taken back by the owner

@@ -76,6 +76,7 @@ class ControlHandlers:
         update_nudge: takes a release counter: there may be something new.
         sample_request, upload_budget: carry out a command; why it is refused, or None where it is done.
         welcome: takes the cloud's limits, at each connection.
+        assignment: takes which release to have; None: this cloud assigns nothing.
     """
 
     status: Callable[[], common_pb2.VehicleStatus]
@@ -83,6 +84,7 @@ class ControlHandlers:
     sample_request: Callable[[fleet_pb2.SampleRequest], str | None]
     upload_budget: Callable[[fleet_pb2.UploadBudget], str | None]
     welcome: Callable[[fleet_pb2.Welcome], None] = lambda welcome: None
+    assignment: Callable[[fleet_pb2.Assignment | None], None] = lambda assignment: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,8 @@ class _Control:
             return False
         if said == "update_nudge":
             self._handlers.update_nudge(response.update_nudge.release_counter)
+        elif said == "assignment":
+            self._handlers.assignment(response.assignment)
         elif said == "command":
             self.tell(fleet_pb2.ControlRequest(command_result=self._desk.take(response.command)))
         elif said == "drift_event_receipt":
@@ -351,6 +355,8 @@ class _Control:
         if ahead_s is not None and abs(ahead_s) > _CLOCK_SKEW_S:
             self._skews.log("control: this vehicle's clock is %.0f s ahead of the cloud's", ahead_s)
         self._handlers.welcome(welcome)
+        if not welcome.assigns_releases:
+            self._handlers.assignment(None)
         with self._changed:
             self._welcome = welcome
             self._problem, self._server_version = "", welcome.server_version

@@ -79,6 +79,7 @@ class Fleet:
         hardware_ids: tuple[str, ...],
         disk: DiskBudget | None = None,
         nudge: Callable[[int], None] = lambda counter: None,
+        assign: Callable[[fleet_pb2.Assignment | None], None] = lambda assignment: None,
     ) -> None:
         """Make ready.
 
@@ -92,6 +93,7 @@ class Fleet:
             hardware_ids: what releases are made for.
             disk: counts what is written.
             nudge: is told that there may be a release.
+            assign: is told which release the cloud wants here; None: it assigns nothing.
         """
         self._spools = spools
         self._writer = writer
@@ -103,7 +105,7 @@ class Fleet:
         self._uplinks: tuple[Uplink, ...] = ()
         self._control: ControlClient | None = None
         if channel is not None and config.cloud is not None:
-            self._connect(config.cloud, links, channel, hardware_ids, nudge)
+            self._connect(config.cloud, links, channel, hardware_ids, nudge, assign)
 
     @property
     def control(self) -> ControlClient | None:
@@ -182,6 +184,7 @@ class Fleet:
         channel: grpc.Channel,
         hardware_ids: tuple[str, ...],
         nudge: Callable[[int], None],
+        assign: Callable[[fleet_pb2.Assignment | None], None],
     ) -> None:
         options = UplinkOptions(backoff=_backoff(config))
         lanes = ((SAMPLES, self._spools.samples), (FEATURES, self._spools.series))
@@ -194,6 +197,7 @@ class Fleet:
             sample_request=self._take_samples,
             upload_budget=self._limit_budget,
             welcome=self._welcome,
+            assignment=assign,
         )
         who = ControlOptions(
             daemon_version=daemon_version(),

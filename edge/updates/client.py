@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from edge.logs import Repeated
 from edge.perception.model_file import ModelFileError, read_model_file
 from edge.updates import trust
+from edge.updates.assignment import why_kept
 from edge.updates.download import TransferLimits, copy_target, fetch_target
 from edge.updates.errors import Refusal, RefusedError, UpdateError
 from edge.updates.report import resting_phase
@@ -63,7 +64,7 @@ class UpdateResult:
         phase: STAGED: there is a candidate to activate; REFUSED: what is offered may not be used; else where
             the slots stand, and nothing changed.
         detail: for people.
-        release: the newest one for this vehicle, where one was found.
+        release: the newest one for this vehicle, or the one that is assigned, where one was found.
         staged: the candidate, with STAGED.
         refusal: the rule that was broken, with REFUSED.
         retry: the cause may pass by itself: check again after a while.
@@ -106,6 +107,7 @@ class UpdateClient:
         limits: how long the server may take.
         on_progress: called from within `check`; cheap, and never raises.
         clock: the present time, UTC; python-tuf itself always asks the system's.
+        assigned: the counter of the release that the cloud wants here, 0 for none; None: the newest applies.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class UpdateClient:
         limits: TransferLimits | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         clock: Callable[[], datetime] = utc_now,
+        assigned: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._stub = stub
         self._slots = slots
@@ -125,6 +128,7 @@ class UpdateClient:
         self._troubles = Repeated(_LOG, logging.WARNING)
         self._release: ReleaseFacts | None = None  # of the look that is under way
         self._expires: datetime | None = None
+        self._assigned = assigned
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
@@ -176,7 +180,7 @@ class UpdateClient:
         def evidence(path: str) -> Evidence:
             return evidence_for(slots.metadata, slots.shipped_root, path, slots.vehicle.fleet)
 
-        return self._choose(catalogue, _Source(fetch, evidence))
+        return self._choose(catalogue, _Source(fetch, evidence), self._assigned())
 
     def _offline(self, path: Path) -> UpdateResult:
         from edge.updates.bundle import open_bundle
@@ -217,9 +221,9 @@ class UpdateClient:
         detail = f"{about.name} {about.version}, which nobody signed, is staged"
         return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, detail, staged=staged)
 
-    def _choose(self, catalogue: Catalogue, source: _Source) -> UpdateResult:
-        self._release = trust.newest_for(catalogue.lengths, self._slots.vehicle)
-        return self._take(self._release, catalogue, source)
+    def _choose(self, catalogue: Catalogue, source: _Source, assigned: int | None = None) -> UpdateResult:
+        self._release = trust.newest_for(catalogue.lengths, self._slots.vehicle, assigned)
+        return self._take(self._release, catalogue, source, assigned)
 
     def _refresh(self) -> Catalogue:
         from edge.updates.fetcher import GrpcFetcher  # these two import python-tuf
@@ -247,11 +251,15 @@ class UpdateClient:
         trust.check_expiry(catalogue.expiries, clock, floor)
         self._slots.raise_floors(clock_s=int(floor.timestamp()))
 
-    def _take(self, release: ReleaseFacts | None, catalogue: Catalogue, source: _Source) -> UpdateResult:
+    def _take(
+        self, release: ReleaseFacts | None, catalogue: Catalogue, source: _Source, assigned: int | None
+    ) -> UpdateResult:
         slots = self._slots
         resting = resting_phase(slots.state)
         if not catalogue.lengths:
             return UpdateResult(resting, "there is no release yet")
+        if release is None and assigned is not None:
+            return UpdateResult(resting, why_kept(catalogue.lengths, assigned, slots.vehicle.hardware_ids))
         if release is None:
             trust.check_suits(max(catalogue.lengths, key=lambda facts: facts.release_counter), slots.vehicle)
             raise AssertionError("a release that suits was not chosen")
@@ -262,17 +270,25 @@ class UpdateClient:
             return UpdateResult(resting, f"{named} runs already")
         if candidate is not None and release == candidate.release:
             return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=candidate)
+        # What is staged and not assigned makes place for what is, be it older.
+        staying = (active, candidate) if assigned is None else (active,)
         held = [
             content.release.release_counter
-            for content in (active, candidate)
+            for content in staying
             if content and content.release and not slots.is_unsigned(content.slot)
         ]
+        active_counter, floor = max(held, default=0), slots.state.release_floor
+        least = max(floor, slots.vehicle.release_floor, active_counter + 1)
+        if assigned is not None and release.release_counter < least:
+            return UpdateResult(
+                resting, f"{named} is assigned; this vehicle goes back to none before {least}"
+            )
         trust.check_admissible(
             release,
             catalogue.lengths[release],
             slots.vehicle,
-            active_counter=max(held, default=0),
-            release_floor=slots.state.release_floor,
+            active_counter=active_counter,
+            release_floor=floor,
             bad_sha256=slots.state.bad_sha256,
         )
         staged = self._stage(release, catalogue.lengths[release], source)

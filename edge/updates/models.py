@@ -190,6 +190,14 @@ class SlotModels:
         """
         self._change(lambda: self._revert(reason))
 
+    def withdraw(self, reason: str) -> None:
+        """The model on probation is taken back by its owner, and another one runs. Nothing is called bad.
+
+        Raises:
+            SlotError: there is none, or it cannot be kept on disk.
+        """
+        self._change(lambda: self._withdraw(reason))
+
     def mark_bad(self, content: SlotContent, reason: str) -> None:
         """The candidate failed its check here: it is never tried again.
 
@@ -245,6 +253,11 @@ class SlotModels:
         failed = self.slots.active()
         self.slots.revert(reason)
         self._log("update_reverted", failed, f"is given up: {reason}", level=logging.WARNING)
+
+    def _withdraw(self, reason: str) -> None:
+        withdrawn = self.slots.active()
+        self.slots.lose(withdrawn.slot, reason)
+        self._log("update_withdrawn", withdrawn, f"is withdrawn: {reason}", level=logging.WARNING)
 
     def _log(self, event: str, content: SlotContent, said: str, level: int = logging.INFO) -> None:
         log_release(event, content.release, content.digest, said, level)

@@ -28,7 +28,9 @@ from edge.logs import Repeated
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
+from edge.updates import assignment
 from edge.updates.alarms import Alarms, Contact, alarms
+from edge.updates.assignment import Assignment
 from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
@@ -38,7 +40,7 @@ from edge.updates.probation import ProbationRules
 from edge.updates.slots import SlotContent
 from edge.updates.watch import BUSY_S, PUT_IN, Watch
 from protos.release_facts import ReleaseFacts
-from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
+# A vehicle that was never assigned anything waits so long for a cloud that may, before it takes the newest.
+HOLD_S = 60.0
 _CHANCE = random.SystemRandom()
 
 
@@ -69,6 +73,7 @@ class Updates:
         retry: BackoffOptions = RETRY,
         change_retry: BackoffOptions = CHANGE_RETRY,
         clock: Callable[[], datetime] = utc_now,
+        hold_s: float = 0.0,
     ) -> None:
         """Make ready; nothing is asked before `start`.
 
@@ -83,6 +88,7 @@ class Updates:
             retry: between tries to look.
             change_retry: between tries to put a model in, where it is not the model that was in the way.
             clock: the present time, UTC.
+            hold_s: how long to wait, after the start, for the cloud's first word about assignments.
         """
         self._models = models
         self._config = config
@@ -91,7 +97,12 @@ class Updates:
         self._has_cloud, self._inbox = channel is not None, inbox
         stub = None if channel is None else FleetServiceStub(channel)
         self._client = UpdateClient(
-            stub, models.slots, limits=limits, on_progress=self._progress, clock=clock
+            stub,
+            models.slots,
+            limits=limits,
+            on_progress=self._progress,
+            clock=clock,
+            assigned=self._assigned_counter,
         )
         self._stopping = threading.Event()
         rules = ProbationRules(config.probation_s, config.probation_frames)
@@ -99,7 +110,11 @@ class Updates:
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
-        self._lock = threading.Lock()  # guards the next two
+        self._assignment_file = models.slots.metadata.parent / "assignment.json"
+        self._assignment = assignment.read(self._assignment_file)  # set by this part's thread alone
+        self._hold_until_s = time.monotonic() + hold_s if self._assignment is None else 0.0
+        self._lock = threading.Lock()  # guards the next three
+        self._said: tuple[Assignment | None] | None = None  # by the cloud, and not looked at yet
         self._listeners: list[Callable[[common_pb2.ModelState], None]] = []
         self._contact = Contact()
         self._cloud_ahead: Callable[[], timedelta | None] = lambda: None
@@ -141,7 +156,16 @@ class Updates:
         """Look soon: there may be this release, or, at 0, any. From any thread, returns at once."""
         if release_counter and release_counter <= self._models.newest_counter:
             return
+        held = self._assignment
+        if release_counter and held is not None and held.release_counter != release_counter:
+            return  # it is not for this vehicle yet; the assignment that makes it so is news by itself
         self._nudged.set()
+        self._wake.set()
+
+    def assign(self, message: fleet_pb2.Assignment | None) -> None:
+        """The cloud says which release to have; None: none. From any thread, returns at once."""
+        with self._lock:
+            self._said = (None if message is None else assignment.from_message(message),)
         self._wake.set()
 
     def listen(self, listener: Callable[[common_pb2.ModelState], None]) -> None:
@@ -159,10 +183,13 @@ class Updates:
         self._wake.set()
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
-        """Until when the metadata holds, and what is wrong with it or the clock.
+        """Until when the metadata holds, what is wrong with it or the clock, and what is assigned.
 
-        The model's state is filled by `SlotModels.fill_state`.
+        The rest of the model's state is `SlotModels.fill_state`'s.
         """
+        held = self._assignment
+        if held is not None:
+            status.model.assigned_release_counter = held.release_counter
         expires, now = self._seen().expires, self._judged()
         if expires is not None:
             status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
@@ -240,6 +267,7 @@ class Updates:
 
     def _turn(self) -> float:
         """Do the one thing that comes first; seconds until there may be another."""
+        self._take_assignment()
         self._tell()
         given = self._given()
         if given is not None:
@@ -249,7 +277,7 @@ class Updates:
         if pause_s is not None:
             self._check_in(0.0)  # what is offered meanwhile has waited
             return pause_s
-        now_s, due_s = time.monotonic(), self._check_at_s
+        now_s, due_s = time.monotonic(), max(self._check_at_s, self._hold_until_s)
         if self._nudged.is_set():
             due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
         if now_s < due_s:
@@ -285,6 +313,41 @@ class Updates:
     def _came_of_it(self, runs: bool) -> str:
         return "it runs now, on probation" if runs else self._links.status().model.detail or "it waits"
 
+    def _take_assignment(self) -> None:
+        """Take over what the cloud has said since the last turn, and end a probation that it takes back."""
+        with self._lock:
+            said, self._said = self._said, None
+        if said is not None:
+            self._hold_until_s = 0.0
+            if said[0] != self._assignment:
+                self._assignment = said[0]
+                self._keep_assignment()
+                self._nudged.set()  # something else may be wanted now
+        slots, held = self._models.slots, self._assignment
+        release = slots.state.release(slots.state.active)
+        if held is None or release is None or not slots.state.on_probation:
+            return
+        if release.release_counter in held.withdrawn:
+            reason = f"the owner takes release {release.release_counter} back"
+            self._watch.withdrawn(release.model_sha256, reason)
+
+    def _keep_assignment(self) -> None:
+        try:
+            self._models.slots.disk.wrote(assignment.write(self._assignment_file, self._assignment))
+        except OSError as error:  # it holds until the next start, when the cloud says it again
+            logger.warning(
+                "the assignment cannot be kept on disk: %s", error, extra={"event": "updates_trouble"}
+            )
+
+    def _assigned_counter(self) -> int | None:
+        held = self._assignment
+        return None if held is None else held.release_counter
+
+    def _is_assigned(self, content: SlotContent) -> bool:
+        assigned = self._assigned_counter()
+        release = content.release
+        return assigned is None or (release is not None and release.release_counter == assigned)
+
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
         self._nudged.clear()
@@ -302,7 +365,8 @@ class Updates:
         if content is None and result.retry and result.refusal is None:
             # A cloud that is away does not hold up what was staged before: it is verified without one.
             content = self._models.slots.candidate()
-        if content is not None and not self._stopping.is_set():
+        self._take_assignment()  # it may have come during the download
+        if content is not None and self._is_assigned(content) and not self._stopping.is_set():
             self._put_in(content)
 
     def _put_in(self, content: SlotContent) -> None:

@@ -44,12 +44,23 @@ class Vehicle:
     unsigned_allowed: bool = False
 
 
-def newest_for(releases: Iterable[ReleaseFacts], vehicle: Vehicle) -> ReleaseFacts | None:
+def newest_for(
+    releases: Iterable[ReleaseFacts], vehicle: Vehicle, assigned: int | None = None
+) -> ReleaseFacts | None:
     """Return the release with the highest counter among those for this vehicle's hardware, None without one.
 
     Only this one is a candidate: where it is refused, an older one is no substitute.
+
+    Args:
+        releases: that are signed.
+        vehicle: whom it must suit.
+        assigned: the counter of the only one that may be chosen; None: any.
     """
-    fitting = [facts for facts in releases if vehicle.hardware_ids.intersection(facts.hardware_ids)]
+    fitting = [
+        facts
+        for facts in releases
+        if vehicle.hardware_ids.intersection(facts.hardware_ids) and assigned in (None, facts.release_counter)
+    ]
     return max(fitting, key=lambda facts: facts.release_counter, default=None)
 
 

@@ -2,6 +2,7 @@
 
 on probation, and passed    it is confirmed
 on probation, and failed    the last good one is put in, then the probation reverts: this one is bad
+on probation, and withdrawn the last good one is put in, and the slot is given up: nothing is called bad
 confirmed, and crashing     another one is put in until the next start. It is not called bad: it has proved
                             itself, and a device that is gone would condemn one good model after the other
 """
@@ -33,10 +34,11 @@ STUCK = BackoffOptions(initial_s=2.0, limit_s=300.0)  # where no other model can
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A model that must make place."""
+    """A model that must make place; one that is withdrawn has done nothing wrong."""
 
     digest: str
     reason: str
+    is_withdrawn: bool = False
 
 
 class Watch:
@@ -61,6 +63,11 @@ class Watch:
         """The running model must make place. Returns at once."""
         with self._lock:
             self._failure = _Failure(digest, reason)
+
+    def withdrawn(self, digest: str, reason: str) -> None:
+        """The model on probation is taken back by its owner. Returns at once; a failure comes first."""
+        with self._lock:
+            self._failure = self._failure or _Failure(digest, reason, is_withdrawn=True)
 
     def turn(self) -> float | None:
         """Look once, and act on what is seen; seconds until the next look, None: there is nothing to watch.
@@ -108,7 +115,8 @@ class Watch:
             for model in self._others(failure.digest):
                 result = self._links.change_model(model)
                 if result.outcome in PUT_IN:
-                    self._gave_up.add(failure.digest)
+                    if not failure.is_withdrawn:
+                        self._gave_up.add(failure.digest)
                     self._stuck.reset()
                     break
                 if result.outcome is ChangeOutcome.BUSY or self._stopping.is_set():
@@ -130,7 +138,12 @@ class Watch:
         if self._models.slots.active().digest != failure.digest:
             return  # the slots know nothing of its having run
         if self._models.slots.state.on_probation:
-            self._models.revert(failure.reason)
+            if failure.is_withdrawn:
+                self._models.withdraw(failure.reason)
+            else:
+                self._models.revert(failure.reason)
+            return
+        if failure.is_withdrawn:
             return
         self.set_aside = f"model {failure.digest[:12]} is set aside until the next start: {failure.reason}"
         logger.error("%s", self.set_aside, extra={"event": "model_set_aside", "model": failure.digest})

@@ -79,6 +79,7 @@ def test_the_welcome_says_what_holds_here(stub: fleet_grpc.FleetServiceStub, con
         with clouds.database(config) as store, store.reading() as session:
             vehicle = session.get_one(Vehicle, "one")
             status = common.VehicleStatus.FromString(vehicle.status or b"")
+    assert not welcome.assigns_releases, "there is no release yet"
     assert welcome.protocol_version == handshake.NEWEST_PROTOCOL
     assert welcome.heartbeat_interval_ms == 10_000
     assert (welcome.sample_limit_bytes, welcome.samples_in_flight_limit) == (4_000_000, 64)
@@ -150,15 +151,19 @@ def test_a_release_is_nudged_to_who_is_connected_and_to_who_comes_later(
             session.add(
                 Release(counter=2, candidate_sha256="a" * 64, target_path="models/m", target_sha256="a" * 64)
             )
-        assert stream.hear().update_nudge.release_counter == 2
+        told = {response.WhichOneof("message"): response for response in (stream.hear(), stream.hear())}
+        assert told["update_nudge"].update_nudge.release_counter == 2
+        assert told["assignment"].assignment.release_counter == 2
     with conversation(stub) as stream:
         stream.say(a_hello(status=common.VehicleStatus(model=common.ModelState(release_counter=1))))
-        assert stream.hear().HasField("welcome")
+        assert stream.hear().welcome.assigns_releases
+        assert stream.hear().assignment.release_counter == 2
         assert stream.hear().update_nudge.release_counter == 2
     with conversation(stub) as stream:  # it has it already
         stream.say(a_hello(status=common.VehicleStatus(model=common.ModelState(release_counter=2))))
         stream.say(a_drift_event())
         assert stream.hear().HasField("welcome")
+        assert stream.hear().HasField("assignment")
         assert stream.hear().HasField("drift_event_receipt")
 
 

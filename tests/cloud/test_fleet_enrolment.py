@@ -303,7 +303,8 @@ def test_the_list_of_vehicles(folder: Path) -> None:
 
 def test_the_status_of_a_new_cloud_is_empty(folder: Path) -> None:
     status = json.loads(run("status", "--config", folder / "cloud.toml", "--json").stdout)
-    assert status == {"vehicles": [], "drift": [], "samples": [], "runs": [], "releases": []}
+    tables = ("vehicles", "drift", "samples", "runs", "releases", "rollouts", "pins")
+    assert status == {table: [] for table in tables}
     assert "vehicles: none" in run("status", "--config", folder / "cloud.toml").stdout
 
 

@@ -71,11 +71,17 @@ class Vehicle:
     nudges: list[int] = field(default_factory=list)
     requests: list[fleet.SampleRequest] = field(default_factory=list)
     welcomes: list[fleet.Welcome] = field(default_factory=list)
+    assigned: list[fleet.Assignment | None] = field(default_factory=list)
     statuses: int = 0
 
     def handlers(self) -> ControlHandlers:
         return ControlHandlers(
-            self._status, self.nudges.append, self._sample, self._budget, self.welcomes.append
+            self._status,
+            self.nudges.append,
+            self._sample,
+            self._budget,
+            self.welcomes.append,
+            self.assigned.append,
         )
 
     def _status(self) -> common.VehicleStatus:
@@ -157,6 +163,37 @@ def test_the_vehicle_says_who_and_how_it_is_and_hears_hints(tmp_path: Path) -> N
     assert vehicle.nudges == [7]
     assert [said.samples_in_flight_limit for said in vehicle.welcomes] == [3]
     assert cloud.of("heartbeat")[1].status.uptime_ns == 3
+
+
+def test_an_assignment_is_handed_on_and_so_is_that_there_is_none(tmp_path: Path) -> None:
+    def behaviour(number: int, requests: Any) -> Iterator[fleet.ControlResponse]:
+        next(requests)
+        yield welcome(assigns_releases=number > 0)
+        if number == 0:
+            return
+        for counter in (3, 4):
+            yield fleet.ControlResponse(assignment=fleet.Assignment(release_counter=counter))
+        yield from (receipt("unknown") for _ in requests)
+
+    cloud, vehicle = ControlCloud(behaviour), Vehicle()
+    with control(tmp_path, cloud, vehicle):
+        eventually(lambda: len(vehicle.assigned) >= 3, "what two streams said")
+    assert vehicle.assigned[0] is None, "the first cloud assigns nothing"
+    assert [said.release_counter for said in vehicle.assigned[1:] if said is not None] == [3, 4]
+
+
+def test_an_assignment_before_the_welcome_is_not_listened_to(tmp_path: Path) -> None:
+    def behaviour(number: int, requests: Any) -> Iterator[fleet.ControlResponse]:
+        next(requests)
+        if number == 0:
+            yield fleet.ControlResponse(assignment=fleet.Assignment(release_counter=3))
+        yield welcome(assigns_releases=True)
+        yield from (receipt("unknown") for _ in requests)
+
+    cloud, vehicle = ControlCloud(behaviour), Vehicle()
+    with control(tmp_path, cloud, vehicle):
+        cloud.wait_for(lambda: cloud.count >= 2, "another stream")
+    assert vehicle.assigned == []
 
 
 def test_each_command_is_carried_out_once_and_answered_each_time(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ UNITLESS = {
         "captured_frames",
     ),
     *("newest", "oldest", "p_value", "priority", "protocol_version", "queue_limit", "release_counter"),
+    *("assigned_release_counter", "withdrawn_release_counters"),
     *("samples", "samples_in_flight_limit", "score", "min_score", "sequence", "values", "version"),
 }
 

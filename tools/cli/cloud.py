@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release, cloud_vehicles
+from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release, cloud_rollout, cloud_vehicles
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -101,7 +101,7 @@ def serve(config: Path) -> None:
 @_CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def status(config: Path, as_json: bool) -> None:
-    """Show vehicles, drift, samples, runs and releases."""
+    """Show vehicles, drift, samples, runs, releases and rollouts."""
     from cloud.config import load_config
     from cloud.status import read_status
     from cloud.store import open_database
@@ -120,3 +120,4 @@ cloud_vehicles.register(command)
 cloud_keys.register(command)
 cloud_audit.register(command)
 cloud_release.register(command)
+command.add_command(cloud_rollout.command)

@@ -12,7 +12,9 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import JSON, Enum
 
-from cloud.store import models as _all_tables  # noqa: F401 - importing them is what fills the metadata
+# Importing the tables is what fills the metadata.
+from cloud.store import models as _models  # noqa: F401
+from cloud.store import rollouts as _rollouts  # noqa: F401
 from cloud.store.columns import Base, UtcTime
 
 

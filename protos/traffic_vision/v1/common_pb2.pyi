@@ -342,7 +342,7 @@ class CameraStatus(_message.Message):
     def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ..., losses: _Optional[int] = ..., motion: _Optional[_Union[Motion, str]] = ...) -> None: ...
 
 class ModelState(_message.Message):
-    __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail", "active_is_unsigned")
+    __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail", "assigned_release_counter", "active_is_unsigned")
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_SLOT_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +354,7 @@ class ModelState(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNED_RELEASE_COUNTER_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_IS_UNSIGNED_FIELD_NUMBER: _ClassVar[int]
     active: ModelRef
     active_slot: Slot
@@ -366,8 +367,9 @@ class ModelState(_message.Message):
     received_bytes: int
     total_bytes: int
     detail: str
+    assigned_release_counter: int
     active_is_unsigned: bool
-    def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., active_is_unsigned: bool = ...) -> None: ...
+    def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., assigned_release_counter: _Optional[int] = ..., active_is_unsigned: bool = ...) -> None: ...
 
 class VehicleState(_message.Message):
     __slots__ = ("observed", "speed_mps", "ignition", "latitude_deg", "longitude_deg", "ambient_light_lux", "headlights_on")

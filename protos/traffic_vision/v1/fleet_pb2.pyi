@@ -104,18 +104,20 @@ class ControlRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., drift_event: _Optional[_Union[DriftEvent, _Mapping]] = ..., model_state: _Optional[_Union[_common_pb2.ModelState, _Mapping]] = ..., command_result: _Optional[_Union[CommandResult, _Mapping]] = ...) -> None: ...
 
 class ControlResponse(_message.Message):
-    __slots__ = ("welcome", "update_nudge", "command", "problem", "drift_event_receipt")
+    __slots__ = ("welcome", "update_nudge", "command", "problem", "drift_event_receipt", "assignment")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_NUDGE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     DRIFT_EVENT_RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     update_nudge: UpdateNudge
     command: Command
     problem: Problem
     drift_event_receipt: DriftEventReceipt
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., update_nudge: _Optional[_Union[UpdateNudge, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., drift_event_receipt: _Optional[_Union[DriftEventReceipt, _Mapping]] = ...) -> None: ...
+    assignment: Assignment
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., update_nudge: _Optional[_Union[UpdateNudge, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., drift_event_receipt: _Optional[_Union[DriftEventReceipt, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "daemon_version", "hardware_ids", "instance_id", "status")
@@ -132,7 +134,7 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., daemon_version: _Optional[str] = ..., hardware_ids: _Optional[_Iterable[str]] = ..., instance_id: _Optional[str] = ..., status: _Optional[_Union[_common_pb2.VehicleStatus, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "protocol", "server_version", "server_wall_ns", "heartbeat_interval_ms", "sample_limit_bytes", "samples_in_flight_limit")
+    __slots__ = ("protocol_version", "protocol", "server_version", "server_wall_ns", "heartbeat_interval_ms", "sample_limit_bytes", "samples_in_flight_limit", "assigns_releases")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +142,7 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_IN_FLIGHT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNS_RELEASES_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     protocol: _common_pb2.ProtocolRange
     server_version: str
@@ -147,7 +150,8 @@ class Welcome(_message.Message):
     heartbeat_interval_ms: int
     sample_limit_bytes: int
     samples_in_flight_limit: int
-    def __init__(self, protocol_version: _Optional[int] = ..., protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., server_version: _Optional[str] = ..., server_wall_ns: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., sample_limit_bytes: _Optional[int] = ..., samples_in_flight_limit: _Optional[int] = ...) -> None: ...
+    assigns_releases: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., server_version: _Optional[str] = ..., server_wall_ns: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., sample_limit_bytes: _Optional[int] = ..., samples_in_flight_limit: _Optional[int] = ..., assigns_releases: bool = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("status",)
@@ -176,6 +180,18 @@ class UpdateNudge(_message.Message):
     RELEASE_COUNTER_FIELD_NUMBER: _ClassVar[int]
     release_counter: int
     def __init__(self, release_counter: _Optional[int] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("release_counter", "rollout_id", "pinned", "withdrawn_release_counters")
+    RELEASE_COUNTER_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_ID_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_RELEASE_COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    release_counter: int
+    rollout_id: str
+    pinned: bool
+    withdrawn_release_counters: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, release_counter: _Optional[int] = ..., rollout_id: _Optional[str] = ..., pinned: bool = ..., withdrawn_release_counters: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("id", "sample_request", "upload_budget", "status_request")

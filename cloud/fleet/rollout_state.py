@@ -1,0 +1,260 @@
+"""The rollouts as the database has them, read in a few queries into plain values for the rules."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cloud.config import RolloutConfig, ThresholdsConfig
+from cloud.fleet.rollout_rules import (
+    ENDED,
+    HAS_IT,
+    TAKEN_BACK,
+    Count,
+    Figures,
+    Progress,
+    Stand,
+    Track,
+    takes_everyone,
+)
+from cloud.store.models import DriftEvent, Release, Vehicle
+from cloud.store.rollouts import Rollout, RolloutMember, VehicleLabel, VehiclePin
+from cloud.store.states import Outcome, RolloutState
+from protos.release_facts import CUSTOM_KEY
+
+LEAST_AFTER = 3  # reports of latency on the new model before it is compared
+LEAST_DRIVEN_S = 60.0  # on the new model before its drift alarms are compared
+
+_NOT_BEGUN = frozenset({Outcome.ASSIGNED})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A row of `RolloutMember`, see there."""
+
+    vehicle: str
+    stage: int
+    outcome: Outcome
+    changed: datetime
+    ran_since: datetime | None
+    before_ms: Sequence[float]
+    after_ms: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A rollout with its members.
+
+    Attributes:
+        track: what decides who gets the release.
+        stage_since, approved, judged_since: see `cloud.store.rollouts.Rollout`.
+        members: by the vehicle's name.
+    """
+
+    track: Track
+    stage_since: datetime
+    approved: int
+    judged_since: datetime
+    members: Mapping[str, Member]
+
+    def progress(self, now: datetime) -> Progress:
+        """Where it is."""
+        age_s = (now - self.stage_since).total_seconds()
+        return Progress(self.track.state, self.track.begun, age_s, self.approved)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A vehicle's pin, see `VehiclePin`."""
+
+    release_counter: int
+    until: datetime | None
+
+    def holds(self, now: datetime) -> bool:
+        """Say whether it has not ended."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything at one moment.
+
+    Attributes:
+        releases: counter -> hardware ids of every release.
+        rollouts: those that still decide something, of the newest release first.
+        vehicles: that are not revoked, by name.
+        pins: by the vehicle's name.
+        counters: of all releases that have a rollout.
+        withdrawn: counters of releases that were taken back.
+    """
+
+    releases: Mapping[int, frozenset[str]]
+    rollouts: Sequence[Standing]
+    vehicles: Mapping[str, Stand]
+    pins: Mapping[str, Pin]
+    counters: frozenset[int] = frozenset()
+    withdrawn: Sequence[int] = field(default_factory=tuple)
+
+
+def read_snapshot(session: Session, *, lock: bool = False) -> Snapshot:
+    """Read everything.
+
+    Args:
+        session: any; with `lock` a writing one.
+        lock: hold the rollouts until the transaction ends, where the database locks rows.
+    """
+    releases = {
+        counter: hardware_of(custom)
+        for counter, custom in session.execute(select(Release.counter, Release.custom))
+    }
+    query = select(Rollout).order_by(Rollout.release_counter.desc())
+    rows = list(session.scalars(query.with_for_update() if lock else query))
+    tracks = {track.counter: track for track in _deciding(rows, releases)}
+    members = _members(session, list(tracks))
+    rollouts = [
+        Standing(
+            tracks[row.release_counter],
+            row.stage_since,
+            row.approved,
+            row.judged_since,
+            members.get(row.release_counter, {}),
+        )
+        for row in rows
+        if row.release_counter in tracks
+    ]
+    pins = {pin.vehicle: Pin(pin.release_counter, pin.until) for pin in session.scalars(select(VehiclePin))}
+    return Snapshot(
+        releases,
+        rollouts,
+        _vehicles(session, rollouts),
+        pins,
+        frozenset(row.release_counter for row in rows),
+        tuple(row.release_counter for row in rows if row.state in TAKEN_BACK),
+    )
+
+
+def figures_of(session: Session, rollout: Standing, limits: ThresholdsConfig, now: datetime) -> Figures:
+    """Count what a rollout's vehicles have reported since it is judged."""
+    members = list(rollout.members.values())
+    judged = [
+        member for member in members if member.changed >= rollout.judged_since or member.outcome not in ENDED
+    ]
+    ran = [member for member in judged if member.outcome in HAS_IT or member.outcome is Outcome.ROLLED_BACK]
+    begun = [member for member in judged if member.outcome not in _NOT_BEGUN]
+    slower, faster, compared = _latency(judged, limits)
+    more, fewer, driven = _drift(session, judged, now)
+    return Figures(
+        members=len(members),
+        ended=sum(member.outcome in ENDED for member in members),
+        failed=Count(sum(member.outcome is Outcome.FAILED for member in judged), len(begun)),
+        rolled_back=Count(sum(member.outcome is Outcome.ROLLED_BACK for member in judged), len(ran)),
+        slower=Count(slower, compared),
+        faster=Count(faster, compared),
+        more_drift=Count(more, driven),
+        less_drift=Count(fewer, driven),
+    )
+
+
+def hardware_of(custom: Mapping[str, Any]) -> frozenset[str]:
+    """The hardware ids in a release's `custom` field; none where it does not say."""
+    return frozenset(custom.get(CUSTOM_KEY, {}).get("hardware_ids", ()))
+
+
+def policy_of(row: Rollout) -> RolloutConfig:
+    """The policy that a rollout was started with."""
+    return RolloutConfig.model_validate(row.policy, strict=False)
+
+
+def _deciding(rows: Sequence[Rollout], releases: Mapping[int, frozenset[str]]) -> list[Track]:
+    """Those down to where newer ones that are done leave no vehicle over."""
+    found: list[Track] = []
+    covered: frozenset[str] = frozenset()
+    every = frozenset().union(*releases.values())
+    for row in rows:  # the newest first
+        hardware_ids = releases[row.release_counter]
+        if hardware_ids and hardware_ids <= covered:
+            continue
+        policy = policy_of(row)
+        found.append(Track(row.release_counter, row.state, policy, row.salt, row.begun, hardware_ids))
+        is_whole = row.begun == len(policy.stages) and takes_everyone(policy)
+        if row.state is RolloutState.DONE and is_whole:
+            covered |= hardware_ids
+            if not hardware_ids or covered >= every:
+                break
+    return found
+
+
+def _members(session: Session, counters: Sequence[int]) -> dict[int, dict[str, Member]]:
+    row = RolloutMember
+    query = select(
+        row.release_counter,
+        row.vehicle,
+        row.stage,
+        row.outcome,
+        row.changed,
+        row.ran_since,
+        row.before_ms,
+        row.after_ms,
+    ).where(row.release_counter.in_(counters))
+    found: dict[int, dict[str, Member]] = {}
+    for counter, *values in session.execute(query):
+        member = Member(*cast("tuple[Any, ...]", values))
+        found.setdefault(counter, {})[member.vehicle] = member
+    return found
+
+
+def _vehicles(session: Session, rollouts: Sequence[Standing]) -> dict[str, Stand]:
+    labels: dict[str, dict[str, str]] = {}
+    rows = select(VehicleLabel.vehicle, VehicleLabel.key, VehicleLabel.value)
+    for vehicle, key, value in session.execute(rows):
+        labels.setdefault(vehicle, {})[key] = value
+    outcomes: dict[str, dict[int, Outcome]] = {}
+    for rollout in rollouts:
+        for member in rollout.members.values():
+            outcomes.setdefault(member.vehicle, {})[rollout.track.counter] = member.outcome
+    query = select(Vehicle.name, Vehicle.hardware_ids).where(Vehicle.revoked.is_(None))
+    return {
+        name: Stand(name, labels.get(name, {}), frozenset(hardware_ids), outcomes.get(name, {}))
+        for name, hardware_ids in session.execute(query)
+    }
+
+
+def _latency(members: Iterable[Member], limits: ThresholdsConfig) -> tuple[int, int, int]:
+    """How many are slower, how many faster, of how many; by medians of what each reported."""
+    slower = faster = compared = 0
+    for member in members:
+        if not member.before_ms or len(member.after_ms) < LEAST_AFTER:
+            continue
+        compared += 1
+        before, after = statistics.median(member.before_ms), statistics.median(member.after_ms)
+        slower += after > before * limits.slower_ratio and after - before > limits.slower_ms
+        faster += before > after * limits.slower_ratio and before - after > limits.slower_ms
+    return slower, faster, compared
+
+
+def _drift(session: Session, members: Iterable[Member], now: datetime) -> tuple[int, int, int]:
+    """How many have more drift alarms than in the same time before, how many fewer, of how many."""
+    driven = {
+        member.vehicle: member.ran_since
+        for member in members
+        if member.ran_since is not None and (now - member.ran_since).total_seconds() >= LEAST_DRIVEN_S
+    }
+    if not driven:
+        return 0, 0, 0
+    longest: timedelta = max(now - since for since in driven.values())
+    query = select(DriftEvent.vehicle, DriftEvent.received).where(
+        DriftEvent.verdict == "alarm", DriftEvent.received >= min(driven.values()) - longest
+    )
+    balance = dict.fromkeys(driven, 0)
+    for vehicle, received in session.execute(query):
+        since = driven.get(vehicle)
+        if since is not None and received >= since - (now - since):
+            balance[vehicle] += 1 if received >= since else -1
+    more = sum(value > 0 for value in balance.values())
+    return more, sum(value < 0 for value in balance.values()), len(driven)
