@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import gettempprefix
 from typing import TYPE_CHECKING
 
 from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
@@ -123,9 +125,14 @@ class Slots:
         for slot in slot_state.WRITABLE:
             (folder / slot).mkdir(exist_ok=True)
         sync_folder(folder)
+        sync_folder(folder.parent)  # whose entry this folder is: with it all floors would be gone
         self._lock_file = _hold(folder / "lock")
+        self._is_unsure = False  # whether the state on disk may be another than the one here
         try:
-            for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):  # a kill left it
+            left = itertools.chain(
+                folder.rglob(f".*{TEMPORARY_SUFFIX}"), (folder / "metadata").glob(f"{gettempprefix()}*")
+            )
+            for path in left:  # by a kill; the latter within python-tuf's writing
                 path.unlink()
             self._state = self._read_state()
         except BaseException:
@@ -224,16 +231,13 @@ class Slots:
         A start during a probation counts against it, and is on disk before the model is loaded: a model that
         takes the daemon down with it comes back only `most_starts` times.
 
+        A disk that takes nothing keeps no vehicle from starting. But on it the starts of a probation cannot
+        be counted, so nothing would end a crash loop: such a start drives on the last good model.
+
         Raises:
             SlotError: not even the factory's model can be read.
-            OSError: the state cannot be written.
         """
-        before = self._state
-        self._change(lambda state: slot_state.started(state, most_starts))
-        reverted = self._state.reverted
-        troubles = (
-            [reverted.reason] if before.on_probation and not self._state.on_probation and reverted else []
-        )
+        troubles = self._count_start(most_starts)
         while True:
             slot = self._state.active
             try:
@@ -242,7 +246,18 @@ class Slots:
                 if slot == "factory":
                     raise
                 troubles.append(str(error))
-                self.lose(slot, str(error))
+                self._lose(slot, str(error), must_be_kept=False)
+
+    def _count_start(self, most_starts: int) -> list[str]:
+        before = self._state
+        try:
+            self._change(lambda state: slot_state.started(state, most_starts))
+        except OSError as error:
+            trouble = f"the starts of the probation cannot be counted: {error}"
+            self._lose(before.active, trouble, must_be_kept=False)
+            return [trouble]
+        reverted = self._state.reverted
+        return [reverted.reason] if before.on_probation and not self._state.on_probation and reverted else []
 
     def stage(self, model: bytes | Path, evidence: Evidence) -> SlotContent:
         """Put a release into the slot that is free; it is the candidate when this returns.
@@ -300,8 +315,11 @@ class Slots:
 
         Where it was active, the state falls back as at a start. The same release may be fetched again.
         """
+        self._lose(slot, reason, must_be_kept=True)
+
+    def _lose(self, slot: SlotName, reason: str, *, must_be_kept: bool) -> None:
         _LOG.error("the model in slot %s cannot be used, it is given up: %s", slot, reason)
-        self._change(partial(slot_state.lost, slot=slot))
+        self._change(partial(slot_state.lost, slot=slot), must_be_kept=must_be_kept)
 
     def raise_floors(self, *, release: int | None = None, clock_s: int | None = None) -> None:
         """Remember that no older release and no earlier time is possible."""
@@ -327,16 +345,24 @@ class Slots:
             self.shipped_root, evidence, data, vehicle.fleet, unsigned_allowed=vehicle.unsigned_allowed
         )
 
-    def _change(self, change: Callable[[SlotState], SlotState]) -> None:
+    def _change(self, change: Callable[[SlotState], SlotState], *, must_be_kept: bool = True) -> None:
         with self._lock:
             if self._lock_file < 0:
                 raise SlotError(f"{self._folder}: the slots are closed")
             changed = change(self._state)
-            if changed != self._state:
-                document = json.dumps(slot_state.to_document(changed), indent=1).encode()
+            if changed == self._state and not self._is_unsure:
+                return
+            document = json.dumps(slot_state.to_document(changed), indent=1).encode()
+            self._is_unsure = True  # a write that fails in its last step has put the new state there
+            try:
                 atomic_write(self._folder / "state.json", document)
-                self.disk.wrote(len(document))
-                self._state = changed
+                self._is_unsure = False
+            except OSError as error:
+                if must_be_kept:
+                    raise
+                _LOG.error("%s cannot be written, this start goes on without it: %s", self._folder, error)
+            self.disk.wrote(len(document))
+            self._state = changed
 
     def _read_state(self) -> SlotState:
         path = self._folder / "state.json"
