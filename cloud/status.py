@@ -24,6 +24,8 @@ from cloud.store.models import (
     Sample,
     Vehicle,
 )
+from protos.traffic_vision.v1 import common_pb2
+from protos.trials import trial_words
 
 NEWEST = 10
 
@@ -35,6 +37,7 @@ class VehicleLine:
     Attributes:
         state: connected, away, never seen or revoked.
         model, phase, release_counter: as it last reported them; empty and 0 before that.
+        trial: how far the shadow or the probation is that is under way, or why the last one failed.
         drift: the verdict of its last drift event, empty where there is none.
     """
 
@@ -44,6 +47,7 @@ class VehicleLine:
     daemon_version: str
     model: str
     phase: str
+    trial: str
     release_counter: int
     drift: str
     samples: int
@@ -149,6 +153,7 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
                 daemon_version=vehicle.daemon_version,
                 model=(report.active_version or report.active_sha256[:12]) if report else "",
                 phase=report.phase if report else "",
+                trial=_trial(report) if report else "",
                 release_counter=report.release_counter if report else 0,
                 drift=event.verdict if event else "",
                 samples=samples.get(vehicle.name, 0),
@@ -156,6 +161,16 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
             )
         )
     return lines
+
+
+def _trial(report: ModelReport) -> str:
+    state = common_pb2.ModelState.FromString(report.state)
+    if state.phase == common_pb2.UPDATE_PHASE_SHADOW:
+        return trial_words(state.shadow)
+    if state.phase == common_pb2.UPDATE_PHASE_PROBATION:
+        return trial_words(state.probation)
+    has_failed = state.phase in (common_pb2.UPDATE_PHASE_REVERTED, common_pb2.UPDATE_PHASE_REFUSED)
+    return state.detail if has_failed else ""
 
 
 def _state(vehicle: Vehicle, silent_since: datetime) -> str:

@@ -92,9 +92,12 @@ class VehicleParts:
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
         updates = None
         if config.updates is not None and channel is not None and self._models is not None:
+            from edge.updates.frame_records import FrameRecords
             from edge.updates.part import Updates
 
-            updates = Updates(self._models, config.updates, channel, links)
+            records = FrameRecords(vehicle.parked, drift.context if drift else lambda camera: "")
+            observers.append(records)
+            updates = Updates(self._models, config.updates, channel, links, records=records)
         fleet = Fleet(
             config,
             links,

@@ -6,9 +6,11 @@ The frame loop is a stand-in that runs what it is given, and says that it made f
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome, ChangeResult
 from edge.perception.model_file import ModelFile
 from edge.perception.on_demand import OnDemand
+from edge.updates.frame_records import FrameRecord, FrameRecords
 from edge.updates.hardware import hardware_ids
 from edge.updates.models import open_slot_models
 from edge.updates.part import Updates
@@ -32,6 +35,7 @@ from tests.waiting import eventually
 
 SOON = BackoffOptions(initial_s=0.01, limit_s=0.05)
 FRAMES = 50  # of a probation
+PERIOD_NS = 200_000_000  # between two frames
 BIG = model("big", padding=300_000)
 WRONG = constant_model(
     [[20, 20, 10, 10, 0.9, 0, 0]], class_names=("blue", "green", "red"), golden=(golden_frame(),)
@@ -52,6 +56,10 @@ class Vehicle:
         self.running = self.models.active()
         self.published = self.errors = 0
         self.publishing = self.erring = 0  # frames from one look at the status to the next
+        self.latency_ms, self.detections = 10.0, 2  # of each frame that is published
+        self.parked = False
+        self.frames_ns = 0  # the frames' time
+        self.records = FrameRecords()
         self.answers: list[ChangeResult] = []  # to changes of model, before it is done as asked
         self.asked: list[str] = []  # digests, in order
         self.on_probation_at: list[bool] = []  # whether the slots said so when each was asked
@@ -72,6 +80,7 @@ class Vehicle:
             config.updates,
             world.channel,
             links,
+            records=self.records,
             limits=LIMITS,
             retry=SOON,
             change_retry=SOON,
@@ -81,6 +90,19 @@ class Vehicle:
     def status(self) -> common_pb2.VehicleStatus:
         self.published += self.publishing
         self.errors += self.erring
+        for _ in range(self.publishing):
+            self.frames_ns += PERIOD_NS
+            self.records.add(
+                FrameRecord(
+                    self.running.digest,
+                    "front",
+                    self.frames_ns,
+                    self.parked,
+                    "day",
+                    self.latency_ms,
+                    self.detections,
+                )
+            )
         about = self.running.metadata
         active = common_pb2.ModelRef(sha256=self.running.digest, name=about.name, version=about.version)
         counts = [
@@ -119,7 +141,8 @@ class Vehicle:
         return found
 
     def phases(self) -> list[common_pb2.UpdatePhase]:
-        return [state.phase for state in self.told]
+        """In order, each once for as long as it lasted."""
+        return [phase for phase, _ in itertools.groupby(state.phase for state in self.told)]
 
     def stop(self) -> None:
         self.updates.stop()
@@ -154,8 +177,8 @@ class Garage:
             self.vehicles[-1].updates.start()
         return self.vehicles[-1]
 
-    def release(self, data: bytes) -> ReleaseFacts:
-        return self.world.release(data, hardware_ids=hardware_ids(("cpu",)))
+    def release(self, data: bytes, **terms: Any) -> ReleaseFacts:
+        return self.world.release(data, hardware_ids=hardware_ids(("cpu",)), **terms)
 
     def confirmed(self, data: bytes) -> Vehicle:
         """A vehicle that has this release, confirmed."""

@@ -28,6 +28,7 @@ from edge.perception.model_file import ModelFile, ModelFileError
 from edge.updates.client import Progress, UpdateClient, UpdateResult
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
+from edge.updates.frame_records import FrameRecords
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
 from edge.updates.slots import SlotContent
@@ -43,6 +44,7 @@ CHANGE_RETRY = BackoffOptions(
     initial_s=5.0, limit_s=3600.0
 )  # of a change of model, whose check may take long
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
+_PROGRESS_S = 30.0  # between two reports of a trial that goes on
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 _CHANCE = random.SystemRandom()
 
@@ -57,6 +59,7 @@ class Updates:
         channel: grpc.Channel,
         links: Links,
         *,
+        records: FrameRecords,
         limits: TransferLimits | None = None,
         retry: BackoffOptions = RETRY,
         change_retry: BackoffOptions = CHANGE_RETRY,
@@ -68,6 +71,7 @@ class Updates:
             config: how often to look, and how long a probation is.
             channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs.
             links: to the daemon.
+            records: of published frames; it is among the observers.
             limits: how long the server may take.
             retry: between tries to look.
             change_retry: between tries to put a model in, where it is not the model that was in the way.
@@ -79,8 +83,14 @@ class Updates:
             FleetServiceStub(channel), models.slots, limits=limits, on_progress=self._progress
         )
         self._stopping = threading.Event()
-        rules = ProbationRules(config.probation_s, config.probation_frames)
-        self._watch = Watch(models, rules, links, self._stopping)
+        rules = ProbationRules(
+            config.probation_s,
+            config.probation_frames,
+            config.probation_limit_s,
+            config.probation_latency_ms,
+            config.probation_latency_ratio,
+        )
+        self._watch = Watch(models, rules, links, self._stopping, records)
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
@@ -93,6 +103,8 @@ class Updates:
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
         self._staged = self._refused = ""  # the digest and the reason that were logged last
         self._told: common_pb2.ModelState | None = None
+        self._told_whole = common_pb2.ModelState()
+        self._tell_progress_s = 0.0  # monotonic
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -127,7 +139,10 @@ class Updates:
         self._wake.set()
 
     def listen(self, listener: Callable[[common_pb2.ModelState], None]) -> None:
-        """Have it told each change of the model's state but bytes received. On the updates' thread."""
+        """Have it told each change of the model's state, and now and then its progress.
+
+        On the updates' thread.
+        """
         with self._lock:
             self._listeners.append(listener)
 
@@ -137,11 +152,14 @@ class Updates:
         self._wake.set()
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
-        """Until when the metadata holds. The model's state is filled by `SlotModels.fill_state`."""
+        """Until when the metadata holds, and the trials; the rest of the model `SlotModels` fills."""
         with self._lock:
             expires = self._expires
         if expires is not None:
             status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
+        probation = self._watch.report()
+        if probation is not None:
+            status.model.probation.CopyFrom(probation)
 
     def _run(self) -> None:
         try:
@@ -262,16 +280,29 @@ class Updates:
         self._check_at_s = time.monotonic() + seconds
 
     def _tell(self) -> None:
-        """Tell the listeners how the model's state is, if that is new."""
+        """Tell the listeners how the model's state is, if that is new; a trial's progress, now and then."""
         state = self._links.status().model
-        shown = common_pb2.ModelState()
-        shown.CopyFrom(state)
-        shown.ClearField("received_bytes")
-        shown.ClearField("total_bytes")
-        if shown == self._told:
+        shown = _lasting(state)
+        now_s = time.monotonic()
+        if shown == self._told and (state == self._told_whole or now_s < self._tell_progress_s):
             return
-        self._told = shown
+        self._told, self._tell_progress_s = shown, now_s + _PROGRESS_S
+        self._told_whole.CopyFrom(state)
         with self._lock:
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener(state)
+
+
+def _lasting(state: common_pb2.ModelState) -> common_pb2.ModelState:
+    """The state without what changes with every frame or chunk."""
+    shown = common_pb2.ModelState()
+    shown.CopyFrom(state)
+    shown.ClearField("received_bytes")
+    shown.ClearField("total_bytes")
+    if state.HasField("probation"):
+        trial = state.probation
+        shown.probation.CopyFrom(
+            common_pb2.ProbationReport(model=trial.model, outcome=trial.outcome, detail=trial.detail)
+        )
+    return shown

@@ -16,6 +16,7 @@ from edge.perception.model_file import ModelFile, ModelFileError, parse_model_fi
 from edge.reload import Reloader
 from edge.serve.client import PerceptionClient
 from edge.updates.errors import UpdateError
+from edge.updates.frame_records import FrameRecords
 from edge.updates.hardware import hardware_ids
 from edge.updates.models import SlotModels, open_slot_models
 from edge.updates.part import Updates
@@ -194,9 +195,12 @@ class Factory:
 
     def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
         assert self.models is not None and config.updates is not None
-        self.updates = Updates(self.models, config.updates, self.world.channel, links, limits=LIMITS)
+        records = FrameRecords()
+        self.updates = Updates(
+            self.models, config.updates, self.world.channel, links, records=records, limits=LIMITS
+        )
         self.updates.listen(self.told.append)
-        return Parts(background=(self.updates,), updates=self.updates)
+        return Parts(observers=(records,), background=(self.updates,), updates=self.updates)
 
 
 def refused_state(client: PerceptionClient) -> common_pb2.ModelState:
