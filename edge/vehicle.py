@@ -92,12 +92,20 @@ class VehicleParts:
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
         updates = None
         if config.updates is not None and channel is not None and self._models is not None:
+            from edge.perception.detector import DetectorOptions
             from edge.updates.frame_records import FrameRecords
             from edge.updates.part import Updates
+            from edge.updates.shadow import Shadow
 
             records = FrameRecords(vehicle.parked, drift.context if drift else lambda camera: "")
-            observers.append(records)
-            updates = Updates(self._models, config.updates, channel, links, records=records)
+            shadow = Shadow(
+                DetectorOptions(config.model.providers),
+                vehicle.parked,
+                memory_bytes=config.updates.shadow_memory_bytes,
+                start_s=config.model.check_timeout_s,
+            )
+            observers += [records, shadow]
+            updates = Updates(self._models, config.updates, channel, links, records=records, shadow=shadow)
         fleet = Fleet(
             config,
             links,

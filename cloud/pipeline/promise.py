@@ -1,7 +1,7 @@
 """What a release promises of its probation on vehicles: out of the configuration, and of what validation saw.
 
 How many detections a frame has on the road is no constant of a model: the promise is what it found on the
-holdout, by the very threshold of its file, widened by a factor either way, for each slice of it (which is what
+holdout, by the very threshold of its file, widened by a factor either way, for each slice of it (which
 the drift monitor calls a context). Where nothing is known of a context, the widest of all slices holds.
 """
 

@@ -1,8 +1,8 @@
 """Updates as a part of the daemon: one thread that looks for releases, puts them in, and watches them.
 
-    check -> staged -> change of model -> probation -> confirmed
-                 |                           |
-                 +-> refused                 +-> reverted: the last good model again
+    check -> staged -> (shadow) -> change of model -> probation -> confirmed
+                 |         |                             |
+                 +---------+-> refused                   +-> reverted: the last good model again
 
 One thing at a time, so that nothing has to be undone in the middle: while a model is on probation (`watch`),
 nothing is fetched.
@@ -11,6 +11,7 @@ nothing is fetched.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -31,8 +32,10 @@ from edge.updates.errors import Refusal
 from edge.updates.frame_records import FrameRecords
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
+from edge.updates.shadow import Shadow
+from edge.updates.shadow_rules import shadow_terms
 from edge.updates.slots import SlotContent
-from edge.updates.watch import BUSY_S, PUT_IN, Watch
+from edge.updates.watch import BUSY_S, LOOK_S, PUT_IN, Watch
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
@@ -44,6 +47,7 @@ CHANGE_RETRY = BackoffOptions(
     initial_s=5.0, limit_s=3600.0
 )  # of a change of model, whose check may take long
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
+_SHADOW_TRIES = 3  # of a shadow that something from outside ends: in the end it is the candidate's fault
 _PROGRESS_S = 30.0  # between two reports of a trial that goes on
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 _CHANCE = random.SystemRandom()
@@ -60,6 +64,7 @@ class Updates:
         links: Links,
         *,
         records: FrameRecords,
+        shadow: Shadow,
         limits: TransferLimits | None = None,
         retry: BackoffOptions = RETRY,
         change_retry: BackoffOptions = CHANGE_RETRY,
@@ -72,6 +77,7 @@ class Updates:
             channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs.
             links: to the daemon.
             records: of published frames; it is among the observers.
+            shadow: where candidates run beside the active model; among the observers too.
             limits: how long the server may take.
             retry: between tries to look.
             change_retry: between tries to put a model in, where it is not the model that was in the way.
@@ -90,6 +96,8 @@ class Updates:
             config.probation_latency_ms,
             config.probation_latency_ratio,
         )
+        self._shadow = shadow
+        self._shadow_passed = ""  # the digest of the candidate that may be put in
         self._watch = Watch(models, rules, links, self._stopping, records)
         self._wake = threading.Event()
         self._nudged = threading.Event()
@@ -101,9 +109,10 @@ class Updates:
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
+        self._shadow_troubles = 0  # of the candidate in shadow, that were not called its fault
         self._staged = self._refused = ""  # the digest and the reason that were logged last
         self._told: common_pb2.ModelState | None = None
-        self._told_whole = common_pb2.ModelState()
+        self._told_whole = b""
         self._tell_progress_s = 0.0  # monotonic
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
@@ -157,6 +166,9 @@ class Updates:
             expires = self._expires
         if expires is not None:
             status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
+        shadow = self._shadow.report()
+        if shadow is not None:
+            status.model.shadow.CopyFrom(shadow)
         probation = self._watch.report()
         if probation is not None:
             status.model.probation.CopyFrom(probation)
@@ -169,6 +181,7 @@ class Updates:
                     return
                 self._wake.wait(self._guarded_turn())
         finally:
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
             self._models.close()
 
     def _guarded_turn(self) -> float:
@@ -185,6 +198,7 @@ class Updates:
     def _turn(self) -> float:
         """Do the one thing that comes first; seconds until there may be another."""
         self._tell()
+        shadow_s = self._look_at_shadow()
         pause_s = self._watch.turn()
         if pause_s is not None:
             self._check_in(0.0)  # what is offered meanwhile has waited
@@ -193,7 +207,7 @@ class Updates:
         if self._nudged.is_set():
             due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
         if now_s < due_s:
-            return due_s - now_s
+            return min(due_s - now_s, shadow_s)
         self._look()
         return 0.0
 
@@ -233,6 +247,8 @@ class Updates:
             self._models.lose(content.slot, str(error))
             self._check_in(self._change_retry.next_s())  # which fetches it anew
             return
+        if not self._shadowed(content, model):
+            return
         result = self._links.change_model(model)
         if result.outcome in PUT_IN:
             self._models.activated(common_pb2.SLOT_UNSPECIFIED, model)
@@ -245,6 +261,49 @@ class Updates:
         else:  # nothing is said of the model
             self._models.show(Work(detail=result.detail))
             self._check_in(self._change_retry.next_s())
+
+    def _shadowed(self, content: SlotContent, model: ModelFile) -> bool:
+        """Whether a candidate has been in shadow as its release asks; else it is, from now on."""
+        release = content.release
+        if self._shadow.digest != content.digest:
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
+        if release is None or release.shadow is None or content.digest == self._shadow_passed:
+            return True
+        if not self._shadow.digest:
+            terms = shadow_terms(
+                release.shadow,
+                release.promise,
+                most_seconds=self._config.probation_limit_s,
+                most_cpu_share=self._config.shadow_cpu_share,
+            )
+            self._shadow.begin(model, terms)
+        self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, release))
+        return False
+
+    def _look_at_shadow(self) -> float:
+        """Look how the candidate in shadow does, and act on it; seconds until the next look."""
+        digest = self._shadow.digest
+        if not digest:
+            return math.inf
+        content = self._models.slots.candidate()
+        if content is None or content.digest != digest:
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
+            return math.inf
+        verdict = self._shadow.look()
+        if verdict is None:
+            return LOOK_S
+        if not verdict.reason:
+            self._shadow_passed = digest
+            self._shadow_troubles = 0
+            self._put_in(content)
+        elif verdict.is_final or self._shadow_troubles >= _SHADOW_TRIES:
+            self._refuse(content, verdict.reason)
+        else:  # nothing is said of the model; the next check begins anew
+            self._shadow_troubles += 1
+            self._models.show(Work(detail=verdict.reason))
+            self._check_in(self._change_retry.next_s())
+        self._tell()
+        return 0.0
 
     def _refuse(self, content: SlotContent, reason: str) -> None:
         self._models.mark_bad(content, reason)
@@ -284,10 +343,10 @@ class Updates:
         state = self._links.status().model
         shown = _lasting(state)
         now_s = time.monotonic()
-        if shown == self._told and (state == self._told_whole or now_s < self._tell_progress_s):
+        whole = state.SerializeToString(deterministic=True)  # in bytes, a NaN equals itself
+        if shown == self._told and (whole == self._told_whole or now_s < self._tell_progress_s):
             return
-        self._told, self._tell_progress_s = shown, now_s + _PROGRESS_S
-        self._told_whole.CopyFrom(state)
+        self._told, self._told_whole, self._tell_progress_s = shown, whole, now_s + _PROGRESS_S
         with self._lock:
             listeners = tuple(self._listeners)
         for listener in listeners:
@@ -300,6 +359,11 @@ def _lasting(state: common_pb2.ModelState) -> common_pb2.ModelState:
     shown.CopyFrom(state)
     shown.ClearField("received_bytes")
     shown.ClearField("total_bytes")
+    if state.HasField("shadow"):
+        run = state.shadow
+        shown.shadow.CopyFrom(
+            common_pb2.ShadowReport(model=run.model, outcome=run.outcome, detail=run.detail)
+        )
     if state.HasField("probation"):
         trial = state.probation
         shown.probation.CopyFrom(

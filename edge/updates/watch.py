@@ -22,6 +22,7 @@ from edge.perception.model_file import ModelFile, ModelFileError
 from edge.updates.errors import UpdateError
 from edge.updates.frame_records import FrameRecords
 from edge.updates.models import SlotModels
+from edge.updates.own_reference import known_features
 from edge.updates.probation import KnownFeatures, Probation, ProbationRules, frame_totals, terms_of
 from edge.updates.report import probation_report
 from edge.updates.slot_state import SlotName
@@ -127,28 +128,17 @@ class Watch:
     def _begun(self, active: SlotContent, status: common_pb2.VehicleStatus) -> Probation:
         promise = active.release.promise if active.release is not None else None
         terms = terms_of(self._rules, promise)
-        known = self._known_features(active.slot) if terms.promise.no_drift_alarm else ()
+        known = self._known_features(active.slot) if terms.promise.no_drift_alarm else frozenset()
         totals = frame_totals(status.cameras)
         return Probation(active.digest, terms, totals, self._records.take(), known)
 
     def _known_features(self, slot: SlotName) -> KnownFeatures:
         """The features of detections that the reference in the model's own file knows."""
-        from edge.drift.reference import DriftReferenceError, Reference  # a vehicle may do without drift
-        from edge.drift.state import Origin
-
         try:
-            prior = self._models.load(slot).metadata.drift_prior
-            reference = None if prior is None else Reference.from_bytes(prior.encode())
-        except (UpdateError, ModelFileError, DriftReferenceError) as error:
+            return known_features(self._models.load(slot))
+        except (UpdateError, ModelFileError) as error:
             logger.warning("the drift of the model on probation is not judged: %s", error)
-            return ()
-        contexts = () if reference is None else reference.contexts
-        return {
-            (context.name, feature.name)
-            for context in contexts
-            for feature in context.features
-            if feature.known and feature.origin is not Origin.PICTURE
-        }
+            return frozenset()
 
     def _ended(self, outcome: common_pb2.TrialOutcome, detail: str = "") -> None:
         """Say in the report how the probation under way has ended."""
