@@ -164,13 +164,14 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
 
 
 def _trial(report: ModelReport) -> str:
+    """Not by the phase, which a check for the next release covers for a moment."""
     state = common_pb2.ModelState.FromString(report.state)
-    if state.phase == common_pb2.UPDATE_PHASE_SHADOW:
-        return trial_words(state.shadow)
-    if state.phase == common_pb2.UPDATE_PHASE_PROBATION:
-        return trial_words(state.probation)
-    has_failed = state.phase in (common_pb2.UPDATE_PHASE_REVERTED, common_pb2.UPDATE_PHASE_REFUSED)
-    return state.detail if has_failed else ""
+    trials = (state.shadow, state.probation)
+    for trial in trials:
+        if trial.outcome == common_pb2.TRIAL_OUTCOME_UNDER_WAY:
+            return trial_words(trial)
+    failed = [trial for trial in trials if trial.outcome == common_pb2.TRIAL_OUTCOME_FAILED]
+    return "; ".join(f"{trial_words(trial)}: {trial.detail}" for trial in failed)
 
 
 def _state(vehicle: Vehicle, silent_since: datetime) -> str:

@@ -35,7 +35,8 @@ from edge.perception.model_file import ModelFile
 
 logger = logging.getLogger(__name__)
 
-NICENESS = 19
+# A tenth of the frame loop's weight on a core that both want; at 19 it would take minutes to load there.
+NICENESS = 10
 _POLL_S = 0.1
 _MOST_BOXES = 300  # by falling score; a pipe holds the line that they are in
 _MOST_ANSWER_BYTES = 1 << 20

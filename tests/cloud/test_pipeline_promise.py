@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from cloud.config import ReleaseConfig
 from cloud.datasets import LabeledImage
+from cloud.fleet.vehicle_records import Record, VehicleRecords
 from cloud.pipeline.promise import detections_by_slice, promise_of, shadow_of
 from cloud.pipeline.running import run_stage
 from cloud.release.repository import list_releases
 from cloud.status import read_status
-from cloud.store.columns import utc_now
-from cloud.store.models import ModelReport
+from cloud.status_text import to_text
 from protos.release_promise import ANY_CONTEXT, Range
 from protos.traffic_vision.v1 import common_pb2
 from tests import models_factory as factory
+from tests.clouds import database, make_cloud
 from tests.retrains import HW, SETTINGS, VEHICLE, as_if_trained, begin, retrain_cloud
 
 
@@ -83,52 +84,54 @@ def test_a_retrain_s_release_carries_shadow_and_promise(tmp_path: Path, settings
     assert promise.no_drift_alarm
 
 
+UNDER_WAY, PASSED, FAILED = (
+    common_pb2.TRIAL_OUTCOME_UNDER_WAY,
+    common_pb2.TRIAL_OUTCOME_PASSED,
+    common_pb2.TRIAL_OUTCOME_FAILED,
+)
+
+
 @pytest.mark.parametrize(
-    ("phase", "expected"),
+    ("shadow", "probation", "expected"),
     [
-        (common_pb2.UPDATE_PHASE_PROBATION, "probation 12 of 60 s, 34 of 500 frames"),
-        (common_pb2.UPDATE_PHASE_SHADOW, "shadow 3 of 120 s, 9 frames compared, F1 0.75"),
-        (common_pb2.UPDATE_PHASE_REVERTED, "latency_p99_ratio is 4"),
-        (common_pb2.UPDATE_PHASE_CONFIRMED, ""),
+        (None, UNDER_WAY, "probation 12 of 60 s, 34 of 500 frames"),
+        (PASSED, UNDER_WAY, "probation 12 of 60 s, 34 of 500 frames"),
+        (UNDER_WAY, PASSED, "shadow 3 of 120 s, 9 frames compared, F1 0.75"),
+        (PASSED, FAILED, "probation 12 of 60 s, 34 of 500 frames: failed: latency_p99_ratio is 4"),
+        (PASSED, PASSED, ""),
+        (None, None, ""),
     ],
 )
 def test_the_status_says_how_a_trial_is_doing(
-    tmp_path: Path, phase: common_pb2.UpdatePhase, expected: str
+    tmp_path: Path,
+    shadow: common_pb2.TrialOutcome | None,
+    probation: common_pb2.TrialOutcome | None,
+    expected: str,
 ) -> None:
-    state = common_pb2.ModelState(
-        phase=phase,
-        detail="latency_p99_ratio is 4",
-        probation=common_pb2.ProbationReport(
-            outcome=common_pb2.TRIAL_OUTCOME_UNDER_WAY,
-            drive_s=12,
-            needed_drive_s=60,
-            frames=34,
-            needed_frames=500,
-        ),
-        shadow=common_pb2.ShadowReport(
-            outcome=common_pb2.TRIAL_OUTCOME_UNDER_WAY,
-            drive_s=3,
-            needed_drive_s=120,
-            compared_frames=9,
-            agreement=[common_pb2.ClassAgreement(f1_share=0.75)],
-        ),
-    )
-    with retrain_cloud(tmp_path, samples=0) as pipeline:
-        with pipeline.store.writing() as session:
-            session.add(
-                ModelReport(
-                    vehicle=VEHICLE,
-                    received=utc_now(),
-                    phase="x",
-                    active_sha256="",
-                    active_version="",
-                    candidate_sha256="",
-                    release_counter=1,
-                    detail="",
-                    state=state.SerializeToString(),
-                )
+    state = common_pb2.ModelState(phase=common_pb2.UPDATE_PHASE_CHECKING)
+    if probation is not None:
+        state.probation.CopyFrom(
+            common_pb2.ProbationReport(
+                outcome=probation,
+                drive_s=12,
+                needed_drive_s=60,
+                frames=34,
+                needed_frames=500,
+                detail="latency_p99_ratio is 4" if probation == FAILED else "",
             )
-        status = read_status(pipeline.config, pipeline.store)
+        )
+    if shadow is not None:
+        agreement = [common_pb2.ClassAgreement(f1_share=0.75)]
+        state.shadow.CopyFrom(
+            common_pb2.ShadowReport(
+                outcome=shadow, drive_s=3, needed_drive_s=120, compared_frames=9, agreement=agreement
+            )
+        )
+    config = make_cloud(tmp_path, VEHICLE)
+    record = Record(VEHICLE, state)
+    with database(config) as store:
+        assert VehicleRecords(store).commit([record]) == [True]
+        status = read_status(config, store)
     (line,) = status.vehicles
     assert line.trial == expected
-    assert expected in status.to_text()
+    assert expected in to_text(status, width=200)

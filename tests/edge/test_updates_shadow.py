@@ -122,7 +122,7 @@ def test_a_crash_refuses_it_and_a_kill_from_outside_only_in_the_end(
 
 
 def test_it_keeps_to_its_budget_and_its_place(start: Garage) -> None:
-    """5 % of a core, at the lowest priority; parked frames are not shown."""
+    """5 % of a core, at a low priority; parked frames are not shown."""
     vehicle = in_shadow(start, model("1"), ShadowFacts(10**5, every_frames=1, cpu_percent=5))
     vehicle.parked, vehicle.publishing = True, 20
     eventually(lambda: bool(_children()) and vehicle.status().model.shadow.resident_bytes > 0, "the child")
