@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails
 
 from edge.errors import TrafficVisionError
 from protos.release_facts import role_of_fleet
+from protos.release_promise import MAX_DRIVE_S
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -297,6 +298,23 @@ class ReleaseConfig(Section):
     golden_pictures: Annotated[int, Field(ge=1, le=16)] = 6
     # The fleet whose vehicles alone may install it; unset: those without a fleet.
     fleet: Fleet | None = None
+    # Before the swap a release runs beside the active model for so long, seconds of driving; 0: it doesn't.
+    # It sees every so-manieth frame, within a share of one core, and must agree with the active model so far
+    # (F1; unset: it is only reported).
+    shadow_s: Annotated[int, Field(ge=0, le=MAX_DRIVE_S)] = 0
+    shadow_every_frames: Annotated[int, Field(ge=1, le=10_000)] = 10
+    shadow_cpu_percent: Annotated[int, Field(ge=1, le=100)] = 10
+    shadow_least_agreement_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    # What a release promises of its probation; vehicles may ask for a longer one. Unset: nothing of it.
+    probation_s: Annotated[int, Field(ge=0, le=MAX_DRIVE_S)] = 0
+    probation_frames: Annotated[int, Field(ge=0)] = 0
+    # 99 of 100 inferences take no longer than this share of what they took with the model before.
+    latency_percent: Annotated[int, Field(gt=0)] | None = 200
+    errors_permille: Annotated[int, Field(ge=0, le=1000)] | None = 20
+    # A typical stretch of driving has so many times more or fewer detections than the holdout, at most.
+    detections_factor: Annotated[float, Field(gt=1)] | None = 4.0
+    # What it finds fits the drift reference in its own file.
+    no_drift_alarm: bool = True
 
 
 class StageConfig(Section):

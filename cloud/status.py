@@ -25,6 +25,8 @@ from cloud.store.models import (
     Sample,
     Vehicle,
 )
+from protos.traffic_vision.v1 import common_pb2
+from protos.trials import trial_words
 
 NEWEST = 10
 
@@ -36,6 +38,7 @@ class VehicleLine:
     Attributes:
         state: connected, away, never seen or revoked.
         model, phase, release_counter: as it last reported them; empty and 0 before that.
+        trial: how far the shadow or the probation is that is under way, or why the last one failed.
         drift: the verdict of its last drift event, empty where there is none.
     """
 
@@ -45,6 +48,7 @@ class VehicleLine:
     daemon_version: str
     model: str
     phase: str
+    trial: str
     release_counter: int
     drift: str
     samples: int
@@ -155,6 +159,7 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
                 daemon_version=vehicle.daemon_version,
                 model=(report.active_version or report.active_sha256[:12]) if report else "",
                 phase=report.phase if report else "",
+                trial=_trial(report) if report else "",
                 release_counter=report.release_counter if report else 0,
                 drift=event.verdict if event else "",
                 samples=samples.get(vehicle.name, 0),
@@ -162,6 +167,17 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
             )
         )
     return lines
+
+
+def _trial(report: ModelReport) -> str:
+    """Not by the phase, which a check for the next release covers for a moment."""
+    state = common_pb2.ModelState.FromString(report.state)
+    trials = (state.shadow, state.probation)
+    for trial in trials:
+        if trial.outcome == common_pb2.TRIAL_OUTCOME_UNDER_WAY:
+            return trial_words(trial)
+    failed = [trial for trial in trials if trial.outcome == common_pb2.TRIAL_OUTCOME_FAILED]
+    return "; ".join(f"{trial_words(trial)}: {trial.detail}" for trial in failed)
 
 
 def _state(vehicle: Vehicle, silent_since: datetime) -> str:

@@ -98,6 +98,11 @@ def _tables(status: Status) -> Iterable[_Table]:
         ],
     )
     yield (
+        "trials",
+        ("vehicle", "how it is doing"),
+        [(line.name, line.trial) for line in status.vehicles if line.trial],
+    )
+    yield (
         "newest drift",
         ("received", "vehicle", "camera", "verdict", "context", "strongest feature", "samples"),
         [

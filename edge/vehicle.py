@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge.fleet.sampling import Sampling
     from edge.updates.models import SlotModels
     from edge.updates.part import Updates
+    from edge.vehicle_state.part import VehicleWatch
 
 _WAITING = 8  # pictures that wait for the disk: at 1280x720 some 22 MB
 
@@ -78,7 +79,7 @@ class VehicleParts:
             observers.append(drift)
             background.append(drift)
         if config.sampler is None and config.cloud is None:
-            updates = self._updates(config, None, links)
+            updates = self._updates(config, None, links, vehicle, drift, observers)
             if updates is not None:
                 background.append(updates)
             return Parts(tuple(observers), tuple(background), updates, self._take_over)
@@ -102,7 +103,7 @@ class VehicleParts:
             observers.append(sampling)
             self._sampling = sampling
         channel = None if config.cloud is None else open_cloud_channel(config.cloud)
-        updates = self._updates(config, channel, links)
+        updates = self._updates(config, channel, links, vehicle, drift, observers)
         fleet = Fleet(
             config,
             links,
@@ -128,15 +129,41 @@ class VehicleParts:
                 updates.compare_clocks(fleet.control.cloud_ahead)
         return Parts(tuple(observers), tuple(background), updates, self._take_over)
 
-    def _updates(self, config: EdgeConfig, channel: grpc.Channel | None, links: Links) -> Updates | None:
+    def _updates(
+        self,
+        config: EdgeConfig,
+        channel: grpc.Channel | None,
+        links: Links,
+        vehicle: VehicleWatch,
+        drift: DriftWatch | None,
+        observers: list[FrameObserver],
+    ) -> Updates | None:
         if config.updates is None or self._models is None:
             return None
+        from edge.perception.detector import DetectorOptions
+        from edge.updates.frame_records import FrameRecords
         from edge.updates.inbox import Inbox
         from edge.updates.part import HOLD_S, Updates
+        from edge.updates.shadow import Shadow
 
-        signed = channel if config.updates.root is not None else None
-        inbox = Inbox(config.state_folder)
-        return Updates(self._models, config.updates, signed, links, inbox=inbox, hold_s=HOLD_S)
+        records = FrameRecords(vehicle.parked, drift.context if drift else lambda camera: "")
+        shadow = Shadow(
+            DetectorOptions(config.model.providers),
+            vehicle.parked,
+            memory_bytes=config.updates.shadow_memory_bytes,
+            start_s=config.model.check_timeout_s,
+        )
+        observers += [records, shadow]
+        return Updates(
+            self._models,
+            config.updates,
+            channel if config.updates.root is not None else None,
+            links,
+            records=records,
+            shadow=shadow,
+            inbox=Inbox(config.state_folder),
+            hold_s=HOLD_S,
+        )
 
     def _take_over(self, config: EdgeConfig) -> None:
         self._disk.limit_to(config.disk.bytes_per_day, {"samples": config.spool.bytes_per_day})

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from protos.release_promise import Promise, PromiseError, ShadowFacts, promise_from, shadow_from
+
 SCHEMA = 1
 CUSTOM_KEY = "traffic_vision"  # in `custom`, so that others may put facts of their own beside ours
 MODELS_ROLE = "models"  # the delegated role that signs releases; its file is N.models.json
@@ -45,6 +47,8 @@ class ReleaseFacts:
         dataset_sha256: of the dataset it was trained on, where the file says.
         drift_reference_sha256: of the drift reference inside the file, None where there is none.
         fleet: whose vehicles alone may install it; None: those without a fleet.
+        shadow: a trial beside the active model before the swap; None: none is asked for.
+        promise: what holds of its probation; None: nothing beyond what vehicles ask of every release.
     """
 
     release_counter: int
@@ -57,6 +61,8 @@ class ReleaseFacts:
     dataset_sha256: str | None = None
     drift_reference_sha256: str | None = None
     fleet: str | None = None
+    shadow: ShadowFacts | None = None
+    promise: Promise | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no release can have.
@@ -89,6 +95,9 @@ class ReleaseFacts:
         """Return the target's `custom` field; `from_custom` reads back the same."""
         document = {key: value for key, value in asdict(self).items() if value is not None}
         document["hardware_ids"] = list(self.hardware_ids)
+        for key, part in (("shadow", self.shadow), ("promise", self.promise)):
+            if part is not None:
+                document[key] = part.to_json()
         return {CUSTOM_KEY: {"schema": SCHEMA, **document}}
 
 
@@ -131,6 +140,10 @@ def from_custom(custom: object) -> ReleaseFacts:
     hardware_ids = document.get("hardware_ids")
     if not isinstance(hardware_ids, (list, tuple)):
         raise FactsError(f"hardware_ids is {_shown(hardware_ids)}, expected a list")
+    try:
+        shadow, promise = shadow_from(document.get("shadow")), promise_from(document.get("promise"))
+    except PromiseError as error:
+        raise FactsError(str(error)) from None
     return ReleaseFacts(
         release_counter=_required(document, "release_counter"),
         model_name=_required(document, "model_name"),
@@ -142,6 +155,8 @@ def from_custom(custom: object) -> ReleaseFacts:
         dataset_sha256=document.get("dataset_sha256"),
         drift_reference_sha256=document.get("drift_reference_sha256"),
         fleet=document.get("fleet"),
+        shadow=shadow,
+        promise=promise,
     )
 
 

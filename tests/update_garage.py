@@ -6,35 +6,45 @@ The frame loop is a stand-in that runs what it is given, and says that it made f
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from edge.backoff import BackoffOptions
 from edge.config import EdgeConfig, load_config
+from edge.frames.frame import Frame
 from edge.health import LoopHealth
 from edge.messages import Clock
 from edge.parts import Links
+from edge.perception.detector import Detections, DetectorOptions, StageTimes
 from edge.perception.model_change import ChangeOutcome, ChangeResult
 from edge.perception.model_file import ModelFile
 from edge.perception.on_demand import OnDemand
+from edge.publication import Publication
 from edge.updates.client import utc_now
+from edge.updates.frame_records import FrameRecord, FrameRecords
 from edge.updates.hardware import hardware_ids
 from edge.updates.inbox import Inbox
 from edge.updates.models import open_slot_models
 from edge.updates.part import Updates
+from edge.updates.shadow import Shadow
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tests.daemons import write_config
-from tests.models_factory import constant_model, golden_frame
+from tests.models_factory import constant_model, golden_frame, picture
 from tests.update_world import LIMITS, World, model
 from tests.waiting import eventually
 
 SOON = BackoffOptions(initial_s=0.01, limit_s=0.05)
 FRAMES = 50  # of a probation
+HANG_CPU_S = 1.0  # of a candidate in shadow
+PERIOD_NS = 200_000_000  # between two frames
 BIG = model("big", padding=300_000)
 WRONG = constant_model(
     [[20, 20, 10, 10, 0.9, 0, 0]], class_names=("blue", "green", "red"), golden=(golden_frame(),)
@@ -57,6 +67,13 @@ class Vehicle:
         self.running = self.models.active()
         self.published = self.errors = 0
         self.publishing = self.erring = 0  # frames from one look at the status to the next
+        self.latency_ms, self.detections = 10.0, 2  # of each frame that is published
+        self.parked = False
+        self.image = picture((64, 96), (10, 10, 40, 50, "red"))
+        self.found = np.array([[10, 10, 40, 50, 0.9, 2]], np.float32)  # by the active model
+        self.frames_ns = 0  # the frames' time
+        self.records = FrameRecords()
+        self.shadow = Shadow(DetectorOptions(threads=1), lambda camera: self.parked, hang_cpu_s=HANG_CPU_S)
         self.answers: list[ChangeResult] = []  # to changes of model, before it is done as asked
         self.asked: list[str] = []  # digests, in order
         self.on_probation_at: list[bool] = []  # whether the slots said so when each was asked
@@ -78,6 +95,8 @@ class Vehicle:
             world.channel,
             links,
             inbox=Inbox(config.state_folder),
+            records=self.records,
+            shadow=self.shadow,
             limits=LIMITS,
             retry=SOON,
             change_retry=SOON,
@@ -89,6 +108,20 @@ class Vehicle:
     def status(self) -> common_pb2.VehicleStatus:
         self.published += self.publishing
         self.errors += self.erring
+        for _ in range(self.publishing):
+            self.frames_ns += PERIOD_NS
+            self._show_to_shadow()
+            self.records.add(
+                FrameRecord(
+                    self.running.digest,
+                    "front",
+                    self.frames_ns,
+                    self.parked,
+                    "day",
+                    self.latency_ms,
+                    self.detections,
+                )
+            )
         about = self.running.metadata
         active = common_pb2.ModelRef(sha256=self.running.digest, name=about.name, version=about.version)
         counts = [
@@ -102,6 +135,15 @@ class Vehicle:
         self.models.fill_state(status.model)
         self.updates.fill_status(status)
         return status
+
+    def _show_to_shadow(self) -> None:
+        frame = Frame("front", self.published, 0, self.frames_ns, self.image)
+        found = Detections(self.found, self.running.digest, StageTimes(0, 0, 0))
+        height, width = self.image.shape[:2]
+        about = self.running.metadata
+        self.shadow.observe(
+            frame, Publication(frame.key, frame.captured_ns, True, height, width, found, about, 0, 0, 0)
+        )
 
     def change(self, model: ModelFile) -> ChangeResult:
         self.asked.append(model.digest)
@@ -127,7 +169,8 @@ class Vehicle:
         return found
 
     def phases(self) -> list[common_pb2.UpdatePhase]:
-        return [state.phase for state in self.told]
+        """In order, each once for as long as it lasted."""
+        return [phase for phase, _ in itertools.groupby(state.phase for state in self.told)]
 
     def stop(self) -> None:
         self.updates.stop()
@@ -164,8 +207,8 @@ class Garage:
             self.vehicles[-1].updates.start()
         return self.vehicles[-1]
 
-    def release(self, data: bytes, now: datetime | None = None) -> ReleaseFacts:
-        return self.world.release(data, now, hardware_ids=hardware_ids(("cpu",)))
+    def release(self, data: bytes, now: datetime | None = None, **terms: Any) -> ReleaseFacts:
+        return self.world.release(data, now, hardware_ids=hardware_ids(("cpu",)), **terms)
 
     def confirmed(self, data: bytes) -> Vehicle:
         """A vehicle that has this release, confirmed."""

@@ -11,7 +11,7 @@ anywhere leaves them a whole repository, the old one or the new one; the same ca
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from cloud.release.role_files import (
 )
 from edge.perception.model_file import ModelFile, parse_model_file
 from protos.release_facts import FactsError, ReleaseFacts, role_of_fleet
+from protos.release_promise import Promise, ShadowFacts
 
 _SLACK = timedelta(days=1)  # between the clocks of trainer and gate
 
@@ -51,12 +52,16 @@ class ReleaseTerms:
         minimum_daemon_version: an older daemon must not install it.
         parent_sha256: the model that training began from.
         fleet: whose vehicles alone may install it; None: those without a fleet.
+        shadow: a trial beside the active model before the swap; None: none.
+        promise: what the release promises of its probation; None: nothing.
     """
 
     hardware_ids: tuple[str, ...]
     minimum_daemon_version: str = "0"
     parent_sha256: str | None = None
     fleet: str | None = None
+    shadow: ShadowFacts | None = None
+    promise: Promise | None = None
 
 
 def propose_release(
@@ -115,6 +120,8 @@ def complete_release(
     timestamp: Signer,
     now: datetime | None = None,
     fleet: str | None = None,
+    *,
+    terms: ReleaseTerms | None = None,
 ) -> ReleaseFacts:
     """Second step: the gate signs the very model that it judged, and vehicles see the release.
 
@@ -126,10 +133,11 @@ def complete_release(
         timestamp: signer of the timestamp role's key.
         now: the present time; None: by the clock.
         fleet: that it was proposed for.
+        terms: that it was judged on; the proposal must be on the same ones. None: on any.
 
     Raises:
         ReleaseError: this model is neither pending nor released, the proposal holds more than this one
-            release, or the signatures are not enough.
+            release or is on other terms, or the signatures are not enough.
         OSError: the repository cannot be written.
     """
     role = _role(fleet)
@@ -142,6 +150,8 @@ def complete_release(
             pending = None
         if pending is None or pending.facts.model_sha256 != model_sha256:
             return _released(published, model_sha256)
+        if terms is not None:
+            _check_terms(pending, terms)
         proposed = read_role(_pending_path(folder, role))
         now = moment(now)
         _check_adds_only(proposed, current, pending, list_releases(folder), now)
@@ -202,7 +212,25 @@ def _facts(model: ModelFile, terms: ReleaseTerms, counter: int) -> ReleaseFacts:
         dataset_sha256=model.metadata.dataset_sha256,
         drift_reference_sha256=None if prior is None else hashlib.sha256(prior.encode()).hexdigest(),
         fleet=terms.fleet,
+        shadow=terms.shadow,
+        promise=terms.promise,
     )
+
+
+def _check_terms(pending: Release, terms: ReleaseTerms) -> None:
+    """What the trainer signed of the release is what the gate was told, fact by fact."""
+    counter = pending.facts.release_counter
+    try:
+        facts = _facts(parse_model_file(pending.file.read_bytes(), "the release"), terms, counter)
+    except OSError as error:
+        raise ReleaseError(f"{pending.file} cannot be read: {error.strerror or error}") from None
+    names = [field.name for field in fields(facts)]
+    differing = [name for name in names if getattr(facts, name) != getattr(pending.facts, name)]
+    if differing:
+        raise ReleaseError(
+            f"the proposal of release {counter} is on other terms than the gate's: {', '.join(differing)};"
+            " propose it again"
+        )
 
 
 def _check_adds_only(

@@ -152,7 +152,8 @@ class UpdatesConfig(Section):
     # The TUF root that came with the vehicle. Unset: nothing signed can be checked; `unsigned` must be true.
     root: ExistingFile | None = None
     check_interval_s: Positive = 3600.0
-    # A new model is confirmed once it has run so long, and published so many frames.
+    # A new model is confirmed once it has driven so long (in the frames' time, parked time left out), and
+    # published so many frames. A release may ask for more.
     probation_s: Positive = 300.0
     probation_frames: Annotated[int, Field(gt=0)] = 500
     # The fleet whose releases the vehicle takes; unset: those for vehicles without one.
@@ -164,6 +165,15 @@ class UpdatesConfig(Section):
     # A model that nobody signed may be put in by hand (`edge update install --unsigned`), never by a network.
     # Every status says so.
     unsigned: bool = Field(default=False, validate_default=True)
+    # The longest probation that a release may ask for, and the longest shadow.
+    probation_limit_s: Positive = 86_400.0
+    # Of 99 in 100 inferences of a new model at most, whatever its release promises: milliseconds, and times
+    # what the model before took in the same run. Unset: as the release promises.
+    probation_latency_ms: Positive | None = None
+    probation_latency_ratio: Positive | None = None
+    # Of one core, at most, that a model may take that runs in shadow; and its memory.
+    shadow_cpu_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    shadow_memory_bytes: Annotated[int, Field(ge=100_000_000)] = 2_000_000_000
 
     @field_validator("unsigned")
     @classmethod

@@ -128,6 +128,11 @@ class DriftWatch:
         drift = self._by_camera.get(camera)
         return None if drift is None else drift.watched
 
+    def context(self, camera: str) -> str:
+        """The context that a camera's latest frames fit best; empty: none that is known."""
+        watched = self.latest(camera)
+        return "" if watched is None or watched.state is None else watched.state.context
+
     def observe(self, frame: Frame, published: Publication) -> None:
         """Look at a frame, if it is time to."""
         drift = self._by_camera.get(frame.camera)

@@ -1,8 +1,8 @@
 """Updates as a part of the daemon: one thread that looks for releases, puts them in, and watches them.
 
-    check -> staged -> change of model -> probation -> confirmed
-                 |                           |
-                 +-> refused                 +-> reverted: the last good model again
+    check -> staged -> (shadow) -> change of model -> probation -> confirmed
+                 |         |                             |
+                 +---------+-> refused                   +-> reverted: the last good model again
 
 One thing at a time, so that nothing has to be undone in the middle: while a model is on probation (`watch`),
 nothing is fetched.
@@ -11,6 +11,7 @@ nothing is fetched.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -34,11 +35,14 @@ from edge.updates.assignment import Assignment
 from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
+from edge.updates.frame_records import FrameRecords
 from edge.updates.inbox import BUNDLE, Answer, Inbox
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
+from edge.updates.shadow import Shadow
+from edge.updates.shadow_rules import shadow_terms
 from edge.updates.slots import SlotContent
-from edge.updates.watch import BUSY_S, PUT_IN, Watch
+from edge.updates.watch import BUSY_S, LOOK_S, PUT_IN, Watch
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
@@ -50,6 +54,8 @@ CHANGE_RETRY = BackoffOptions(
     initial_s=5.0, limit_s=3600.0
 )  # of a change of model, whose check may take long
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
+_SHADOW_TRIES = 3  # of a shadow that something from outside ends: in the end it is the candidate's fault
+_PROGRESS_S = 30.0  # between two reports of a trial that goes on
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
@@ -68,6 +74,8 @@ class Updates:
         channel: grpc.Channel | None,
         links: Links,
         *,
+        records: FrameRecords,
+        shadow: Shadow,
         inbox: Inbox | None = None,
         limits: TransferLimits | None = None,
         retry: BackoffOptions = RETRY,
@@ -83,6 +91,8 @@ class Updates:
             channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs. None: there is
                 no cloud, and what comes comes by the inbox.
             links: to the daemon.
+            records: of published frames; it is among the observers.
+            shadow: where candidates run beside the active model; among the observers too.
             inbox: what is to be installed by hand; None: nothing is.
             limits: how long the server may take.
             retry: between tries to look.
@@ -105,8 +115,17 @@ class Updates:
             assigned=self._assigned_counter,
         )
         self._stopping = threading.Event()
-        rules = ProbationRules(config.probation_s, config.probation_frames)
-        self._watch = Watch(models, rules, links, self._stopping)
+        rules = ProbationRules(
+            config.probation_s,
+            config.probation_frames,
+            config.probation_limit_s,
+            config.probation_latency_ms,
+            config.probation_latency_ratio,
+        )
+        self._shadow = shadow
+        self._shadow_passed = ""  # the digest of the candidate that may be put in
+        self._by_hand = ""  # the digest of what was installed last by hand, whatever the cloud assigns
+        self._watch = Watch(models, rules, links, self._stopping, records)
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
@@ -123,9 +142,12 @@ class Updates:
         self._change_retry = Backoff(change_retry)
         self._troubles, self._defects = Repeated(logger, logging.WARNING), Repeated(logger, logging.ERROR)
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
+        self._shadow_troubles = 0  # of the candidate in shadow, that were not called its fault
         self._staged = self._refused = ""  # the digest and the reason that were logged last
         self._told: common_pb2.ModelState | None = None
         self._alarms = Alarms()  # that were logged last
+        self._told_whole = b""
+        self._tell_progress_s = 0.0  # monotonic
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -169,7 +191,10 @@ class Updates:
         self._wake.set()
 
     def listen(self, listener: Callable[[common_pb2.ModelState], None]) -> None:
-        """Have it told each change of the model's state but bytes received. On the updates' thread."""
+        """Have it told each change of the model's state, and now and then its progress.
+
+        On the updates' thread.
+        """
         with self._lock:
             self._listeners.append(listener)
 
@@ -183,7 +208,7 @@ class Updates:
         self._wake.set()
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
-        """Until when the metadata holds, what is wrong with it or the clock, and what is assigned.
+        """Until when the metadata holds, what is wrong with it or the clock; what is assigned; the trials.
 
         The rest of the model's state is `SlotModels.fill_state`'s.
         """
@@ -194,6 +219,11 @@ class Updates:
         if expires is not None:
             status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
         status.clock_alarm, status.metadata_alarm = now.clock, now.metadata
+        shadow, probation = self._shadow.report(), self._watch.report()
+        if shadow is not None:
+            status.model.shadow.CopyFrom(shadow)
+        if probation is not None:
+            status.model.probation.CopyFrom(probation)
 
     def _seen(self) -> Contact:
         with self._lock:
@@ -241,6 +271,7 @@ class Updates:
                 self._log_alarms()
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
             self._models.close()
 
     def _pause(self, seconds: float) -> None:
@@ -269,6 +300,7 @@ class Updates:
         """Do the one thing that comes first; seconds until there may be another."""
         self._take_assignment()
         self._tell()
+        shadow_s = self._look_at_shadow()
         given = self._given()
         if given is not None:
             self._install(given)
@@ -281,7 +313,7 @@ class Updates:
         if self._nudged.is_set():
             due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
         if now_s < due_s:
-            return due_s - now_s
+            return min(due_s - now_s, shadow_s)
         if self._has_cloud:
             self._look()
             return 0.0
@@ -304,6 +336,7 @@ class Updates:
                 runs = result.refusal is None and not result.retry and result.release is not None
                 answer = Answer(runs or "runs already" in result.detail, result.detail)
             else:
+                self._by_hand = result.staged.digest
                 self._put_in(result.staged)
                 runs = self._models.slots.active().digest == result.staged.digest
                 answer = Answer(runs, f"{result.detail}; {self._came_of_it(runs)}")
@@ -344,9 +377,10 @@ class Updates:
         return None if held is None else held.release_counter
 
     def _is_assigned(self, content: SlotContent) -> bool:
-        assigned = self._assigned_counter()
-        release = content.release
-        return assigned is None or (release is not None and release.release_counter == assigned)
+        assigned, release = self._assigned_counter(), content.release
+        if assigned is None or content.digest == self._by_hand:
+            return True
+        return release is not None and release.release_counter == assigned
 
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
@@ -383,6 +417,8 @@ class Updates:
             self._models.lose(content.slot, str(error))
             self._check_in(self._change_retry.next_s())  # which fetches it anew
             return
+        if not self._shadowed(content, model):
+            return
         result = self._links.change_model(model)
         if result.outcome in PUT_IN:
             self._models.activated(common_pb2.SLOT_UNSPECIFIED, model)
@@ -395,6 +431,52 @@ class Updates:
         else:  # nothing is said of the model
             self._models.show(Work(detail=result.detail))
             self._check_in(self._change_retry.next_s())
+
+    def _shadowed(self, content: SlotContent, model: ModelFile) -> bool:
+        """Whether a candidate has been in shadow as its release asks; else it is, from now on."""
+        release = content.release
+        if self._shadow.digest != content.digest:
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
+        if release is None or release.shadow is None or content.digest == self._shadow_passed:
+            return True
+        if not self._shadow.digest:
+            terms = shadow_terms(
+                release.shadow,
+                release.promise,
+                most_seconds=self._config.probation_limit_s,
+                most_cpu_share=self._config.shadow_cpu_share,
+            )
+            self._shadow.begin(model, terms)
+        self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, release))
+        return False
+
+    def _look_at_shadow(self) -> float:
+        """Look how the candidate in shadow does, and act on it; seconds until the next look."""
+        digest = self._shadow.digest
+        if not digest:
+            return math.inf
+        content = self._models.slots.candidate()
+        if content is None or content.digest != digest:
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
+            return math.inf
+        if not self._is_assigned(content):
+            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the cloud no longer assigns it")
+            return math.inf
+        verdict = self._shadow.look()
+        if verdict is None:
+            return LOOK_S
+        if not verdict.reason:
+            self._shadow_passed = digest
+            self._shadow_troubles = 0
+            self._put_in(content)
+        elif verdict.is_final or self._shadow_troubles >= _SHADOW_TRIES:
+            self._refuse(content, verdict.reason)
+        else:  # nothing is said of the model; the next check begins anew
+            self._shadow_troubles += 1
+            self._models.show(Work(detail=verdict.reason))
+            self._check_in(self._change_retry.next_s())
+        self._tell()
+        return 0.0
 
     def _refuse(self, content: SlotContent, reason: str) -> None:
         self._models.mark_bad(content, reason)
@@ -430,16 +512,34 @@ class Updates:
         self._check_at_s = time.monotonic() + seconds
 
     def _tell(self) -> None:
-        """Tell the listeners how the model's state is, if that is new."""
+        """Tell the listeners how the model's state is, if that is new; a trial's progress, now and then."""
         state = self._links.status().model
-        shown = common_pb2.ModelState()
-        shown.CopyFrom(state)
-        shown.ClearField("received_bytes")
-        shown.ClearField("total_bytes")
-        if shown == self._told:
+        shown = _lasting(state)
+        now_s = time.monotonic()
+        whole = state.SerializeToString(deterministic=True)  # in bytes, a NaN equals itself
+        if shown == self._told and (whole == self._told_whole or now_s < self._tell_progress_s):
             return
-        self._told = shown
+        self._told, self._told_whole, self._tell_progress_s = shown, whole, now_s + _PROGRESS_S
         with self._lock:
             listeners = tuple(self._listeners)
         for listener in listeners:
             listener(state)
+
+
+def _lasting(state: common_pb2.ModelState) -> common_pb2.ModelState:
+    """The state without what changes with every frame or chunk."""
+    shown = common_pb2.ModelState()
+    shown.CopyFrom(state)
+    shown.ClearField("received_bytes")
+    shown.ClearField("total_bytes")
+    if state.HasField("shadow"):
+        run = state.shadow
+        shown.shadow.CopyFrom(
+            common_pb2.ShadowReport(model=run.model, outcome=run.outcome, detail=run.detail)
+        )
+    if state.HasField("probation"):
+        trial = state.probation
+        shown.probation.CopyFrom(
+            common_pb2.ProbationReport(model=trial.model, outcome=trial.outcome, detail=trial.detail)
+        )
+    return shown

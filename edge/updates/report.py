@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge.updates.probation import Probation
 from edge.updates.slot_state import WRITABLE, SlotName, SlotState
 from edge.updates.slots import Slots
 from protos.release_facts import ReleaseFacts
@@ -62,3 +63,26 @@ def model_state(slots: Slots, running: ModelRef, factory: ModelRef) -> ModelStat
     if candidate is not None:
         message.candidate.CopyFrom(model_ref(candidate))
     return message
+
+
+def probation_report(probation: Probation, model: ModelRef) -> common_pb2.ProbationReport:
+    """Say how a probation under way is doing."""
+    report = common_pb2.ProbationReport(
+        model=model,
+        outcome=common_pb2.TRIAL_OUTCOME_UNDER_WAY,
+        drive_s=probation.drive_s,
+        needed_drive_s=probation.terms.seconds,
+        frames=probation.frames,
+        needed_frames=probation.terms.frames,
+    )
+    for figure in probation.figures():
+        report.figures.add(
+            name=figure.name,
+            context=figure.context,
+            value=figure.value,
+            least=figure.least,
+            most=figure.most,
+            samples=figure.samples,
+            broken=figure.broken,
+        )
+    return report

@@ -1,7 +1,8 @@
 """The model that runs is watched: a probation ends well or badly, and a model that fails makes place.
 
 on probation, and passed    it is confirmed
-on probation, and failed    the last good one is put in, then the probation reverts: this one is bad
+on probation, and failed    the last good one is put in, then the probation reverts: this one is bad. What
+                            failing is: `edge.updates.probation`
 on probation, and withdrawn the last good one is put in, and the slot is given up: nothing is called bad
 confirmed, and crashing     another one is put in until the next start. It is not called bad: it has proved
                             itself, and a device that is gone would condemn one good model after the other
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,10 +19,16 @@ from edge.backoff import Backoff, BackoffOptions
 from edge.errors import TrafficVisionError
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
-from edge.perception.model_file import ModelFile
+from edge.perception.model_file import ModelFile, ModelFileError
+from edge.updates.errors import UpdateError
+from edge.updates.frame_records import FrameRecords
 from edge.updates.models import SlotModels
-from edge.updates.probation import Probation, ProbationRules, frame_totals
+from edge.updates.own_reference import known_features
+from edge.updates.probation import KnownFeatures, Probation, ProbationRules, frame_totals, terms_of
+from edge.updates.report import probation_report
 from edge.updates.slot_state import SlotName
+from edge.updates.slots import SlotContent
+from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +51,12 @@ class Watch:
     """Watches what runs. `failed` is for any thread, the rest for one."""
 
     def __init__(
-        self, models: SlotModels, rules: ProbationRules, links: Links, stopping: threading.Event
+        self,
+        models: SlotModels,
+        rules: ProbationRules,
+        links: Links,
+        stopping: threading.Event,
+        records: FrameRecords,
     ) -> None:
         """Nothing is looked at before the first turn; while it stops, no change of model comes to an end."""
         self.set_aside = ""  # why the model that is active in its slot does not run, for people
@@ -53,9 +64,11 @@ class Watch:
         self._rules = rules
         self._links = links
         self._stopping = stopping
+        self._records = records
         self._lock = threading.Lock()
         self._failure: _Failure | None = None
         self._probation: Probation | None = None
+        self._report: common_pb2.ProbationReport | None = None
         self._gave_up: set[str] = set()  # models that were taken out in this run of the daemon
         self._stuck = Backoff(STUCK)
 
@@ -68,6 +81,10 @@ class Watch:
         """The model on probation is taken back by its owner. Returns at once; a failure comes first."""
         with self._lock:
             self._failure = self._failure or _Failure(digest, reason, is_withdrawn=True)
+
+    def report(self) -> common_pb2.ProbationReport | None:
+        """How the probation under way is doing, or how the last one ended; None before the first."""
+        return self._report
 
     def turn(self) -> float | None:
         """Look once, and act on what is seen; seconds until the next look, None: there is nothing to watch.
@@ -92,18 +109,52 @@ class Watch:
         status = self._links.status()
         if status.model.active.sha256 != active.digest:
             # Changed by hand in the moment between a swap and its note in the slots.
+            self._ended(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "another model was chosen by hand")
             self._models.revert("another model was chosen by hand")
             return None
-        totals, now_s = frame_totals(status.cameras), time.monotonic()
-        if self._probation is None or self._probation.digest != active.digest:
-            self._probation = Probation(active.digest, now_s, totals)
-        reason = self._probation.failure(totals)
+        probation = self._probation
+        if probation is None or probation.digest != active.digest:
+            probation = self._probation = self._begun(active, status)
+        else:
+            probation.observe(self._records.take())
+        probation.count(frame_totals(status.cameras))
+        probation.look_at_drift(status.drift)
+        reason = probation.failure()
+        over = not reason and probation.over()
+        if over:
+            reason = probation.failure()  # the last look may have found one
+        self._report = probation_report(probation, status.model.active)
         if reason:
             self.failed(active.digest, reason)  # it stays failed until it has made place
-        elif self._probation.passed(totals, now_s, self._rules):
+        elif over:
+            self._ended(common_pb2.TRIAL_OUTCOME_PASSED)
             self._models.confirm()
         with self._lock:
             return self._failure
+
+    def _begun(self, active: SlotContent, status: common_pb2.VehicleStatus) -> Probation:
+        promise = active.release.promise if active.release is not None else None
+        terms = terms_of(self._rules, promise)
+        known = self._known_features(active.slot) if terms.promise.no_drift_alarm else frozenset()
+        totals = frame_totals(status.cameras)
+        return Probation(active.digest, terms, totals, self._records.take(), known)
+
+    def _known_features(self, slot: SlotName) -> KnownFeatures:
+        """The features of detections that the reference in the model's own file knows."""
+        try:
+            return known_features(self._models.load(slot))
+        except (UpdateError, ModelFileError) as error:
+            logger.warning("the drift of the model on probation is not judged: %s", error)
+            return frozenset()
+
+    def _ended(self, outcome: common_pb2.TrialOutcome, detail: str = "") -> None:
+        """Say in the report how the probation under way has ended."""
+        if self._report is None or self._report.outcome != common_pb2.TRIAL_OUTCOME_UNDER_WAY:
+            return
+        ended = common_pb2.ProbationReport()
+        ended.CopyFrom(self._report)
+        ended.outcome, ended.detail = outcome, detail
+        self._report = ended
 
     def _make_place(self, failure: _Failure) -> float:
         """Put another model in the failed one's place, then note it.
@@ -139,8 +190,10 @@ class Watch:
             return  # the slots know nothing of its having run
         if self._models.slots.state.on_probation:
             if failure.is_withdrawn:
+                self._ended(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, failure.reason)
                 self._models.withdraw(failure.reason)
             else:
+                self._ended(common_pb2.TRIAL_OUTCOME_FAILED, failure.reason)
                 self._models.revert(failure.reason)
             return
         if failure.is_withdrawn:

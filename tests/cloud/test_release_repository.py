@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from cloud.release import locking, releasing, repository, serving
 from cloud.release.errors import ReleaseError
 from cloud.release.keys import NAMES, KeyRing, RoleKey, create_keys, load_keys, save_keys
 from edge.errors import TrafficVisionError
+from protos.release_promise import Promise, ShadowFacts
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-from tests.update_world import World, edit, model, open_world, utc
+from tests.update_world import TERMS, World, edit, model, open_world, utc
 
 NOW = utc(2026, 1, 1, 12)
 
@@ -172,6 +174,21 @@ def test_the_gate_signs_only_the_release_that_it_judged(world: World) -> None:
     pending.write_bytes(tampered.to_bytes())
     with pytest.raises(ReleaseError, match="holds more than that release"):
         world.complete(facts.model_sha256)
+
+
+def test_the_gate_signs_only_the_terms_that_it_was_told(world: World) -> None:
+    """A trainer that leaves the promises out, or makes the shadow cheaper, gets no second signature."""
+    asked = {"shadow": ShadowFacts(60), "promise": Promise(drive_s=300, latency_percent=150)}
+    terms = replace(TERMS, **asked)
+    signers = [world.keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
+    for changed, named in ({"promise": None}, "promise"), ({"shadow": ShadowFacts(1)}, "shadow"):
+        facts = world.propose(model("1"), **{**asked, **changed})
+        with pytest.raises(ReleaseError, match=f"on other terms than the gate's: {named};"):
+            releasing.complete_release(world.folder, facts.model_sha256, *signers, terms=terms)
+    facts = world.propose(model("1"), **asked)
+    released = releasing.complete_release(world.folder, facts.model_sha256, *signers, terms=terms)
+    assert (released.shadow, released.promise) == (terms.shadow, terms.promise)
+    assert repository.list_releases(world.folder)[-1].facts == released
 
 
 def test_a_target_that_changed_after_the_trainer_signed_is_refused(world: World) -> None:

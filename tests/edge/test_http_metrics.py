@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.health import LoopHealth
 from edge.serve.http.metrics import Metrics
 from protos.traffic_vision.v1 import common_pb2
+from protos.trials import trial_lines
 from tests.edge.test_http_live import shot
 
 
@@ -61,6 +62,33 @@ def test_the_text_says_what_the_status_does() -> None:
     assert found["traffic_vision_frame_age_seconds_sum", (("camera", "front"),)] == 0.007
     request = (("code", "200"), ("method", "GET"), ("route", "/healthz"))
     assert found["traffic_vision_http_requests_total", request] == 1
+
+
+def test_trials_are_told_in_figures_with_the_promises_that_they_break() -> None:
+    message = status()
+    assert not any("trial" in name for name, _ in samples(_of(message))), "there was none"
+    message.model.shadow.outcome = common_pb2.TRIAL_OUTCOME_PASSED
+    message.model.shadow.over_budget_frames = 4
+    message.model.shadow.agreement.add(f1_share=0.5)
+    message.model.shadow.agreement.add(class_name="car", f1_share=float("nan"))
+    probation = message.model.probation
+    probation.outcome, probation.drive_s = common_pb2.TRIAL_OUTCOME_UNDER_WAY, 12.5
+    probation.figures.add(name="latency_p99_ms", value=80, most=50, broken=True)
+    found = samples(_of(message))
+    assert found["traffic_vision_trial", (("outcome", "passed"), ("trial", "shadow"))] == 1
+    assert found["traffic_vision_trial", (("outcome", "passed"), ("trial", "probation"))] == 0
+    assert found["traffic_vision_trial_drive_seconds", (("trial", "probation"),)] == 12.5
+    assert found["traffic_vision_shadow_frames", (("outcome", "over_budget"),)] == 4
+    assert found["traffic_vision_shadow_f1", (("class", "all"),)] == 0.5
+    figure = (("context", ""), ("figure", "latency_p99_ms"))
+    assert found["traffic_vision_probation_promise", figure] == 80
+    assert found["traffic_vision_probation_promise_broken", figure] == 1
+    lines = trial_lines(message.model)
+    assert any("latency_p99_ms 80" in line and line.endswith("BROKEN") for line in lines)
+
+
+def _of(message: common_pb2.VehicleStatus) -> Metrics:
+    return Metrics(lambda: message, lambda: LoopHealth(is_running=True, stepped_ns=1))
 
 
 def test_a_model_that_left_leaves_no_series() -> None:

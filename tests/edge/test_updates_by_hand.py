@@ -11,14 +11,17 @@ import pytest
 from edge.config import EdgeConfig
 from edge.daemon import Daemon
 from edge.parts import Links, ModelStore, Parts
+from edge.perception.detector import DetectorOptions
 from edge.perception.model_change import ChangeOutcome, ChangeResult
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
 from edge.reload import Reloader
 from edge.serve.client import PerceptionClient
 from edge.updates.errors import UpdateError
+from edge.updates.frame_records import FrameRecords
 from edge.updates.hardware import hardware_ids
 from edge.updates.models import SlotModels, open_slot_models
 from edge.updates.part import Updates
+from edge.updates.shadow import Shadow
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tests.models_factory import loaded
 from tests.update_garage import (
@@ -194,9 +197,18 @@ class Factory:
 
     def build_parts(self, config: EdgeConfig, links: Links) -> Parts:
         assert self.models is not None and config.updates is not None
-        self.updates = Updates(self.models, config.updates, self.world.channel, links, limits=LIMITS)
+        records, shadow = FrameRecords(), Shadow(DetectorOptions())
+        self.updates = Updates(
+            self.models,
+            config.updates,
+            self.world.channel,
+            links,
+            records=records,
+            shadow=shadow,
+            limits=LIMITS,
+        )
         self.updates.listen(self.told.append)
-        return Parts(background=(self.updates,), updates=self.updates)
+        return Parts(observers=(records, shadow), background=(self.updates,), updates=self.updates)
 
 
 def refused_state(client: PerceptionClient) -> common_pb2.ModelState:

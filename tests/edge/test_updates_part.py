@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import parse_model_file
 from edge.updates.errors import SlotError
+from protos.release_promise import Promise, Range
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from tests.update_garage import (
     BIG,
@@ -254,3 +256,82 @@ def test_a_candidate_that_was_damaged_is_fetched_anew(start: Garage) -> None:
     again.until(PROBATION)
     assert again.running.data == model("1")
     assert not again.models.slots.state.bad
+
+
+SEES_WELL = Promise(latency_percent=300, detections_per_1000_frames=(("(all)", Range(500, 8000)),))
+
+
+@pytest.mark.parametrize(
+    ("change", "figure"),
+    [
+        ({"latency_ms": 100.0}, "latency_p99_ratio"),
+        ({"detections": 0}, "detections_per_frame"),
+        ({"detections": 50}, "detections_per_frame"),
+    ],
+    ids=["slow", "finds nothing", "finds too much"],
+)
+def test_a_model_that_breaks_its_promise_is_taken_back_with_the_figures(
+    start: Garage, change: dict[str, float], figure: str
+) -> None:
+    promise = replace(SEES_WELL, drive_s=200)
+    facts = start.release(model("1"), promise=promise)
+    vehicle = start(start=False)
+    vehicle.publishing = 100
+    for _ in range(10):
+        vehicle.status()  # what the model before does
+    vehicle.publishing = 0
+    vehicle.updates.start()
+    vehicle.until(PROBATION)
+    for name, value in change.items():
+        setattr(vehicle, name, value)
+    vehicle.publishing = 100
+    state = vehicle.until(REVERTED)
+    assert figure in state.detail and "promised" in state.detail
+    assert list(state.bad_sha256) == [facts.model_sha256]
+    assert vehicle.running.metadata.version == "factory"
+    report = state.probation
+    assert report.model.sha256 == facts.model_sha256
+    assert (report.outcome, report.detail) == (common_pb2.TRIAL_OUTCOME_FAILED, state.detail)
+    assert [one.name for one in report.figures if one.broken] == [figure]
+    assert report.drive_s > 0 and report.needed_drive_s == 200
+    eventually(lambda: vehicle.told[-1].probation.outcome == common_pb2.TRIAL_OUTCOME_FAILED, "it is told")
+
+
+def test_a_promise_that_is_kept_is_confirmed_with_the_figures(start: Garage) -> None:
+    facts = start.release(model("1"), promise=replace(SEES_WELL, drive_s=200, frames=800))
+    vehicle = start(start=False)
+    vehicle.publishing = 100
+    for _ in range(10):
+        vehicle.status()
+    vehicle.updates.start()
+    report = vehicle.until(CONFIRMED).probation
+    assert (report.model.sha256, report.outcome) == (facts.model_sha256, common_pb2.TRIAL_OUTCOME_PASSED)
+    assert report.drive_s >= 200 and report.frames >= 800
+    assert {one.name for one in report.figures} == {"latency_p99_ratio", "detections_per_frame"}
+    assert not any(one.broken for one in report.figures)
+
+
+def test_a_parked_vehicle_and_a_recording_that_has_ended_confirm_nothing(start: Garage) -> None:
+    start.release(model("1"), promise=Promise(drive_s=30))
+    vehicle = start()
+    vehicle.parked, vehicle.publishing = True, 100
+    eventually(lambda: vehicle.until(PROBATION).probation.frames > 1000, "frames that do not count")
+    assert vehicle.until(PROBATION).probation.drive_s == 0
+    vehicle.publishing = 0
+    looks = vehicle.published
+    vehicle.parked = False
+    assert vehicle.until(PROBATION).probation.frames <= looks
+    vehicle.publishing = 100
+    assert vehicle.until(CONFIRMED).probation.drive_s >= 30
+
+
+def test_progress_is_told_now_and_then_and_not_with_every_look(start: Garage) -> None:
+    start.release(model("1"), promise=Promise(drive_s=10**5))
+    vehicle = start()
+    vehicle.publishing = 10
+    reports: set[float] = set()
+    eventually(
+        lambda: len(reports) >= 4 or bool(reports.add(vehicle.until(PROBATION).probation.drive_s)), "looks"
+    )
+    progress = [state for state in vehicle.told if state.probation.drive_s > 0]
+    assert len(progress) <= 1

@@ -10,9 +10,31 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protos.release_facts import FactsError, ReleaseFacts, from_custom, path_of_fleet
+from protos.release_promise import Promise, PromiseError, Range, ShadowFacts
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", fullmatch=True)
 digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+ranges = st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)).map(lambda pair: Range(*sorted(pair)))
+shadows = st.builds(
+    ShadowFacts,
+    drive_s=st.integers(1, 10**5),
+    every_frames=st.integers(1, 100),
+    cpu_percent=st.integers(1, 100),
+    least_agreement_percent=st.none() | st.integers(0, 100),
+)
+promises = st.builds(
+    Promise,
+    drive_s=st.integers(0, 10**5),
+    frames=st.integers(0, 10**6),
+    latency_p99_us=st.none() | st.integers(1, 10**7),
+    latency_percent=st.none() | st.integers(1, 1000),
+    errors_permille=st.none() | st.integers(0, 1000),
+    detections_per_1000_frames=st.dictionaries(names, ranges, max_size=3).map(
+        lambda found: tuple(sorted(found.items()))
+    ),
+    detections_percent=st.none() | ranges,
+    no_drift_alarm=st.booleans(),
+)
 facts = st.builds(
     ReleaseFacts,
     release_counter=st.integers(1, 2**53 - 1),
@@ -25,6 +47,8 @@ facts = st.builds(
     dataset_sha256=st.none() | digests,
     drift_reference_sha256=st.none() | digests,
     fleet=st.none() | st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True),
+    shadow=st.none() | shadows,
+    promise=st.none() | promises,
 )
 FACTS = ReleaseFacts(7, "streets", "2", "a" * 64, ("x86_64-cpu",))
 
@@ -83,6 +107,23 @@ def test_later_facts_are_ignored_and_a_later_schema_is_refused() -> None:
         ("fleet", "x" * 33),
         ("fleet", 7),
         ("schema", None),
+        ("shadow", 5),
+        ("shadow", {}),
+        ("shadow", {"drive_s": 0}),
+        ("shadow", {"drive_s": 60, "every_frames": 0}),
+        ("shadow", {"drive_s": 60, "cpu_percent": 101}),
+        ("shadow", {"drive_s": 60.5}),
+        ("promise", []),
+        ("promise", {"drive_s": -1}),
+        ("promise", {"frames": True}),
+        ("promise", {"latency_p99_us": 0}),
+        ("promise", {"errors_permille": 1001}),
+        ("promise", {"detections_percent": [5]}),
+        ("promise", {"detections_percent": [5, 4]}),
+        ("promise", {"detections_per_1000_frames": {"": [0, 1]}}),
+        ("promise", {"detections_per_1000_frames": [0, 1]}),
+        ("promise", {"detections_per_1000_frames": {str(n): [0, 1] for n in range(33)}}),
+        ("promise", {"no_drift_alarm": 1}),
     ],
 )
 def test_what_cannot_be_is_refused_by_field(field: str, value: object) -> None:
@@ -103,3 +144,12 @@ def test_a_missing_fact_is_named() -> None:
     del custom["traffic_vision"]["model_sha256"]
     with pytest.raises(FactsError, match="model_sha256 is missing"):
         from_custom(custom)
+
+
+def test_what_is_promised_in_a_context_holds_there_and_the_rest_everywhere() -> None:
+    promise = Promise(detections_per_1000_frames=(("(all)", Range(1, 9)), ("night", Range(2, 3))))
+    assert promise.detections_in("night") == Range(2, 3)
+    assert promise.detections_in("dawn") == promise.detections_in("") == Range(1, 9)
+    assert Promise().detections_in("night") is None
+    with pytest.raises(PromiseError, match="differ"):
+        Promise(detections_per_1000_frames=(("night", Range(1, 9)), ("night", Range(2, 3))))

@@ -83,6 +83,9 @@ UNITLESS = {
     *("newest", "oldest", "p_value", "priority", "protocol_version", "queue_limit", "release_counter"),
     *("assigned_release_counter", "withdrawn_release_counters"),
     *("samples", "samples_in_flight_limit", "score", "min_score", "sequence", "values", "version"),
+    *("needed_frames", "compared_frames", "over_budget_frames", "busy_frames", "error_frames"),
+    *("active_detections", "candidate_detections", "matched_detections", "mean_difference_score"),
+    *("value", "least", "most"),  # of a promise, whose unit is in its name
 }
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.traffic_vision.v1 import common_pb2
+from protos.trials import trial_lines
 from tools.watch.view import View
 from tools.watch.words import camera_cells, verdict
 
@@ -28,6 +29,7 @@ def render(view: View, address: str) -> RenderableType:
         parts: list[RenderableType] = [_head(view, address)]
         if view.status is not None:
             parts.append(_cameras(view.status))
+            parts += _trials(view.status.model)
         parts += [_frame(view.frames[camera]) for camera in sorted(view.frames)]
         parts += [_drift(view.drift[camera]) for camera in sorted(view.drift)]
         return Group(*parts)
@@ -47,6 +49,11 @@ def _head(view: View, address: str) -> Text:
     if status.spool.limit_bytes:
         text += f"  spool {status.spool.samples} samples, {status.spool.used_bytes / 1e6:.1f} MB"
     return Text(text, style="bold")
+
+
+def _trials(model: common_pb2.ModelState) -> list[Panel]:
+    lines = trial_lines(model)
+    return [Panel(Text("\n".join(lines)), title="the next model", title_align="left")] if lines else []
 
 
 def _cameras(status: common_pb2.VehicleStatus) -> Table:

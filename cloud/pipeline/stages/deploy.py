@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Job, Outcome
+from cloud.pipeline.promise import promise_of, shadow_of
 from cloud.pipeline.runs import end_run
 from cloud.pipeline.tracking import CHAMPION, Tracking
 from cloud.release.keys import load_keys
@@ -41,7 +42,7 @@ def run(job: Job) -> Outcome:
     tracking = Tracking(job.pipeline.config.folders.mlruns)
     if verdict.verdict is not VerdictKind.PASS:
         return _reject(job, retrain, verdict, tracking)
-    facts = _publish(job, retrain, candidate)
+    facts = _publish(job, retrain, candidate, verdict)
     tracking.set_alias(CHAMPION, candidate.sha256)
     tracking.finish(
         retrain.mlflow_run_id, {"verdict": verdict.verdict.value, "release": facts.release_counter}
@@ -68,11 +69,16 @@ def run(job: Job) -> Outcome:
     return Outcome(_line(verdict, candidate, facts), commit)
 
 
-def _publish(job: Job, retrain: Run, candidate: Candidate) -> ReleaseFacts:
+def _publish(job: Job, retrain: Run, candidate: Candidate, verdict: Verdict) -> ReleaseFacts:
     folders, release = job.pipeline.config.folders, job.pipeline.config.release
     keys = load_keys(folders.keys)
     terms = ReleaseTerms(
-        release.hardware_ids, release.minimum_daemon_version, retrain.parent_sha256, release.fleet
+        release.hardware_ids,
+        release.minimum_daemon_version,
+        retrain.parent_sha256,
+        release.fleet,
+        shadow_of(release),
+        promise_of(release, verdict.scores.get("detections", {})),
     )
     model = job.pipeline.objects.get(candidate.object_key)
     job.tell(step="trainer signs")
@@ -85,6 +91,7 @@ def _publish(job: Job, retrain: Run, candidate: Candidate) -> ReleaseFacts:
         keys.signer("snapshot"),
         keys.signer("timestamp"),
         fleet=terms.fleet,
+        terms=terms,
     )
 
 

@@ -21,6 +21,7 @@ from cloud.pipeline.gate import Judgement, judge, measure
 from cloud.pipeline.holdout import read_holdout, unseen
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.mixing import most_frequent
+from cloud.pipeline.promise import detections_by_slice
 from cloud.pipeline.tracking import Tracking
 from cloud.store import models
 from cloud.store.models import Candidate, Run, Verdict
@@ -45,7 +46,7 @@ def run(job: Job) -> Outcome:
         champion = session.get_one(Candidate, retrain.parent_sha256)
         dataset = session.get_one(models.Dataset, retrain.dataset_version)
     images, left_out = _holdout(job, dataset.version)
-    ranked = _compare(job, images, [champion, candidate])
+    ranked, detections = _compare(job, images, [champion, candidate])
     targets = config.gate.targets or _targets(dataset)
     figures = measure(images, ranked[0], ranked[1], config.gate, config.training.seed)
     judgement = judge(figures, targets, config.gate.margin)
@@ -59,7 +60,11 @@ def run(job: Job) -> Outcome:
                 champion_sha256=champion.sha256,
                 verdict=judgement.verdict,
                 rules=document["rules"],
-                scores={"slices": document["slices"], "targets": document["targets"]},
+                scores={
+                    "slices": document["slices"],
+                    "targets": document["targets"],
+                    "detections": detections,
+                },
             )
         )
 
@@ -67,6 +72,7 @@ def run(job: Job) -> Outcome:
         "champion": champion.sha256,
         "candidate": candidate.sha256,
         "holdout": {"images": len(images), "drives": len({image.drive for image in images}), **left_out},
+        "detections_per_frame": detections,
         **judgement.to_json(),
     }
     return Outcome(facts, commit)
@@ -94,7 +100,8 @@ def _targets(dataset: models.Dataset) -> tuple[str, ...]:
 
 def _compare(
     job: Job, images: list[LabeledImage], candidates: Sequence[Candidate]
-) -> list[list[RankedClass]]:
+) -> tuple[list[list[RankedClass]], dict[str, float]]:
+    """Each one's matches; and how much the last one finds, by slice."""
     files = [read_model_file(job.pipeline.objects.path(candidate.object_key)) for candidate in candidates]
     names = [canonical(name) for name in files[0].metadata.class_names]
     labeled = {box.category for image in images for box in image.boxes}
@@ -102,10 +109,13 @@ def _compare(
     if not judged:
         raise PipelineError(f"the holdout has no box of a class of the model ({', '.join(names)})")
     sha256 = dataset_sha256(Dataset(tuple(images)))
-    return [
-        Matches(images, _predict(job, file, images, sha256), file.metadata.class_names, judged).ranked()
-        for file in files
+    seen = [_predict(job, file, images, sha256) for file in files]
+    ranked = [
+        Matches(images, predictions, file.metadata.class_names, judged).ranked()
+        for file, predictions in zip(files, seen, strict=True)
     ]
+    slice_by = job.pipeline.config.gate.slice_by
+    return ranked, detections_by_slice(images, seen[-1], files[-1].metadata.score_threshold, slice_by)
 
 
 def _predict(job: Job, file: ModelFile, images: list[LabeledImage], holdout_sha256: str) -> Predictions:

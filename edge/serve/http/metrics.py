@@ -238,10 +238,61 @@ def _model(model: common_pb2.ModelState) -> Iterator[Any]:
     )
     _add_states(phases, [], common_pb2.UpdatePhase, "UPDATE_PHASE_", model.phase)
     yield phases
+    yield from _trials(model)
     yield _gauge("release_counter", "Of the newest release confirmed here.", model.release_counter)
     yield _gauge("unsigned_allowed", "1: models that nobody signed are allowed.", model.unsigned_allowed)
     yield _gauge("model_is_unsigned", "1 while a model runs that nobody signed.", model.active_is_unsigned)
     yield _gauge("models_refused", "Models that failed here and are not tried again.", len(model.bad_sha256))
+
+
+def _trials(model: common_pb2.ModelState) -> Iterator[Any]:
+    """Of the shadow and the probation under way, or of the last ones."""
+    outcomes = GaugeMetricFamily(
+        "traffic_vision_trial",
+        "1 for how a model's trial is doing, or ended.",
+        labels=["trial", "outcome"],
+    )
+    drive = GaugeMetricFamily("traffic_vision_trial_drive_seconds", "Driven in it.", labels=["trial"])
+    needed = GaugeMetricFamily("traffic_vision_trial_needed_drive_seconds", "Asked for.", labels=["trial"])
+    for name, report in (("shadow", model.shadow), ("probation", model.probation)):
+        if model.HasField(name):
+            _add_states(outcomes, [name], common_pb2.TrialOutcome, "TRIAL_OUTCOME_", report.outcome)
+            drive.add_metric([name], report.drive_s)
+            needed.add_metric([name], report.needed_drive_s)
+    yield from (outcomes, drive, needed)
+    promises = GaugeMetricFamily(
+        "traffic_vision_probation_promise", "As measured.", labels=["figure", "context"]
+    )
+    broken = GaugeMetricFamily(
+        "traffic_vision_probation_promise_broken", "1: beyond chance.", labels=["figure", "context"]
+    )
+    for figure in model.probation.figures:
+        promises.add_metric([figure.name, figure.context], figure.value)
+        broken.add_metric([figure.name, figure.context], float(figure.broken))
+    yield from (promises, broken)
+    if model.HasField("shadow"):
+        yield from _shadow(model.shadow)
+
+
+def _shadow(shadow: common_pb2.ShadowReport) -> Iterator[Any]:
+    frames = GaugeMetricFamily(
+        "traffic_vision_shadow_frames", "Frames whose turn it was, by what came of them.", labels=["outcome"]
+    )
+    for name, count in (
+        ("compared", shadow.compared_frames),
+        ("over_budget", shadow.over_budget_frames),
+        ("busy", shadow.busy_frames),
+        ("error", shadow.error_frames),
+    ):
+        frames.add_metric([name], count)
+    yield frames
+    yield _gauge("shadow_cpu_share", "Of one core, that the candidate takes.", shadow.cpu_share)
+    agreement = GaugeMetricFamily(
+        "traffic_vision_shadow_f1", "Candidate against the active model.", labels=["class"]
+    )
+    for one in shadow.agreement:
+        agreement.add_metric([one.class_name or "all"], one.f1_share)
+    yield agreement
 
 
 def _inference(loop: LoopHealth) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from edge.health import LoopHealth
 from edge.serve.http.metrics import StageTimes
 from protos.traffic_vision.v1 import common_pb2
+from protos.trials import trial_lines
 from protos.words import word
 
 MAX_FEATURES = 8
@@ -92,6 +93,7 @@ def _model(model: common_pb2.ModelState) -> dict[str, Any]:
         "total_bytes": model.total_bytes,
         "detail": model.detail,
         "signature": signature_words(model),
+        "trials": trial_lines(model),
     }
 
 

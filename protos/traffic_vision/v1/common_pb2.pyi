@@ -84,6 +84,14 @@ class UpdatePhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPDATE_PHASE_REFUSED: _ClassVar[UpdatePhase]
     UPDATE_PHASE_REVERTED: _ClassVar[UpdatePhase]
 
+class TrialOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRIAL_OUTCOME_UNSPECIFIED: _ClassVar[TrialOutcome]
+    TRIAL_OUTCOME_UNDER_WAY: _ClassVar[TrialOutcome]
+    TRIAL_OUTCOME_PASSED: _ClassVar[TrialOutcome]
+    TRIAL_OUTCOME_FAILED: _ClassVar[TrialOutcome]
+    TRIAL_OUTCOME_BROKEN_OFF: _ClassVar[TrialOutcome]
+
 class Ignition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     IGNITION_UNSPECIFIED: _ClassVar[Ignition]
@@ -148,6 +156,11 @@ UPDATE_PHASE_PROBATION: UpdatePhase
 UPDATE_PHASE_CONFIRMED: UpdatePhase
 UPDATE_PHASE_REFUSED: UpdatePhase
 UPDATE_PHASE_REVERTED: UpdatePhase
+TRIAL_OUTCOME_UNSPECIFIED: TrialOutcome
+TRIAL_OUTCOME_UNDER_WAY: TrialOutcome
+TRIAL_OUTCOME_PASSED: TrialOutcome
+TRIAL_OUTCOME_FAILED: TrialOutcome
+TRIAL_OUTCOME_BROKEN_OFF: TrialOutcome
 IGNITION_UNSPECIFIED: Ignition
 IGNITION_OFF: Ignition
 IGNITION_ON: Ignition
@@ -341,8 +354,96 @@ class CameraStatus(_message.Message):
     motion: Motion
     def __init__(self, camera: _Optional[str] = ..., state: _Optional[_Union[CameraState, str]] = ..., epoch: _Optional[int] = ..., captured_frames: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[FrameCount, _Mapping]]] = ..., captured_hz: _Optional[float] = ..., published_hz: _Optional[float] = ..., age_p50_ns: _Optional[int] = ..., age_p99_ns: _Optional[int] = ..., detail: _Optional[str] = ..., losses: _Optional[int] = ..., motion: _Optional[_Union[Motion, str]] = ...) -> None: ...
 
+class PromiseFigure(_message.Message):
+    __slots__ = ("name", "context", "value", "least", "most", "samples", "broken")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LEAST_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BROKEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    context: str
+    value: float
+    least: float
+    most: float
+    samples: int
+    broken: bool
+    def __init__(self, name: _Optional[str] = ..., context: _Optional[str] = ..., value: _Optional[float] = ..., least: _Optional[float] = ..., most: _Optional[float] = ..., samples: _Optional[int] = ..., broken: bool = ...) -> None: ...
+
+class ProbationReport(_message.Message):
+    __slots__ = ("model", "outcome", "drive_s", "needed_drive_s", "frames", "needed_frames", "figures", "detail")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DRIVE_S_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_DRIVE_S_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    outcome: TrialOutcome
+    drive_s: float
+    needed_drive_s: float
+    frames: int
+    needed_frames: int
+    figures: _containers.RepeatedCompositeFieldContainer[PromiseFigure]
+    detail: str
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., outcome: _Optional[_Union[TrialOutcome, str]] = ..., drive_s: _Optional[float] = ..., needed_drive_s: _Optional[float] = ..., frames: _Optional[int] = ..., needed_frames: _Optional[int] = ..., figures: _Optional[_Iterable[_Union[PromiseFigure, _Mapping]]] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class ClassAgreement(_message.Message):
+    __slots__ = ("class_name", "active_detections", "candidate_detections", "matched_detections", "f1_share", "mean_difference_score")
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_DETECTIONS_FIELD_NUMBER: _ClassVar[int]
+    F1_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_DIFFERENCE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    class_name: str
+    active_detections: int
+    candidate_detections: int
+    matched_detections: int
+    f1_share: float
+    mean_difference_score: float
+    def __init__(self, class_name: _Optional[str] = ..., active_detections: _Optional[int] = ..., candidate_detections: _Optional[int] = ..., matched_detections: _Optional[int] = ..., f1_share: _Optional[float] = ..., mean_difference_score: _Optional[float] = ...) -> None: ...
+
+class ShadowReport(_message.Message):
+    __slots__ = ("model", "outcome", "drive_s", "needed_drive_s", "compared_frames", "over_budget_frames", "busy_frames", "error_frames", "cpu_share", "most_cpu_share", "agreement", "drift", "inference_p99_ms", "resident_bytes", "detail")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    DRIVE_S_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_DRIVE_S_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    OVER_BUDGET_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    CPU_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MOST_CPU_SHARE_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_P99_MS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    outcome: TrialOutcome
+    drive_s: float
+    needed_drive_s: float
+    compared_frames: int
+    over_budget_frames: int
+    busy_frames: int
+    error_frames: int
+    cpu_share: float
+    most_cpu_share: float
+    agreement: _containers.RepeatedCompositeFieldContainer[ClassAgreement]
+    drift: _containers.RepeatedCompositeFieldContainer[DriftState]
+    inference_p99_ms: float
+    resident_bytes: int
+    detail: str
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., outcome: _Optional[_Union[TrialOutcome, str]] = ..., drive_s: _Optional[float] = ..., needed_drive_s: _Optional[float] = ..., compared_frames: _Optional[int] = ..., over_budget_frames: _Optional[int] = ..., busy_frames: _Optional[int] = ..., error_frames: _Optional[int] = ..., cpu_share: _Optional[float] = ..., most_cpu_share: _Optional[float] = ..., agreement: _Optional[_Iterable[_Union[ClassAgreement, _Mapping]]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., inference_p99_ms: _Optional[float] = ..., resident_bytes: _Optional[int] = ..., detail: _Optional[str] = ...) -> None: ...
+
 class ModelState(_message.Message):
-    __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail", "assigned_release_counter", "active_is_unsigned")
+    __slots__ = ("active", "active_slot", "phase", "candidate", "last_good", "release_counter", "unsigned_allowed", "bad_sha256", "received_bytes", "total_bytes", "detail", "shadow", "probation", "assigned_release_counter", "active_is_unsigned")
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_SLOT_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +455,8 @@ class ModelState(_message.Message):
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    PROBATION_FIELD_NUMBER: _ClassVar[int]
     ASSIGNED_RELEASE_COUNTER_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_IS_UNSIGNED_FIELD_NUMBER: _ClassVar[int]
     active: ModelRef
@@ -367,9 +470,11 @@ class ModelState(_message.Message):
     received_bytes: int
     total_bytes: int
     detail: str
+    shadow: ShadowReport
+    probation: ProbationReport
     assigned_release_counter: int
     active_is_unsigned: bool
-    def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., assigned_release_counter: _Optional[int] = ..., active_is_unsigned: bool = ...) -> None: ...
+    def __init__(self, active: _Optional[_Union[ModelRef, _Mapping]] = ..., active_slot: _Optional[_Union[Slot, str]] = ..., phase: _Optional[_Union[UpdatePhase, str]] = ..., candidate: _Optional[_Union[ModelRef, _Mapping]] = ..., last_good: _Optional[_Union[ModelRef, _Mapping]] = ..., release_counter: _Optional[int] = ..., unsigned_allowed: bool = ..., bad_sha256: _Optional[_Iterable[str]] = ..., received_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., detail: _Optional[str] = ..., shadow: _Optional[_Union[ShadowReport, _Mapping]] = ..., probation: _Optional[_Union[ProbationReport, _Mapping]] = ..., assigned_release_counter: _Optional[int] = ..., active_is_unsigned: bool = ...) -> None: ...
 
 class VehicleState(_message.Message):
     __slots__ = ("observed", "speed_mps", "ignition", "latitude_deg", "longitude_deg", "ambient_light_lux", "headlights_on")

@@ -16,11 +16,14 @@ from edge.fleet.spool import Spool
 from edge.health import LoopHealth
 from edge.messages import Clock, model_ref_of
 from edge.parts import Links
+from edge.perception.detector import DetectorOptions
 from edge.perception.model_change import ChangeOutcome, ChangeResult
 from edge.perception.model_file import ModelFile
 from edge.perception.on_demand import OnDemand
+from edge.updates.frame_records import FrameRecord, FrameRecords
 from edge.updates.models import SlotModels
 from edge.updates.part import HOLD_S, Updates
+from edge.updates.shadow import Shadow
 from edge.updates.slots import Slots
 from edge.updates.trust import Vehicle
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
@@ -62,6 +65,7 @@ class SimulatedVehicle:
         self._fails, self._hear = fails, hear
         self._began_s = time.monotonic()
         self._timers: list[threading.Timer] = []
+        self._recording = threading.Lock()
         place.state.mkdir(parents=True, exist_ok=True)
         self._channel = open_channel(
             ChannelOptions(
@@ -82,7 +86,16 @@ class SimulatedVehicle:
             probation_s=PROBATION_S,
             probation_frames=PROBATION_FRAMES,
         )
-        self._updates = Updates(self._models, config, self._channel, self._links(name), hold_s=HOLD_S)
+        self._records, self._recorded = FrameRecords(), 0
+        self._updates = Updates(
+            self._models,
+            config,
+            self._channel,
+            self._links(name),
+            records=self._records,
+            shadow=Shadow(DetectorOptions()),
+            hold_s=HOLD_S,
+        )
         handlers = ControlHandlers(
             status=self.status,
             update_nudge=self._updates.nudge,
@@ -128,6 +141,7 @@ class SimulatedVehicle:
     def status(self) -> common_pb2.VehicleStatus:
         """As of a vehicle that drives, with one camera."""
         frames = round((time.monotonic() - self._began_s) * FRAMES_HZ)
+        self._record(frames)
         count = common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_PUBLISHED, frames=frames)
         camera = common_pb2.CameraStatus(
             camera="front",
@@ -142,6 +156,15 @@ class SimulatedVehicle:
         self._models.fill_state(status.model)
         self._updates.fill_status(status)
         return status
+
+    def _record(self, frames: int) -> None:
+        """What was published since the last time, for the probation."""
+        with self._recording:
+            for number in range(self._recorded, frames):
+                time_ns = round(number / FRAMES_HZ * 1e9)
+                record = FrameRecord(self._running.digest, "front", time_ns, False, "", AGE_MS, 1)
+                self._records.add(record)
+            self._recorded = max(frames, self._recorded)
 
     def _change(self, model: ModelFile) -> ChangeResult:
         if model.digest == self._running.digest:

@@ -1,0 +1,249 @@
+"""A candidate in shadow: shown every so-manieth frame beside the active model, judged, never published.
+
+An observer of frames on the frame loop's side, where it only counts and leaves a frame for the child process
+(`edge.perception.shadow_process`); begun, looked at and ended by the updates' thread. After a restart of the
+daemon a shadow begins anew: the candidate is still staged.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from edge.frames.frame import Frame
+from edge.messages import model_ref_of
+from edge.perception.agreement import Agreement
+from edge.perception.detector import DetectorOptions
+from edge.perception.model_file import ModelFile
+from edge.perception.shadow_process import Offer, ShadowFrame, ShadowLimits, ShadowProcess
+from edge.publication import Publication
+from edge.updates.driving import DriveTime
+from edge.updates.frame_records import FrameRecord
+from edge.updates.own_reference import known_features
+from edge.updates.shadow_rules import ShadowTally, ShadowTerms, early_failure, failure, is_over
+from protos.traffic_vision.v1 import common_pb2
+
+logger = logging.getLogger(__name__)
+
+_JOIN_S = 5.0
+_MOST_CAMERAS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowVerdict:
+    """How a shadow ended.
+
+    Attributes:
+        reason: why it failed, for people; empty: it passed.
+        is_final: the candidate's own fault; False: something else was in the way.
+    """
+
+    reason: str
+    is_final: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One candidate's shadow. `lock` guards what changes."""
+
+    model: ModelFile
+    terms: ShadowTerms
+    process: ShadowProcess
+    lock: threading.Lock
+    drive: DriveTime
+    tally: ShadowTally
+    turn: int = 0
+
+
+class Shadow:
+    """Runs one candidate at a time. A `FrameObserver`, behind the vehicle's."""
+
+    name = "shadow"
+
+    def __init__(
+        self,
+        options: DetectorOptions,
+        parked: Callable[[str], bool] = lambda camera: False,
+        *,
+        memory_bytes: int = 2_000_000_000,
+        start_s: float = 900.0,
+        hang_s: float = 120.0,
+        hang_cpu_s: float = 30.0,
+    ) -> None:
+        """None runs.
+
+        Args:
+            options: how models run here.
+            parked: whether the vehicle is, as far as a camera is concerned.
+            memory_bytes: that a candidate may hold.
+            start_s: that it may take to load.
+            hang_s: that it may take for a frame.
+            hang_cpu_s: that it may take for a frame, of CPU time.
+        """
+        self._options = options
+        self._parked = parked
+        self._limits = (memory_bytes, start_s, hang_s, hang_cpu_s)
+        self._run: _Run | None = None
+        self._report: common_pb2.ShadowReport | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the candidate that runs; empty: none does."""
+        run = self._run
+        return "" if run is None else run.model.digest
+
+    def observe(self, frame: Frame, published: Publication) -> None:
+        """Show a frame to the candidate, if it is its turn and it can take it."""
+        run = self._run
+        if run is None:
+            return
+        parked = self._parked(frame.camera)
+        digest = published.detections.model_digest
+        record = FrameRecord(digest, frame.camera, frame.captured_ns, parked, "", 0.0, 0)
+        with run.lock:
+            run.drive.add(record)
+            if parked:
+                return
+            run.turn += 1
+            if run.turn % run.terms.every_frames:
+                return
+        boxes = frame.to_part(published.detections.boxes)
+        offered = run.process.offer(
+            ShadowFrame(frame.camera, frame.captured_ns, frame.part, boxes, published.model.class_names)
+        )
+        with run.lock:
+            run.tally.over_budget += offered is Offer.OVER_BUDGET
+            run.tally.busy += offered is Offer.BUSY
+
+    def begin(self, model: ModelFile, terms: ShadowTerms) -> None:
+        """Start a candidate. None runs."""
+        limits = ShadowLimits(terms.cpu_share, *self._limits)
+        lock, tally = threading.Lock(), ShadowTally()
+
+        def answered(answer: Mapping[str, Any]) -> None:
+            with lock:
+                _take(tally, answer, model.digest)
+
+        process = ShadowProcess(model, self._options, limits, answered)
+        self._run = _Run(model, terms, process, lock, DriveTime(), tally)
+        process.start()
+        logger.info(
+            "model %s runs in shadow: %.0f s of driving, every %d frames, %.0f %% of a core",
+            model.digest[:12],
+            terms.seconds,
+            terms.every_frames,
+            100 * terms.cpu_share,
+            extra={"event": "shadow_begun", "model": model.digest},
+        )
+
+    def look(self) -> ShadowVerdict | None:
+        """How it ended, and then nothing runs any more; None: it goes on, or nothing runs."""
+        run = self._run
+        if run is None:
+            return None
+        end = run.process.end
+        if end is not None:
+            return self._ended(run, ShadowVerdict(end.reason, end.is_final))
+        known = known_features(run.model) if run.terms.no_drift_alarm else frozenset()
+        with run.lock:
+            reason = early_failure(run.tally)
+            over = is_over(run.terms, run.drive.seconds, run.tally)
+            if over and not reason:
+                reason = failure(run.terms, run.tally, run.model.digest, known)
+        return self._ended(run, ShadowVerdict(reason)) if over or reason else None
+
+    def end(self, outcome: common_pb2.TrialOutcome, detail: str = "") -> None:
+        """End what runs, if something does."""
+        run = self._run
+        if run is None:
+            return
+        self._report = self._report_of(run, outcome, detail)
+        self._run = None
+        run.process.stop()
+        if not run.process.join(_JOIN_S):
+            logger.error("the shadow did not end in time", extra={"event": "hangs", "part": self.name})
+        logger.info(
+            "the shadow of model %s is over%s",
+            run.model.digest[:12],
+            f": {detail}" if detail else "",
+            extra={"event": "shadow_ended", "model": run.model.digest, "outcome": outcome},
+        )
+
+    def report(self) -> common_pb2.ShadowReport | None:
+        """How the shadow under way is doing, or how the last one ended; None before the first."""
+        run = self._run
+        if run is None:
+            return self._report
+        return self._report_of(run, common_pb2.TRIAL_OUTCOME_UNDER_WAY, "")
+
+    def _ended(self, run: _Run, verdict: ShadowVerdict) -> ShadowVerdict:
+        outcome = common_pb2.TRIAL_OUTCOME_PASSED
+        if verdict.reason:
+            outcome = (
+                common_pb2.TRIAL_OUTCOME_FAILED if verdict.is_final else common_pb2.TRIAL_OUTCOME_BROKEN_OFF
+            )
+        self.end(outcome, verdict.reason)
+        return verdict
+
+    @staticmethod
+    def _report_of(run: _Run, outcome: common_pb2.TrialOutcome, detail: str) -> common_pb2.ShadowReport:
+        with run.lock:
+            tally = run.tally
+            report = common_pb2.ShadowReport(
+                model=model_ref_of(run.model),
+                outcome=outcome,
+                drive_s=run.drive.seconds,
+                needed_drive_s=run.terms.seconds,
+                compared_frames=tally.compared,
+                over_budget_frames=tally.over_budget,
+                busy_frames=tally.busy,
+                error_frames=tally.errors,
+                cpu_share=run.process.cpu_share(),
+                most_cpu_share=run.terms.cpu_share,
+                drift=tally.drift.values(),
+                inference_p99_ms=tally.latency_p99_ms(),
+                resident_bytes=run.process.resident_bytes,
+                detail=detail,
+            )
+            classes = [("", tally.total), *sorted(tally.classes.items())]
+        for name, one in classes:
+            report.agreement.add(
+                class_name=name,
+                active_detections=one.active,
+                candidate_detections=one.candidate,
+                matched_detections=one.matched,
+                f1_share=one.f1,
+                mean_difference_score=one.mean_score_difference,
+            )
+        return report
+
+
+def _take(tally: ShadowTally, answer: Mapping[str, Any], digest: str) -> None:
+    """Add what the child said of a frame; what makes no sense is the candidate's error."""
+    if "error" in answer:
+        tally.error(str(answer["error"])[:500])
+        return
+    try:
+        classes = {
+            str(name)[:100]: Agreement(int(active), int(candidate), int(matched), float(difference))
+            for name, (active, candidate, matched, difference) in answer["agreement"].items()
+        }
+        latency_ms = float(answer["inference_ms"])
+        drift = common_pb2.DriftState.FromString(b64decode(answer["drift"])) if answer["drift"] else None
+    except (KeyError, TypeError, ValueError, AttributeError, DecodeError) as error:
+        tally.error(f"its process answered nonsense: {error!r}"[:500])
+        return
+    if not math.isfinite(latency_ms + sum(one.score_difference for one in classes.values())):
+        tally.error("its process answered what is no number")
+        return
+    tally.add(classes, latency_ms)
+    if drift is not None and (drift.camera in tally.drift or len(tally.drift) < _MOST_CAMERAS):
+        drift.model.sha256 = digest
+        tally.drift[drift.camera] = drift
