@@ -61,6 +61,7 @@ ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
 # A vehicle that was never assigned anything waits so long for a cloud that may, before it takes the newest.
 HOLD_S = 60.0
+RUNS_WELL_S = 30.0  # after the start: a model that lets the daemon run so long is in no crash loop
 _CHANCE = random.SystemRandom()
 
 
@@ -131,6 +132,7 @@ class Updates:
         models.on_change(self._wake.set)
         self._assignment_file = models.slots.metadata.parent / "assignment.json"
         self._assignment = assignment.read(self._assignment_file)  # set by this part's thread alone
+        self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
         self._hold_until_s = time.monotonic() + hold_s if self._assignment is None else 0.0
         self._lock = threading.Lock()  # guards the next three
         self._said: tuple[Assignment | None] | None = None  # by the cloud, and not looked at yet
@@ -269,10 +271,22 @@ class Updates:
                     return
                 pause_s = self._guarded_turn()
                 self._log_alarms()
+                if time.monotonic() >= self._runs_well_from_s:
+                    self._note_running_well()
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
             self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
+            if self._stopping.is_set():  # in order
+                self._note_running_well()
             self._models.close()
+
+    def _note_running_well(self) -> None:
+        if not self._models.slots.state.starts:
+            return
+        try:
+            self._models.ran_well()
+        except TrafficVisionError as error:
+            self._troubles.log("updates: %s; tried again", error, extra={"event": "updates_trouble"})
 
     def _pause(self, seconds: float) -> None:
         """Until there is something to do."""

@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
-from edge.updates import slot_state
+from edge.updates import history, slot_state
 from edge.updates.errors import RefusedError, SlotError
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.trust import Vehicle, check_suits
@@ -99,6 +100,7 @@ class Slots:
         shipped_root: the root metadata that came with it: what everything else is checked against.
         vehicle: whom a release must suit.
         disk: where what is written is counted; None: nowhere.
+        clock: the present time, seconds of Unix time, for the history.
 
     Raises:
         SlotError: another process holds the folder.
@@ -113,10 +115,12 @@ class Slots:
         vehicle: Vehicle,
         *,
         disk: DiskLane | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self.disk = disk or DiskBudget().lane("slots")
         self._factory_model = factory_model
+        self._clock = clock
         self.shipped_root = shipped_root
         self.vehicle = vehicle
         self._lock = threading.Lock()
@@ -251,20 +255,22 @@ class Slots:
     def _count_start(self, most_starts: int) -> list[str]:
         before = self._state
         try:
-            self._change(lambda state: slot_state.started(state, most_starts))
+            started = partial(slot_state.started, most_starts=most_starts)
+            self._change(started, must_be_kept=before.on_probation)
         except OSError as error:
             trouble = f"the starts of the probation cannot be counted: {error}"
             self._lose(before.active, trouble, must_be_kept=False)
             return [trouble]
         reverted = self._state.reverted
-        return [reverted.reason] if before.on_probation and not self._state.on_probation and reverted else []
+        return [reverted.reason] if reverted is not None and reverted != before.reverted else []
 
-    def stage(self, model: bytes | Path, evidence: Evidence) -> SlotContent:
+    def stage(self, model: bytes | Path, evidence: Evidence, by: history.Actor = "cloud") -> SlotContent:
         """Put a release into the slot that is free; it is the candidate when this returns.
 
         Args:
             model: the file's bytes, or a file in `staging`, which is moved.
             evidence: the signed metadata that vouches for it.
+            by: where it came from.
 
         Raises:
             SlotError: a probation is under way, or the digest failed here before.
@@ -288,7 +294,7 @@ class Slots:
         proof = evidence.to_bytes()
         atomic_write(room / "evidence.json", proof)
         self.disk.wrote(len(proof))
-        self._change(lambda state: slot_state.staged(state, slot, facts))
+        self._change(lambda state: slot_state.staged(state, slot, facts), by=by)
         return self.content(slot)
 
     def activate(self) -> SlotContent:
@@ -301,10 +307,23 @@ class Slots:
         self._change(slot_state.confirmed)
         return self.active()
 
-    def revert(self, reason: str) -> SlotContent:
+    def revert(self, reason: str, by: history.Actor = "daemon") -> SlotContent:
         """The active model failed its probation: back to the last good one; the digest is bad."""
-        self._change(lambda state: slot_state.reverted(state, reason))
+        self._change(lambda state: slot_state.reverted(state, reason), by=by)
         return self.active()
+
+    def roll_back(self, reason: str, *, to_factory: bool = False) -> SlotContent:
+        """Somebody takes the active model back, in probation or after it; the digest is bad.
+
+        Raises:
+            SlotError: the factory's model is active.
+        """
+        self._change(lambda state: slot_state.rolled_back(state, reason, to_factory=to_factory), by="owner")
+        return self.active()
+
+    def ran_well(self) -> None:
+        """The active model is in no crash loop: its starts are counted anew."""
+        self._change(slot_state.ran_well)
 
     def mark_bad(self, sha256: str, reason: str) -> None:
         """Never try this model again. As the candidate it is dropped; on probation it reverts."""
@@ -319,7 +338,7 @@ class Slots:
 
     def _lose(self, slot: SlotName, reason: str, *, must_be_kept: bool) -> None:
         _LOG.error("the model in slot %s cannot be used, it is given up: %s", slot, reason)
-        self._change(partial(slot_state.lost, slot=slot), must_be_kept=must_be_kept)
+        self._change(partial(slot_state.lost, slot=slot), must_be_kept=must_be_kept, reason=reason)
 
     def raise_floors(self, *, release: int | None = None, clock_s: int | None = None) -> None:
         """Remember that no older release and no earlier time is possible."""
@@ -345,13 +364,23 @@ class Slots:
             self.shipped_root, evidence, data, vehicle.fleet, unsigned_allowed=vehicle.unsigned_allowed
         )
 
-    def _change(self, change: Callable[[SlotState], SlotState], *, must_be_kept: bool = True) -> None:
+    def _change(
+        self,
+        change: Callable[[SlotState], SlotState],
+        *,
+        must_be_kept: bool = True,
+        by: history.Actor = "daemon",
+        reason: str = "",
+    ) -> None:
         with self._lock:
             if self._lock_file < 0:
                 raise SlotError(f"{self._folder}: the slots are closed")
             changed = change(self._state)
             if changed == self._state and not self._is_unsure:
                 return
+            happened = history.what_happened(self._state, changed, int(self._clock()), by, reason)
+            kept = (*changed.history, *happened)[-history.MAX_ENTRIES :]
+            changed = replace(changed, history=kept)
             document = json.dumps(slot_state.to_document(changed), indent=1).encode()
             self._is_unsure = True  # a write that fails in its last step has put the new state there
             try:

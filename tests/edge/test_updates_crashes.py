@@ -23,7 +23,7 @@ from edge.updates.client import UpdateResult
 from edge.updates.slots import Boot, Slots
 from tests.edge.file_operations import Intercepted, Operation
 from tests.edge.power_cuts import DATA_ONLY, NAMES_ONLY, NOTHING, Disk, by_chance, write_image
-from tests.edge.whole_update import STEPS, Step, Vehicle
+from tests.edge.whole_update import STEPS, Step, Vehicle, bare
 
 LEAST_POINTS = 200  # that the whole must have
 
@@ -103,7 +103,9 @@ class _Full:
 
 
 @pytest.mark.usefixtures("no_syncs")
-def test_a_full_disk_at_any_write_is_told_and_changes_nothing(vehicle: Vehicle, tmp_path: Path) -> None:
+def test_a_full_disk_at_any_write_is_told_and_changes_nothing(
+    vehicle: Vehicle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """What runs is as before or as after, also after a restart; with room again, the step can be done."""
     ready, state, copy = (tmp_path / name for name in ("ready", "state", "copy"))
     ready.mkdir()
@@ -116,6 +118,7 @@ def test_a_full_disk_at_any_write_is_told_and_changes_nothing(vehicle: Vehicle, 
         for first in itertools.count(1):
             shutil.copytree(ready, state, symlinks=True)
             full = _Full(first, next(codes))
+            caplog.clear()
             with _opened(vehicle, state, full) as slots:
                 told = "" if slots is None else _told(vehicle, slots, step, full)
                 if slots is not None and full.refused:
@@ -126,6 +129,7 @@ def test_a_full_disk_at_any_write_is_told_and_changes_nothing(vehicle: Vehicle, 
                 shutil.rmtree(state)
                 break
             points += 1
+            told = told or caplog.text  # where a start goes on all the same
             assert slots is None or os.strerror(full.code) in told, f"{step.name}, {first}: {told!r}"
             if slots is not None:
                 vehicle.hold(copy, step, around)  # the daemon stopped while the disk was full
@@ -204,4 +208,4 @@ def test_a_state_of_which_nobody_knows_whether_it_is_on_disk_is_written_again(
         with Intercepted(state, hold_here):
             last = 0
             assert step.action(slots, vehicle.client(slots, step)).staged is not None
-        assert slots.state == around.after
+        assert bare(slots.state) == bare(around.after)
