@@ -43,7 +43,7 @@ from tests.waiting import eventually
 
 SOON = BackoffOptions(initial_s=0.01, limit_s=0.05)
 FRAMES = 50  # of a probation
-HANG_CPU_S = 1.0  # of a candidate in shadow
+HANG_S = 120.0  # of a candidate in shadow
 PERIOD_NS = 200_000_000  # between two frames
 BIG = model("big", padding=300_000)
 WRONG = constant_model(
@@ -60,7 +60,12 @@ class Vehicle:
     """A start of the daemon: the real store and part, and a frame loop that the test drives."""
 
     def __init__(
-        self, world: World, config: EdgeConfig, clock: Callable[[], datetime] = utc_now, hold_s: float = 0.0
+        self,
+        world: World,
+        config: EdgeConfig,
+        clock: Callable[[], datetime] = utc_now,
+        hold_s: float = 0.0,
+        hang_s: float = HANG_S,
     ) -> None:
         assert config.updates is not None
         self.models = open_slot_models(config)
@@ -73,7 +78,7 @@ class Vehicle:
         self.found = np.array([[10, 10, 40, 50, 0.9, 2]], np.float32)  # by the active model
         self.frames_ns = 0  # the frames' time
         self.records = FrameRecords()
-        self.shadow = Shadow(DetectorOptions(threads=1), lambda camera: self.parked, hang_cpu_s=HANG_CPU_S)
+        self.shadow = Shadow(DetectorOptions(threads=1), lambda camera: self.parked, hang_s=hang_s)
         self.answers: list[ChangeResult] = []  # to changes of model, before it is done as asked
         self.asked: list[str] = []  # digests, in order
         self.on_probation_at: list[bool] = []  # whether the slots said so when each was asked
@@ -195,14 +200,14 @@ class Garage:
     def __init__(self, world: World, config: EdgeConfig) -> None:
         self.world = world
         self.config = config
-        self.hold_s = 0.0
+        self.hold_s, self.hang_s = 0.0, HANG_S
         self.vehicles: list[Vehicle] = []
         self.clock: Callable[[], datetime] = utc_now
 
     def __call__(self, *, start: bool = True) -> Vehicle:
         for vehicle in self.vehicles:
             vehicle.stop()
-        self.vehicles.append(Vehicle(self.world, self.config, self.clock, self.hold_s))
+        self.vehicles.append(Vehicle(self.world, self.config, self.clock, self.hold_s, self.hang_s))
         if start:
             self.vehicles[-1].updates.start()
         return self.vehicles[-1]

@@ -16,7 +16,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,10 +28,9 @@ from edge.logs import Repeated
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
-from edge.updates import assignment
-from edge.updates.alarms import Alarms, Contact, alarms
-from edge.updates.assignment import Assignment
+from edge.updates.assigned import Assigned
 from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
+from edge.updates.contact import CloudContact
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
 from edge.updates.frame_records import FrameRecords
@@ -43,6 +41,7 @@ from edge.updates.roll_back import roll_back
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_rules import shadow_terms
 from edge.updates.slots import SlotContent
+from edge.updates.telling import Teller
 from edge.updates.watch import BUSY_S, LOOK_S, PUT_IN, Watch
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
@@ -56,7 +55,6 @@ CHANGE_RETRY = BackoffOptions(
 )  # of a change of model, whose check may take long
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
 _SHADOW_TRIES = 3  # of a shadow that something from outside ends: in the end it is the candidate's fault
-_PROGRESS_S = 30.0  # between two reports of a trial that goes on
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
@@ -105,7 +103,6 @@ class Updates:
         self._models = models
         self._config = config
         self._links = links
-        self._clock = clock
         self._has_cloud, self._inbox = channel is not None, inbox
         stub = None if channel is None else FleetServiceStub(channel)
         self._client = UpdateClient(
@@ -114,7 +111,7 @@ class Updates:
             limits=limits,
             on_progress=self._progress,
             clock=clock,
-            assigned=self._assigned_counter,
+            assigned=lambda: self._assigned.counter,
         )
         self._stopping = threading.Event()
         rules = ProbationRules(
@@ -126,20 +123,14 @@ class Updates:
         )
         self._shadow = shadow
         self._shadow_passed = ""  # the digest of the candidate that may be put in
-        self._by_hand = ""  # the digest of what was installed last by hand, whatever the cloud assigns
         self._watch = Watch(models, rules, links, self._stopping, records)
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
-        self._assignment_file = models.slots.metadata.parent / "assignment.json"
-        self._assignment = assignment.read(self._assignment_file)  # set by this part's thread alone
         self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
-        self._hold_until_s = time.monotonic() + hold_s if self._assignment is None else 0.0
-        self._lock = threading.Lock()  # guards the next three
-        self._said: tuple[Assignment | None] | None = None  # by the cloud, and not looked at yet
-        self._listeners: list[Callable[[common_pb2.ModelState], None]] = []
-        self._contact = Contact()
-        self._cloud_ahead: Callable[[], timedelta | None] = lambda: None
+        self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
+        self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
+        self._teller = Teller()
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
@@ -147,10 +138,6 @@ class Updates:
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
         self._shadow_troubles = 0  # of the candidate in shadow, that were not called its fault
         self._staged = self._refused = ""  # the digest and the reason that were logged last
-        self._told: common_pb2.ModelState | None = None
-        self._alarms = Alarms()  # that were logged last
-        self._told_whole = b""
-        self._tell_progress_s = 0.0  # monotonic
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -181,16 +168,14 @@ class Updates:
         """Look soon: there may be this release, or, at 0, any. From any thread, returns at once."""
         if release_counter and release_counter <= self._models.newest_counter:
             return
-        held = self._assignment
-        if release_counter and held is not None and held.release_counter != release_counter:
-            return  # it is not for this vehicle yet; the assignment that makes it so is news by itself
+        if not self._assigned.is_news(release_counter):
+            return
         self._nudged.set()
         self._wake.set()
 
     def assign(self, message: fleet_pb2.Assignment | None) -> None:
         """The cloud says which release to have; None: none. From any thread, returns at once."""
-        with self._lock:
-            self._said = (None if message is None else assignment.from_message(message),)
+        self._assigned.say(message)
         self._wake.set()
 
     def listen(self, listener: Callable[[common_pb2.ModelState], None]) -> None:
@@ -198,12 +183,11 @@ class Updates:
 
         On the updates' thread.
         """
-        with self._lock:
-            self._listeners.append(listener)
+        self._teller.listen(listener)
 
     def compare_clocks(self, cloud_ahead: Callable[[], timedelta | None]) -> None:
         """Have it asked how far the cloud's clock is ahead of this vehicle's. Before `start`."""
-        self._cloud_ahead = cloud_ahead
+        self._contact.compare_clocks(cloud_ahead)
 
     def model_failed(self, model: ModelFile, reason: str) -> None:
         """The running model crashed three times within a minute. Returns at once."""
@@ -215,63 +199,28 @@ class Updates:
 
         The rest of the model's state is `SlotModels.fill_state`'s.
         """
-        held = self._assignment
-        if held is not None:
-            status.model.assigned_release_counter = held.release_counter
-        expires, now = self._seen().expires, self._judged()
-        if expires is not None:
-            status.metadata_expires_wall_ns = int(expires.timestamp()) * 10**9
-        status.clock_alarm, status.metadata_alarm = now.clock, now.metadata
+        counter = self._assigned.counter
+        if counter is not None:
+            status.model.assigned_release_counter = counter
+        self._contact.fill(status)
         shadow, probation = self._shadow.report(), self._watch.report()
         if shadow is not None:
             status.model.shadow.CopyFrom(shadow)
         if probation is not None:
             status.model.probation.CopyFrom(probation)
 
-    def _seen(self) -> Contact:
-        with self._lock:
-            contact = self._contact
-        return replace(contact, cloud_ahead=self._cloud_ahead())
-
-    def _judged(self) -> Alarms:
-        if not self._has_cloud:  # nothing is expected
-            return Alarms()
-        return alarms(self._seen(), self._clock(), self._client.clock_floor())
-
-    def _note(self, result: UpdateResult) -> None:
-        """Remember what a check said of the metadata."""
-        expired = result.detail if result.refusal is Refusal.EXPIRED else ""
-        with self._lock:
-            before = self._contact
-            expires = result.metadata_expires or before.expires
-            self._contact = Contact(before.checks + 1, expires, expired)
-
-    def _log_alarms(self) -> None:
-        """Each once when it comes, and once when it goes."""
-        now, before = self._judged(), self._alarms
-        self._alarms = now
-        for event, alarm, earlier in (
-            ("clock_alarm", now.clock, before.clock),
-            ("metadata_alarm", now.metadata, before.metadata),
-        ):
-            if alarm and not earlier:
-                logger.warning("updates: %s; driving goes on", alarm, extra={"event": event})
-            elif earlier and not alarm:
-                logger.info("updates: no longer so: %s", earlier, extra={"event": f"{event}_over"})
-
     def _run(self) -> None:
         from edge.updates.metadata import cached_expiry  # imports python-tuf
 
         try:
-            with self._lock:
-                slots = self._models.slots
-                self._contact = Contact(expires=cached_expiry(slots.metadata, slots.vehicle.fleet))
+            slots = self._models.slots
+            self._contact.begin(cached_expiry(slots.metadata, slots.vehicle.fleet))
             while True:
                 self._wake.clear()  # before the look at `_stopping`, which `stop` sets first
                 if self._stopping.is_set():
                     return
                 pause_s = self._guarded_turn()
-                self._log_alarms()
+                self._contact.log()
                 if time.monotonic() >= self._runs_well_from_s:
                     self._note_running_well()
                 self._pause(min(pause_s, ALARM_LOOK_S))
@@ -324,7 +273,7 @@ class Updates:
         if pause_s is not None:
             self._check_in(0.0)  # what is offered meanwhile has waited
             return pause_s
-        now_s, due_s = time.monotonic(), max(self._check_at_s, self._hold_until_s)
+        now_s, due_s = time.monotonic(), max(self._check_at_s, self._assigned.hold_until_s)
         if self._nudged.is_set():
             due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
         if now_s < due_s:
@@ -355,7 +304,7 @@ class Updates:
                 runs = result.refusal is None and not result.retry and result.release is not None
                 answer = Answer(runs or "runs already" in result.detail, result.detail)
             else:
-                self._by_hand = result.staged.digest
+                self._assigned.by_hand = result.staged.digest
                 self._put_in(result.staged)
                 runs = self._models.slots.active().digest == result.staged.digest
                 answer = Answer(runs, f"{result.detail}; {self._came_of_it(runs)}")
@@ -367,39 +316,11 @@ class Updates:
 
     def _take_assignment(self) -> None:
         """Take over what the cloud has said since the last turn, and end a probation that it takes back."""
-        with self._lock:
-            said, self._said = self._said, None
-        if said is not None:
-            self._hold_until_s = 0.0
-            if said[0] != self._assignment:
-                self._assignment = said[0]
-                self._keep_assignment()
-                self._nudged.set()  # something else may be wanted now
-        slots, held = self._models.slots, self._assignment
-        release = slots.state.release(slots.state.active)
-        if held is None or release is None or not slots.state.on_probation:
-            return
-        if release.release_counter in held.withdrawn:
-            reason = f"the owner takes release {release.release_counter} back"
-            self._watch.withdrawn(release.model_sha256, reason)
-
-    def _keep_assignment(self) -> None:
-        try:
-            self._models.slots.disk.wrote(assignment.write(self._assignment_file, self._assignment))
-        except OSError as error:  # it holds until the next start, when the cloud says it again
-            logger.warning(
-                "the assignment cannot be kept on disk: %s", error, extra={"event": "updates_trouble"}
-            )
-
-    def _assigned_counter(self) -> int | None:
-        held = self._assignment
-        return None if held is None else held.release_counter
-
-    def _is_assigned(self, content: SlotContent) -> bool:
-        assigned, release = self._assigned_counter(), content.release
-        if assigned is None or content.digest == self._by_hand:
-            return True
-        return release is not None and release.release_counter == assigned
+        if self._assigned.take():
+            self._nudged.set()  # something else may be wanted now
+        taken_back = self._assigned.taken_back()
+        if taken_back is not None:
+            self._watch.withdrawn(*taken_back)
 
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
@@ -411,7 +332,7 @@ class Updates:
         else:
             self._retry.reset()
             self._check_in(self._config.check_interval_s * _CHANCE.uniform(1 - _JITTER, 1 + _JITTER))
-        self._note(result)
+        self._contact.note(result)
         self._show(result)
         self._tell()
         content = result.staged
@@ -419,7 +340,7 @@ class Updates:
             # A cloud that is away does not hold up what was staged before: it is verified without one.
             content = self._models.slots.candidate()
         self._take_assignment()  # it may have come during the download
-        if content is not None and self._is_assigned(content) and not self._stopping.is_set():
+        if content is not None and self._assigned.allows(content) and not self._stopping.is_set():
             self._put_in(content)
 
     def _put_in(self, content: SlotContent) -> None:
@@ -478,7 +399,7 @@ class Updates:
         if content is None or content.digest != digest:
             self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
             return math.inf
-        if not self._is_assigned(content):
+        if not self._assigned.allows(content):
             self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the cloud no longer assigns it")
             return math.inf
         verdict = self._shadow.look()
@@ -524,41 +445,11 @@ class Updates:
         self._models.show(
             Work(progress.phase, progress.release, progress.received_bytes, progress.total_bytes)
         )
-        if self._told is None or self._told.phase != progress.phase:
+        if self._teller.is_news(progress.phase):
             self._tell()
 
     def _check_in(self, seconds: float) -> None:
         self._check_at_s = time.monotonic() + seconds
 
     def _tell(self) -> None:
-        """Tell the listeners how the model's state is, if that is new; a trial's progress, now and then."""
-        state = self._links.status().model
-        shown = _lasting(state)
-        now_s = time.monotonic()
-        whole = state.SerializeToString(deterministic=True)  # in bytes, a NaN equals itself
-        if shown == self._told and (whole == self._told_whole or now_s < self._tell_progress_s):
-            return
-        self._told, self._told_whole, self._tell_progress_s = shown, whole, now_s + _PROGRESS_S
-        with self._lock:
-            listeners = tuple(self._listeners)
-        for listener in listeners:
-            listener(state)
-
-
-def _lasting(state: common_pb2.ModelState) -> common_pb2.ModelState:
-    """The state without what changes with every frame or chunk."""
-    shown = common_pb2.ModelState()
-    shown.CopyFrom(state)
-    shown.ClearField("received_bytes")
-    shown.ClearField("total_bytes")
-    if state.HasField("shadow"):
-        run = state.shadow
-        shown.shadow.CopyFrom(
-            common_pb2.ShadowReport(model=run.model, outcome=run.outcome, detail=run.detail)
-        )
-    if state.HasField("probation"):
-        trial = state.probation
-        shown.probation.CopyFrom(
-            common_pb2.ProbationReport(model=trial.model, outcome=trial.outcome, detail=trial.detail)
-        )
-    return shown
+        self._teller.tell(self._links.status().model)

@@ -146,11 +146,13 @@ def test_a_broken_model_and_a_missing_provider_are_refused(tmp_path: Path) -> No
     )
 
 
-def test_updates_without_a_cloud_are_refused(tmp_path: Path) -> None:
+def test_updates_need_a_root_that_is_one_or_leave_for_unsigned_models(tmp_path: Path) -> None:
     write_drive(tmp_path / "drive", 1)
     (tmp_path / "root.json").write_text("{}")
     line = refused(write_config(tmp_path, {"url": "drive"}, updates={"root": "root.json"}))
-    assert "updates = " in line and "expected a section [cloud] too" in line
+    assert "updates.root" in line and "no root metadata of TUF" in line
+    line = refused(write_config(tmp_path, {"url": "drive"}, updates={"probation_s": 1.0}))
+    assert "updates.unsigned = False" in line and "expected `root`, or true" in line
 
 
 def test_sighup_takes_over_a_speed_limit_and_refuses_a_broken_file(tmp_path: Path) -> None:
