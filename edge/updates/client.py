@@ -19,6 +19,7 @@ from edge.updates import trust
 from edge.updates.assignment import why_kept
 from edge.updates.download import TransferLimits, copy_target, fetch_target
 from edge.updates.errors import Refusal, RefusedError, UpdateError
+from edge.updates.history import Actor
 from edge.updates.report import resting_phase
 from edge.updates.slots import SlotContent, Slots
 from protos.release_facts import ReleaseFacts
@@ -126,20 +127,24 @@ class UpdateClient:
         self._on_progress = on_progress
         self._clock = clock
         self._troubles = Repeated(_LOG, logging.WARNING)
+        self._by: Actor = "cloud"
         self._release: ReleaseFacts | None = None  # of the look that is under way
         self._expires: datetime | None = None
         self._assigned = assigned
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
+        self._by = "cloud"
         return self._looked(self._online)
 
     def install(self, bundle: Path) -> UpdateResult:
         """Stage the newest release of a signed bundle, by the same rules as `check`; nothing is raised."""
+        self._by = "owner"
         return self._looked(lambda: self._offline(bundle))
 
     def install_unsigned(self, file: Path) -> UpdateResult:
         """Stage a model file that nobody signed, where the owner allowed that; nothing is raised."""
+        self._by = "owner"
         return self._looked(lambda: self._unsigned(file))
 
     def _looked(self, look: Callable[[], UpdateResult]) -> UpdateResult:
@@ -216,7 +221,7 @@ class UpdateClient:
         counter = max(1, slots.state.release_floor)  # which raises no floor
         ids = tuple(sorted(slots.vehicle.hardware_ids))
         facts = ReleaseFacts(counter, about.name, about.version, model.digest, ids, fleet=slots.vehicle.fleet)
-        staged = slots.stage(model.data, Evidence((), b"", b"", "", facts.to_custom()))
+        staged = slots.stage(model.data, Evidence((), b"", b"", "", facts.to_custom()), self._by)
         self._release = facts
         detail = f"{about.name} {about.version}, which nobody signed, is staged"
         return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, detail, staged=staged)
@@ -313,7 +318,7 @@ class UpdateClient:
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_VERIFYING, release, length, length))
         evidence = source.evidence(release.target_path)
         try:
-            return slots.stage(part, evidence)
+            return slots.stage(part, evidence, self._by)
         except RefusedError:
             part.unlink(missing_ok=True)  # the next try begins anew
             raise

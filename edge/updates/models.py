@@ -20,6 +20,7 @@ from edge.machine.disk_budget import DiskLane
 from edge.messages import model_ref_of
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
 from edge.status import daemon_version
+from edge.updates import history
 from edge.updates.errors import Refusal, RefusedError, SlotError, UpdateError
 from edge.updates.hardware import hardware_ids
 from edge.updates.report import model_ref, model_state
@@ -170,7 +171,7 @@ class SlotModels:
             if candidate is not None and candidate.digest == model.digest:
                 self._log("update_activated", self.slots.activate(), "runs, on probation")
             elif self.slots.state.on_probation and self.slots.active().digest != model.digest:
-                self._revert("another model was chosen by hand")
+                self._revert("another model was chosen by hand", by="owner")
 
         self._change(bring_in_line)
 
@@ -197,6 +198,28 @@ class SlotModels:
             SlotError: there is none, or it cannot be kept on disk.
         """
         self._change(lambda: self._withdraw(reason))
+
+    def roll_back(self, reason: str, *, to_factory: bool) -> None:
+        """Somebody takes the active model back; what runs is the caller's to change.
+
+        Raises:
+            SlotError: the factory's model is active, or it cannot be kept on disk.
+        """
+
+        def taken_back() -> None:
+            left = self.slots.active()
+            self.slots.roll_back(reason, to_factory=to_factory)
+            self._log("update_rolled_back", left, f"is taken back: {reason}", level=logging.WARNING)
+
+        self._change(taken_back)
+
+    def ran_well(self) -> None:
+        """The active model is in no crash loop.
+
+        Raises:
+            SlotError: it cannot be kept on disk.
+        """
+        self._change(self.slots.ran_well)
 
     def mark_bad(self, content: SlotContent, reason: str) -> None:
         """The candidate failed its check here: it is never tried again.
@@ -249,9 +272,9 @@ class SlotModels:
         if is_new:
             self._changed()
 
-    def _revert(self, reason: str) -> None:
+    def _revert(self, reason: str, by: history.Actor = "daemon") -> None:
         failed = self.slots.active()
-        self.slots.revert(reason)
+        self.slots.revert(reason, by)
         self._log("update_reverted", failed, f"is given up: {reason}", level=logging.WARNING)
 
     def _withdraw(self, reason: str) -> None:

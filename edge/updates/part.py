@@ -59,6 +59,7 @@ ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
 # A vehicle that was never assigned anything waits so long for a cloud that may, before it takes the newest.
 HOLD_S = 60.0
+RUNS_WELL_S = 30.0  # after the start: a model that lets the daemon run so long is in no crash loop
 _CHANCE = random.SystemRandom()
 
 
@@ -128,6 +129,7 @@ class Updates:
         self._assigned = Assigned(models.slots, hold_s)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._teller = Teller()
+        self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
@@ -218,10 +220,22 @@ class Updates:
                     return
                 pause_s = self._guarded_turn()
                 self._contact.log()
+                if time.monotonic() >= self._runs_well_from_s:
+                    self._note_running_well()
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
             self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
+            if self._stopping.is_set():  # in order
+                self._note_running_well()
             self._models.close()
+
+    def _note_running_well(self) -> None:
+        if not self._models.slots.state.starts:
+            return
+        try:
+            self._models.ran_well()
+        except TrafficVisionError as error:
+            self._troubles.log("updates: %s; tried again", error, extra={"event": "updates_trouble"})
 
     def _pause(self, seconds: float) -> None:
         """Until there is something to do."""

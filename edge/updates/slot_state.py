@@ -8,6 +8,9 @@ state.
                                                        v
                                            last good again, digest known as bad
 
+A confirmed model whose daemon starts again and again without ever running for a while is given up too, and
+has to pass a probation anew; the second time it is bad.
+
 Slots a and b take turns; the factory's model is never written to and always there. The active model is
 confirmed (then it is the last good one) or on probation (then the last good one waits in another slot).
 """
@@ -18,11 +21,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from edge.updates import history
 from edge.updates.errors import SlotError
 from protos.release_facts import MAX_COUNTER, FactsError, ReleaseFacts, from_custom
 
 SCHEMA = 1
 MAX_CLOCK_S = 253_402_300_799  # the last second of the year 9999, where datetime ends
+MAX_STARTS = 8  # of a confirmed model in a row, none of which ran well; the next one falls back
 MAX_BAD = 64  # digests; the oldest goes first
 
 SlotName = Literal["a", "b", "factory"]
@@ -56,7 +61,11 @@ class SlotState:
         bad: what failed here, the latest last.
         release_floor: the highest release counter that was confirmed.
         clock_floor_s: seconds of Unix time that are past for certain; 0: as the installation says.
-        reverted: what the last probation that failed was about, until the next release is active.
+        reverted: what the last model that was given up was given up for, until the next release is active.
+        starts: starts of the daemon with the active model, confirmed and not the factory's, since it last ran
+            well.
+        fallen: confirmed models that were given up for their starts, the latest last.
+        history: what happened, the latest last; no rule goes by it.
     """
 
     active: SlotName = "factory"
@@ -69,6 +78,9 @@ class SlotState:
     release_floor: int = 0
     clock_floor_s: int = 0
     reverted: Bad | None = None
+    starts: int = 0
+    fallen: tuple[Bad, ...] = ()
+    history: tuple[history.Entry, ...] = ()
 
     def release(self, slot: SlotName) -> ReleaseFacts | None:
         """Return what slot a or b holds; None for an empty one, and for the factory's."""
@@ -120,16 +132,30 @@ def activated(state: SlotState) -> SlotState:
     """The candidate becomes the active model, on probation."""
     if state.candidate is None:
         raise SlotError("there is no staged release to activate")
-    return replace(state, active=state.candidate, candidate=None, probation_starts=0, reverted=None)
+    return replace(state, active=state.candidate, candidate=None, probation_starts=0, reverted=None, starts=0)
 
 
-def started(state: SlotState, most_starts: int) -> SlotState:
-    """The daemon starts: one that never comes to the end of a probation reverts by itself."""
+def started(state: SlotState, most_starts: int, most_confirmed: int = MAX_STARTS) -> SlotState:
+    """The daemon starts: one that never comes to the end of a probation reverts by itself.
+
+    A confirmed model that never runs well any more makes place for the one before it.
+    """
     if state.probation_starts is None:
-        return state
+        if state.active == "factory":  # there is nothing else
+            return state
+        if state.starts >= most_confirmed:
+            return _fallen(
+                state, f"the daemon started {state.starts} times in a row and never ran for a while"
+            )
+        return replace(state, starts=state.starts + 1)
     if state.probation_starts >= most_starts:
         return reverted(state, f"the daemon started {state.probation_starts} times without a confirmation")
     return replace(state, probation_starts=state.probation_starts + 1)
+
+
+def ran_well(state: SlotState) -> SlotState:
+    """The daemon has run for a while, or was stopped in order: the active model is in no crash loop."""
+    return replace(state, starts=0)
 
 
 def confirmed(state: SlotState) -> SlotState:
@@ -142,6 +168,7 @@ def confirmed(state: SlotState) -> SlotState:
         state,
         last_good=state.active,
         probation_starts=None,
+        starts=0,
         release_floor=max(state.release_floor, counter),
     )
 
@@ -156,10 +183,29 @@ def reverted(state: SlotState, reason: str) -> SlotState:
         state,
         active=state.last_good,
         probation_starts=None,
+        starts=0,
         bad=_remembered(state.bad, failed),
         reverted=failed,
     )
     return _with_release(back, state.active, None)
+
+
+def rolled_back(state: SlotState, reason: str, *, to_factory: bool) -> SlotState:
+    """Somebody takes the active model back: its digest is bad, so that it is not fetched again.
+
+    Back to the last good model, or, where the active one is that itself, to the one confirmed before it;
+    where there is none, or on wish, to the factory's.
+    """
+    release = state.release(state.active)
+    if release is None:
+        raise SlotError("the factory's model is active: there is nothing to go back from")
+    if state.on_probation:
+        back = reverted(state, reason)
+    else:
+        failed = Bad(release.model_sha256, reason)
+        back = replace(state, bad=_remembered(state.bad, failed), reverted=failed)
+        back = lost(back, state.active)
+    return replace(back, active="factory", last_good="factory") if to_factory else back
 
 
 def marked_bad(state: SlotState, sha256: str, reason: str) -> SlotState:
@@ -189,7 +235,7 @@ def lost(state: SlotState, slot: SlotName) -> SlotState:
     if changed.last_good == slot:
         changed = replace(changed, last_good=_good_before(state, slot))
     if changed.active == slot:
-        changed = replace(changed, active=changed.last_good, probation_starts=None)
+        changed = replace(changed, active=changed.last_good, probation_starts=None, starts=0)
     return _with_release(changed, slot, None)
 
 
@@ -204,7 +250,8 @@ def floors_raised(state: SlotState, *, release: int | None = None, clock_s: int 
 
 def to_document(state: SlotState) -> dict[str, Any]:
     """Return a JSON document; `from_document` reads back the same."""
-    document = {"schema": SCHEMA, **asdict(state)}
+    document = {"schema": SCHEMA, **asdict(replace(state, history=()))}
+    document["history"] = history.to_document(state.history)
     for slot in WRITABLE:
         release = state.release(slot)
         document[slot] = None if release is None else release.to_custom()
@@ -231,6 +278,9 @@ def from_document(document: object) -> SlotState:
             release_floor=_count(document["release_floor"]) or 0,
             clock_floor_s=_count(document["clock_floor_s"], most=MAX_CLOCK_S) or 0,
             reverted=None if document["reverted"] is None else _bad(document["reverted"]),
+            starts=_count(document.get("starts", 0)) or 0,
+            fallen=tuple(_bad(entry) for entry in document.get("fallen", ())),
+            history=history.from_document(document.get("history", [])),
         )
     except (KeyError, TypeError, FactsError) as error:
         raise SlotError(f"the slots' state is damaged: {error!r}") from None
@@ -262,6 +312,22 @@ def violations(state: SlotState) -> list[str]:
     if len(state.bad) > MAX_BAD:
         broken.append(f"{len(state.bad)} bad digests, at most {MAX_BAD} are kept")
     return broken
+
+
+def _fallen(state: SlotState, reason: str) -> SlotState:
+    """The active model is confirmed, and the daemon does not come to run with it.
+
+    Once, it may be a device's fault that every model would take: it may be fetched again, and then passes a
+    probation or is bad by that. Twice is bad by itself, or it could go round for ever.
+    """
+    release = state.release(state.active)
+    assert release is not None
+    fell = Bad(release.model_sha256, reason)
+    changed = replace(state, fallen=_remembered(state.fallen, fell), reverted=fell)
+    if any(entry.sha256 == fell.sha256 for entry in state.fallen):
+        changed = replace(changed, bad=_remembered(state.bad, fell))
+    changed = lost(changed, state.active)
+    return changed if changed.active == "factory" else replace(changed, starts=1)
 
 
 def _with_release(state: SlotState, slot: SlotName, release: ReleaseFacts | None) -> SlotState:

@@ -17,20 +17,23 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import gettempprefix
 from typing import TYPE_CHECKING
 
 from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
-from edge.updates import slot_state
+from edge.updates import history, slot_state
 from edge.updates.errors import RefusedError, SlotError
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.trust import Vehicle, check_suits
@@ -97,6 +100,7 @@ class Slots:
         shipped_root: the root metadata that came with it: what everything else is checked against.
         vehicle: whom a release must suit.
         disk: where what is written is counted; None: nowhere.
+        clock: the present time, seconds of Unix time, for the history.
 
     Raises:
         SlotError: another process holds the folder.
@@ -111,10 +115,12 @@ class Slots:
         vehicle: Vehicle,
         *,
         disk: DiskLane | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self.disk = disk or DiskBudget().lane("slots")
         self._factory_model = factory_model
+        self._clock = clock
         self.shipped_root = shipped_root
         self.vehicle = vehicle
         self._lock = threading.Lock()
@@ -123,9 +129,14 @@ class Slots:
         for slot in slot_state.WRITABLE:
             (folder / slot).mkdir(exist_ok=True)
         sync_folder(folder)
+        sync_folder(folder.parent)  # whose entry this folder is: with it all floors would be gone
         self._lock_file = _hold(folder / "lock")
+        self._is_unsure = False  # whether the state on disk may be another than the one here
         try:
-            for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):  # a kill left it
+            left = itertools.chain(
+                folder.rglob(f".*{TEMPORARY_SUFFIX}"), (folder / "metadata").glob(f"{gettempprefix()}*")
+            )
+            for path in left:  # by a kill; the latter within python-tuf's writing
                 path.unlink()
             self._state = self._read_state()
         except BaseException:
@@ -224,16 +235,13 @@ class Slots:
         A start during a probation counts against it, and is on disk before the model is loaded: a model that
         takes the daemon down with it comes back only `most_starts` times.
 
+        A disk that takes nothing keeps no vehicle from starting. But on it the starts of a probation cannot
+        be counted, so nothing would end a crash loop: such a start drives on the last good model.
+
         Raises:
             SlotError: not even the factory's model can be read.
-            OSError: the state cannot be written.
         """
-        before = self._state
-        self._change(lambda state: slot_state.started(state, most_starts))
-        reverted = self._state.reverted
-        troubles = (
-            [reverted.reason] if before.on_probation and not self._state.on_probation and reverted else []
-        )
+        troubles = self._count_start(most_starts)
         while True:
             slot = self._state.active
             try:
@@ -242,14 +250,27 @@ class Slots:
                 if slot == "factory":
                     raise
                 troubles.append(str(error))
-                self.lose(slot, str(error))
+                self._lose(slot, str(error), must_be_kept=False)
 
-    def stage(self, model: bytes | Path, evidence: Evidence) -> SlotContent:
+    def _count_start(self, most_starts: int) -> list[str]:
+        before = self._state
+        try:
+            started = partial(slot_state.started, most_starts=most_starts)
+            self._change(started, must_be_kept=before.on_probation)
+        except OSError as error:
+            trouble = f"the starts of the probation cannot be counted: {error}"
+            self._lose(before.active, trouble, must_be_kept=False)
+            return [trouble]
+        reverted = self._state.reverted
+        return [reverted.reason] if reverted is not None and reverted != before.reverted else []
+
+    def stage(self, model: bytes | Path, evidence: Evidence, by: history.Actor = "cloud") -> SlotContent:
         """Put a release into the slot that is free; it is the candidate when this returns.
 
         Args:
             model: the file's bytes, or a file in `staging`, which is moved.
             evidence: the signed metadata that vouches for it.
+            by: where it came from.
 
         Raises:
             SlotError: a probation is under way, or the digest failed here before.
@@ -273,7 +294,7 @@ class Slots:
         proof = evidence.to_bytes()
         atomic_write(room / "evidence.json", proof)
         self.disk.wrote(len(proof))
-        self._change(lambda state: slot_state.staged(state, slot, facts))
+        self._change(lambda state: slot_state.staged(state, slot, facts), by=by)
         return self.content(slot)
 
     def activate(self) -> SlotContent:
@@ -286,10 +307,23 @@ class Slots:
         self._change(slot_state.confirmed)
         return self.active()
 
-    def revert(self, reason: str) -> SlotContent:
+    def revert(self, reason: str, by: history.Actor = "daemon") -> SlotContent:
         """The active model failed its probation: back to the last good one; the digest is bad."""
-        self._change(lambda state: slot_state.reverted(state, reason))
+        self._change(lambda state: slot_state.reverted(state, reason), by=by)
         return self.active()
+
+    def roll_back(self, reason: str, *, to_factory: bool = False) -> SlotContent:
+        """Somebody takes the active model back, in probation or after it; the digest is bad.
+
+        Raises:
+            SlotError: the factory's model is active.
+        """
+        self._change(lambda state: slot_state.rolled_back(state, reason, to_factory=to_factory), by="owner")
+        return self.active()
+
+    def ran_well(self) -> None:
+        """The active model is in no crash loop: its starts are counted anew."""
+        self._change(slot_state.ran_well)
 
     def mark_bad(self, sha256: str, reason: str) -> None:
         """Never try this model again. As the candidate it is dropped; on probation it reverts."""
@@ -300,8 +334,11 @@ class Slots:
 
         Where it was active, the state falls back as at a start. The same release may be fetched again.
         """
+        self._lose(slot, reason, must_be_kept=True)
+
+    def _lose(self, slot: SlotName, reason: str, *, must_be_kept: bool) -> None:
         _LOG.error("the model in slot %s cannot be used, it is given up: %s", slot, reason)
-        self._change(partial(slot_state.lost, slot=slot))
+        self._change(partial(slot_state.lost, slot=slot), must_be_kept=must_be_kept, reason=reason)
 
     def raise_floors(self, *, release: int | None = None, clock_s: int | None = None) -> None:
         """Remember that no older release and no earlier time is possible."""
@@ -327,16 +364,34 @@ class Slots:
             self.shipped_root, evidence, data, vehicle.fleet, unsigned_allowed=vehicle.unsigned_allowed
         )
 
-    def _change(self, change: Callable[[SlotState], SlotState]) -> None:
+    def _change(
+        self,
+        change: Callable[[SlotState], SlotState],
+        *,
+        must_be_kept: bool = True,
+        by: history.Actor = "daemon",
+        reason: str = "",
+    ) -> None:
         with self._lock:
             if self._lock_file < 0:
                 raise SlotError(f"{self._folder}: the slots are closed")
             changed = change(self._state)
-            if changed != self._state:
-                document = json.dumps(slot_state.to_document(changed), indent=1).encode()
+            if changed == self._state and not self._is_unsure:
+                return
+            happened = history.what_happened(self._state, changed, int(self._clock()), by, reason)
+            kept = (*changed.history, *happened)[-history.MAX_ENTRIES :]
+            changed = replace(changed, history=kept)
+            document = json.dumps(slot_state.to_document(changed), indent=1).encode()
+            self._is_unsure = True  # a write that fails in its last step has put the new state there
+            try:
                 atomic_write(self._folder / "state.json", document)
-                self.disk.wrote(len(document))
-                self._state = changed
+                self._is_unsure = False
+            except OSError as error:
+                if must_be_kept:
+                    raise
+                _LOG.error("%s cannot be written, this start goes on without it: %s", self._folder, error)
+            self.disk.wrote(len(document))
+            self._state = changed
 
     def _read_state(self) -> SlotState:
         path = self._folder / "state.json"

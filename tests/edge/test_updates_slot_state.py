@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.updates import slot_state
+from edge.updates import history, slot_state
 from edge.updates.errors import SlotError
+from edge.updates.history import Entry
 from edge.updates.slot_state import SlotState
 from protos.release_facts import ReleaseFacts
 
 MOST_STARTS = 3
+MOST_CONFIRMED = 4
 
 
 def release(counter: int) -> ReleaseFacts:
@@ -98,6 +100,41 @@ class Machine(RuleBasedStateMachine):
         if starts > MOST_STARTS:
             assert not self.state.on_probation, "a crash loop ends"
 
+    @rule(starts=st.integers(1, MOST_CONFIRMED + 1))
+    def crash_loop(self, starts: int) -> None:
+        before = self.state
+        for _ in range(starts):
+            self.state = slot_state.started(self.state, MOST_STARTS, MOST_CONFIRMED)
+        assert self.state.starts <= MOST_CONFIRMED
+        if not before.on_probation and before.active != "factory" and starts > MOST_CONFIRMED:
+            assert self.state.active != before.active, "a crash loop ends"
+            assert self.state.reverted is not None
+
+    @rule()
+    def run_well(self) -> None:
+        self.state = slot_state.ran_well(self.state)
+        active = self.state.active
+        for _ in range(MOST_CONFIRMED):
+            if not self.state.on_probation:
+                self.state = slot_state.started(self.state, MOST_STARTS, MOST_CONFIRMED)
+                assert self.state.active == active
+
+    @rule(to_factory=st.booleans())
+    def roll_back(self, to_factory: bool) -> None:
+        before = self.state
+        release = before.release(before.active)
+        if release is None:
+            with pytest.raises(SlotError, match="factory"):
+                slot_state.rolled_back(before, "by hand", to_factory=to_factory)
+            return
+        self.state = slot_state.rolled_back(before, "by hand", to_factory=to_factory)
+        assert release.model_sha256 in self.state.bad_sha256
+        assert not self.state.on_probation
+        if to_factory:
+            assert self.state.active == "factory"
+        elif before.on_probation:
+            assert self.state.active == before.last_good
+
     @rule(sha256=digests)
     def mark_bad(self, sha256: str) -> None:
         good = self.state.release(self.state.last_good)
@@ -137,6 +174,10 @@ class Machine(RuleBasedStateMachine):
         assert slot_state.from_document(json.loads(text)) == self.state
 
     @invariant()
+    def only_a_confirmed_release_has_its_starts_counted(self) -> None:
+        assert not self.state.starts or not (self.state.on_probation or self.state.active == "factory")
+
+    @invariant()
     def no_bad_model_runs_or_is_about_to(self) -> None:
         for slot in (self.state.active, self.state.last_good, self.state.candidate or "factory"):
             held = self.state.release(slot)
@@ -160,6 +201,53 @@ def test_bad_digests_are_bounded_and_the_latest_are_kept() -> None:
         state = slot_state.marked_bad(state, f"{index:064x}", "on purpose")
     assert len(state.bad) == slot_state.MAX_BAD
     assert state.bad[-1].sha256 == f"{slot_state.MAX_BAD + 9:064x}"
+
+
+def confirmed_release(state: SlotState, counter: int) -> SlotState:
+    slot = slot_state.slot_to_stage(state)
+    state = slot_state.staged(slot_state.emptied(state, slot), slot, release(counter))
+    return slot_state.confirmed(slot_state.activated(state))
+
+
+def crash_looped(state: SlotState) -> SlotState:
+    for _ in range(MOST_CONFIRMED + 1):
+        state = slot_state.started(state, MOST_STARTS, MOST_CONFIRMED)
+    return state
+
+
+def test_a_crash_loop_after_confirmation_goes_down_to_the_factory_and_stays_there() -> None:
+    state = confirmed_release(confirmed_release(SlotState(), 1), 2)
+    state = crash_looped(state)
+    assert (state.release(state.active), state.starts) == (release(1), 1)
+    assert state.reverted is not None and "4 times in a row" in state.reverted.reason
+    for _ in range(MOST_CONFIRMED):
+        state = slot_state.started(state, MOST_STARTS, MOST_CONFIRMED)
+    assert (state.active, state.bad, state.release_floor) == ("factory", (), 2)
+    assert crash_looped(state) == state
+
+
+def test_the_second_crash_loop_after_a_confirmation_makes_a_model_bad() -> None:
+    state = crash_looped(confirmed_release(SlotState(), 1))
+    assert state.active == "factory" and not state.bad, "it may be fetched again"
+    state = crash_looped(confirmed_release(state, 1))
+    assert state.active == "factory"
+    assert state.bad_sha256 == {release(1).model_sha256}
+
+
+def test_a_state_of_an_earlier_version_is_read() -> None:
+    written = document()
+    for key in ("starts", "fallen", "history"):
+        del written[key]
+    assert slot_state.from_document(written) == SlotState()
+
+
+def test_a_damaged_history_costs_itself_alone() -> None:
+    entry = Entry(1, "staged", "cloud", "f" * 64, 1, "streets 1", "")
+    good = history.to_document((entry,))[0]
+    assert slot_state.from_document(document(history=[7, {}, good, None])).history == (entry,)
+    assert slot_state.from_document(document(history="x")).history == ()
+    many = [good] * (history.MAX_ENTRIES + 5)
+    assert len(slot_state.from_document(document(history=many)).history) == history.MAX_ENTRIES
 
 
 def test_a_release_that_failed_here_cannot_be_staged() -> None:
@@ -204,6 +292,8 @@ def document(**fields: object) -> dict[str, object]:
         document(bad=[{"sha256": "x"}]),
         document(bad=None),
         document(reverted=7),
+        document(starts=-1),
+        document(fallen=[7]),
     ],
 )
 def test_a_damaged_state_is_refused(damaged: object) -> None:

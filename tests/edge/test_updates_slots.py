@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -338,16 +337,6 @@ def test_the_contract_says_how_the_slots_stand(world: World, slots: Slots) -> No
     assert (said().phase, said().detail) == (common.UPDATE_PHASE_REVERTED, "it saw nothing")
     assert list(said().bad_sha256) == [failed]
     assert model_state(slots, factory, factory).active_slot == common.SLOT_FACTORY, "of what runs"
-
-
-def test_a_kill_at_any_file_operation_leaves_the_old_state_or_the_new_one(tmp_path: Path) -> None:
-    """Stage, activate, boot, confirm, revert and mark bad, each killed before each of its file operations."""
-    command = [sys.executable, "-m", "tests.edge.slot_kills", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    points = json.loads(done.stdout.splitlines()[-1])
-    assert points["stage"] >= 12
-    assert all(points[step] >= 4 for step in ("activate", "boot", "confirm", "revert", "mark_bad"))
 
 
 def test_driving_without_updates_imports_no_tuf(tmp_path: Path) -> None:

@@ -1,0 +1,320 @@
+"""The whole life of updates on one vehicle, step by step, and what must hold wherever it is cut.
+
+Each step is a start of the daemon's slots and one thing done with them, over a real repository; in place of
+gRPC a stub in this process reads the repository's files, so that the process may fork.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tuf.api.metadata import Metadata, Root
+
+from cloud.release import releasing, repository, serving
+from cloud.release.keys import create_keys
+from edge.updates.client import UpdateClient, UpdateResult
+from edge.updates.errors import Refusal
+from edge.updates.slot_state import SlotState, lost, violations
+from edge.updates.slots import Slots
+from protos.release_facts import ReleaseFacts
+from protos.traffic_vision.v1.common_pb2 import UpdatePhase
+from tests.update_world import TERMS, VEHICLE, model
+
+RELEASES = 5
+PADDING = 100_000  # bytes: more than one chunk
+KNOWN = re.compile(
+    r"lock|assignment\.json|state\.json|[ab]|[ab]/(model\.onnx|evidence\.json)|staging|staging/[0-9a-f]{64}\.part"
+    r"|metadata|metadata/(root|timestamp|snapshot|targets|models)\.json"
+    r"|metadata/root_history|metadata/root_history/[0-9]+\.root\.json"
+)
+STAGED, REFUSED = UpdatePhase.UPDATE_PHASE_STAGED, UpdatePhase.UPDATE_PHASE_REFUSED
+
+Action = Callable[["Slots", UpdateClient], Any]
+
+
+class _RpcError(grpc.RpcError, grpc.Call):
+    """An RPC's end, as gRPC raises it."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code)
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "on purpose"
+
+    def _none(self, *_: object) -> Any:
+        raise NotImplementedError
+
+    initial_metadata = trailing_metadata = is_active = time_remaining = cancel = add_callback = _none
+
+
+class _Call:
+    """The client's end of a stream."""
+
+    def __init__(self, chunks: Iterator[Any], cut_after: int | None) -> None:
+        self._chunks, self._left = chunks, cut_after
+
+    def __iter__(self) -> _Call:
+        return self
+
+    def __next__(self) -> Any:
+        if self._left == 0:
+            raise _RpcError(grpc.StatusCode.UNAVAILABLE)
+        if self._left is not None:
+            self._left -= 1
+        try:
+            return next(self._chunks)
+        except serving.NoSuchFileError:
+            raise _RpcError(grpc.StatusCode.NOT_FOUND) from None
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+class Stub:
+    """The fleet service's two file streams, over a repository's folder, without a network."""
+
+    def __init__(self, folder: Path, cut_after: int | None = None) -> None:
+        self._folder, self._cut_after = folder, cut_after
+
+    def FetchMetadata(self, request: Any, timeout: float) -> _Call:
+        return _Call(serving.fetch_metadata(self._folder, request), None)
+
+    def FetchTarget(self, request: Any, timeout: float) -> _Call:
+        return _Call(serving.fetch_target(self._folder, request), self._cut_after)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is done with the slots.
+
+    Attributes:
+        name: for people.
+        cloud: how many releases there are.
+        action: takes open slots and a client.
+        cut: its transfer of a file breaks after a chunk.
+    """
+
+    name: str
+    cloud: int
+    action: Action
+    cut: bool = False
+
+    @property
+    def is_check(self) -> bool:
+        """It looks for a release, and another look brings it on."""
+        return self.action is check
+
+
+@dataclass(frozen=True)
+class Around:
+    """How the slots stood before a step that was not cut, and after it."""
+
+    before: SlotState
+    after: SlotState
+
+
+def check(slots: Slots, client: UpdateClient) -> UpdateResult:
+    """A look for releases."""
+    return client.check()
+
+
+def drop_candidate(slots: Slots, client: UpdateClient) -> None:
+    """The candidate failed its check."""
+    candidate = slots.candidate()
+    if candidate is not None:
+        slots.mark_bad(candidate.digest, "on purpose")
+
+
+def lose_active(slots: Slots, client: UpdateClient) -> None:
+    """The disk broke the active slot."""
+    slots.lose(slots.state.active, "on purpose")
+
+
+def raise_floors(slots: Slots, client: UpdateClient) -> None:
+    """As a look does that finds a later time."""
+    slots.raise_floors(release=5, clock_s=slots.state.clock_floor_s + 60)
+
+
+STEPS = (
+    Step("first start", 1, lambda slots, client: slots.boot()),
+    Step("cut download", 1, check, cut=True),
+    Step("resumed download", 1, check),
+    Step("activate", 1, lambda slots, client: slots.activate()),
+    Step("start in probation", 1, lambda slots, client: slots.boot()),
+    Step("confirm", 1, lambda slots, client: slots.confirm()),
+    Step("second release, another root", 2, check),
+    Step("activate the second", 2, lambda slots, client: slots.activate()),
+    Step("revert", 2, lambda slots, client: slots.revert("on purpose")),
+    Step("third release", 3, check),
+    Step("fourth release in its place", 4, check),
+    Step("mark bad", 4, drop_candidate),
+    Step("fifth release", 5, check),
+    Step("activate the fifth", 5, lambda slots, client: slots.activate()),
+    Step("start with the fifth", 5, lambda slots, client: slots.boot()),
+    Step("confirm the fifth", 5, lambda slots, client: slots.confirm()),
+    Step("start with a confirmed one", 5, lambda slots, client: slots.boot()),
+    Step("run well", 5, lambda slots, client: slots.ran_well()),
+    Step("raise floors", 5, raise_floors),
+    Step("lose the active slot", 5, lose_active),
+    Step("fifth release again", 5, check),
+    Step("activate it", 5, lambda slots, client: slots.activate()),
+    Step("confirm it", 5, lambda slots, client: slots.confirm()),
+    Step("roll back by hand", 5, lambda slots, client: slots.roll_back("on purpose")),
+)
+
+
+class Vehicle:
+    """Repositories as they grew, and the folders of a vehicle that looks at them."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.factory = place / "factory.onnx"
+        self.factory.write_bytes(model("factory"))
+        keys = create_keys(place / "keys")
+        cloud = place / "repository"
+        repository.create_repository(cloud, keys)
+        self.root = repository.current_root(cloud)
+        self.released: list[ReleaseFacts] = []
+        signers = [keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
+        for number in range(1, RELEASES + 1):
+            if number == 2:
+                root = Metadata[Root].from_bytes(self.root).signed
+                repository.publish_root(cloud, root, [keys.signer("root-1"), keys.signer("root-2")])
+            data = model(str(number), PADDING)
+            facts = releasing.propose_release(cloud, data, TERMS, keys.signer("trainer"))
+            releasing.complete_release(cloud, facts.model_sha256, *signers)
+            self.released.append(facts)
+            shutil.copytree(cloud, place / f"cloud-{number}")
+
+    def open(self, state: Path) -> Slots:
+        """The slots of a vehicle with this state folder."""
+        return Slots(state / "slots", self.factory, self.root, VEHICLE)
+
+    def client(self, slots: Slots, step: Step) -> UpdateClient:
+        """What looks for releases, as far as they are there."""
+        stub: Any = Stub(self.place / f"cloud-{step.cloud}", 1 if step.cut else None)
+        return UpdateClient(stub, slots)
+
+    def do(self, state: Path, step: Step) -> tuple[Around, Any]:
+        """One step, from the start of the slots on; and what came of it."""
+        with self.open(state) as slots:
+            before = slots.state
+            result = step.action(slots, self.client(slots, step))
+            return Around(before, slots.state), result
+
+    def expected(self, state: Path) -> list[Around]:
+        """All steps uncut."""
+        state.mkdir()
+        return [self.do(state, step)[0] for step in STEPS]
+
+    def hold(self, state: Path, step: Step, around: Around) -> None:
+        """Start again where `step` was cut: the state is old or new, whole, and the step can be done.
+
+        1. The state file, if there is one, is a state of the machine, and none was set aside as damaged.
+        2. It is the state before the step or after it, or lies between them as `_is_between` says.
+        3. Nothing lies about but the files that belong there.
+        4. Each slot that the state names holds what is signed, byte for byte.
+        5. Floors are no lower than before the step.
+        6. A start drives on a model that was released, or the factory's, and has nothing to complain of.
+        7. The step done again, a look at most twice, ends where it ends uncut.
+        """
+        with self.open(state) as slots:
+            found = slots.state
+            assert not violations(found)
+            assert _is_between(found, around), f"{step.name}: {found}"
+            for path in (state / "slots").rglob("*"):
+                name = str(path.relative_to(state / "slots"))
+                assert KNOWN.fullmatch(name), f"{step.name}: {name} is left"
+            self._loads(slots)
+            assert found.release_floor >= around.before.release_floor
+            assert found.clock_floor_s >= around.before.clock_floor_s
+            boot = slots.boot()
+            assert boot.troubles == ()
+            assert boot.model.data in self._models()
+            self.complete(slots, step, around)
+
+    def hold_in_memory(self, slots: Slots, step: Step, around: Around) -> None:
+        """The same of slots that stay open after an error: rules 2, 4 and 5.
+
+        One thing more may be: a start that could not be counted drives on the last good model.
+        """
+        state = slots.state
+        assert not violations(state)
+        assert _is_between(state, around) or _is_uncounted(state, around), step.name
+        assert state.release_floor >= around.before.release_floor
+        assert state.clock_floor_s >= around.before.clock_floor_s
+        self._loads(slots)
+
+    def complete(self, slots: Slots, step: Step, around: Around) -> None:
+        """Bring the step to its end, rule 7."""
+        if step.name.startswith("start") and _is_uncounted(slots.state, around):
+            slots.raise_floors(clock_s=slots.state.clock_floor_s + 1)  # any change is kept now
+            return
+        self._do_again(slots, step, around.after)
+        assert bare(slots.state) == bare(around.after), step.name
+        self._loads(slots)
+
+    def _do_again(self, slots: Slots, step: Step, after: SlotState) -> None:
+        again = replace(step, cut=False)
+        client = self.client(slots, again)
+        if step.is_check:
+            result = client.check()
+            if result.refusal is Refusal.CONTENT:  # what was kept of the file is damaged: once more
+                result = client.check()
+            assert (result.phase, result.refusal) == (STAGED, None), result
+            if step.cut:  # uncut, it got further
+                slots.lose(result.staged.slot, "as after the cut")  # type: ignore[union-attr]
+        elif bare(slots.state) != bare(after):
+            again.action(slots, client)
+
+    def _loads(self, slots: Slots) -> None:
+        state = slots.state
+        for slot in {state.active, state.last_good, state.candidate or "factory"}:
+            loaded = slots.load(slot)
+            release = loaded.content.release
+            number = None if release is None else release.release_counter
+            assert loaded.data == (model("factory") if number is None else self._models()[number])
+
+    def _models(self) -> list[bytes]:
+        return [model("factory"), *(model(str(number), PADDING) for number in range(1, RELEASES + 1))]
+
+
+def bare(state: SlotState) -> SlotState:
+    """Without what another start or another look may add."""
+    starts = None if state.probation_starts is None else 0
+    return replace(state, probation_starts=starts, starts=0, clock_floor_s=0, history=())
+
+
+def _is_uncounted(state: SlotState, around: Around) -> bool:
+    before = around.before
+    return before.on_probation and bare(state) == bare(lost(before, before.active))
+
+
+def _is_between(found: SlotState, around: Around) -> bool:
+    """Whether each thing that is remembered is as before or as after, and what runs changed as a whole.
+
+    A look may have raised the floors and emptied the slot that it stages into, and not have come further.
+    """
+    before, after = around.before, around.after
+
+    def runs(state: SlotState) -> tuple[Any, ...]:
+        return (state.active, state.last_good, state.on_probation, state.bad, state.reverted)
+
+    if runs(found) not in (runs(before), runs(after)):
+        return False
+    if found.candidate not in (None, before.candidate, after.candidate):
+        return False
+    for slot in ("a", "b"):
+        if found.release(slot) not in (None, before.release(slot), after.release(slot)):  # type: ignore[arg-type]
+            return False
+    return found.release_floor in (before.release_floor, after.release_floor)
