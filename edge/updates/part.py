@@ -127,10 +127,10 @@ class Updates:
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
-        self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
         self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._teller = Teller()
+        self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
