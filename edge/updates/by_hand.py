@@ -1,4 +1,4 @@
-"""An installation by hand: by the daemon where one runs, else into a slot for its next start."""
+"""Installing and taking back by hand: by the daemon where one runs, else into a slot for its next start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from edge.perception.model_file import parse_model_file
 from edge.state_folder import StateFolder, StateFolderError
 from edge.updates.client import UpdateClient
 from edge.updates.errors import UpdateError
-from edge.updates.inbox import BUNDLE, UNSIGNED, Answer, Inbox
+from edge.updates.inbox import BUNDLE, ROLLBACK, UNSIGNED, Answer, Inbox
 from edge.updates.models import open_slot_models
+from edge.updates.roll_back import roll_back as take_back
 
 
 def install(config: EdgeConfig, file: Path, *, unsigned: bool, timeout_s: float) -> Answer:
@@ -47,5 +48,31 @@ def install(config: EdgeConfig, file: Path, *, unsigned: bool, timeout_s: float)
                 models.mark_bad(result.staged, str(error))
                 return Answer(False, str(error))
             return Answer(True, f"{result.detail}; the daemon's next start tries it, on probation")
+        finally:
+            models.close()
+
+
+def roll_back(config: EdgeConfig, *, to_factory: bool, timeout_s: float) -> Answer:
+    """Take the active model back.
+
+    Args:
+        config: the vehicle's.
+        to_factory: to the factory's model, whatever was good before.
+        timeout_s: for a running daemon's answer.
+
+    Raises:
+        TrafficVisionError: the configuration has no updates, or the daemon does not answer.
+    """
+    if config.updates is None:
+        raise UpdateError("there is no section [updates] in the configuration: models have no slots")
+    try:
+        folder = StateFolder(config.state_folder)
+    except StateFolderError:
+        inbox = Inbox(config.state_folder)
+        return inbox.wait(inbox.wish("factory" if to_factory else "last_good", ROLLBACK), timeout_s)
+    with folder:
+        models = open_slot_models(config)
+        try:
+            return take_back(models, None, to_factory=to_factory)
         finally:
             models.close()

@@ -6,6 +6,7 @@ path.
 
     inbox/NAME.bundle       a signed bundle
     inbox/NAME.onnx         a model that nobody signed
+    inbox/NAME.rollback     the wish that the active model be taken back: "last_good" or "factory"
     inbox/NAME.answer       what came of NAME, a JSON object
 """
 
@@ -17,6 +18,7 @@ import secrets
 import shutil
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from pathlib import Path
 from edge.errors import TrafficVisionError
 from edge.files import atomic_write, sync_folder
 
-BUNDLE, UNSIGNED = ".bundle", ".onnx"
+BUNDLE, UNSIGNED, ROLLBACK = ".bundle", ".onnx", ".rollback"
 _ANSWER = ".answer"
 _LOOK_S = 0.1
 
@@ -56,7 +58,7 @@ class Inbox:
     def next(self) -> Path | None:
         """What waits, the oldest first; None: nothing."""
         try:
-            found = [path for path in self._folder.iterdir() if path.suffix in (BUNDLE, UNSIGNED)]
+            found = [path for path in self._folder.iterdir() if path.suffix in (BUNDLE, UNSIGNED, ROLLBACK)]
             regular = [path for path in found if stat.S_ISREG(path.lstat().st_mode)]
             return min(regular, key=lambda path: path.lstat().st_mtime_ns, default=None)
         except OSError:
@@ -77,18 +79,29 @@ class Inbox:
         Raises:
             InboxError: it cannot be copied.
         """
+        return self._left(str(file), suffix, lambda copy: shutil.copyfile(file, copy))
+
+    def wish(self, text: str, suffix: str) -> Path:
+        """Leave a wish for the daemon; gives where it waits.
+
+        Raises:
+            InboxError: it cannot be written.
+        """
+        return self._left(text, suffix, lambda copy: copy.write_text(text))
+
+    def _left(self, what: str, suffix: str, write: Callable[[Path], object]) -> Path:
         name = self._folder / f"{secrets.token_hex(8)}{suffix}"
         copy = name.with_suffix(".copying")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            shutil.copyfile(file, copy)
+            write(copy)
             os.chown(copy, *_owner(self._folder.parent))
             copy.rename(name)
             sync_folder(self._folder)
         except OSError as error:
             with suppress(OSError):
                 copy.unlink(missing_ok=True)
-            raise InboxError(f"{file}: cannot be left with the daemon in {self._folder}: {error}") from None
+            raise InboxError(f"{what}: cannot be left with the daemon in {self._folder}: {error}") from None
         return name
 
     def wait(self, given: Path, timeout_s: float) -> Answer:

@@ -34,9 +34,10 @@ from edge.updates.contact import CloudContact
 from edge.updates.download import TransferLimits
 from edge.updates.errors import Refusal
 from edge.updates.frame_records import FrameRecords
-from edge.updates.inbox import BUNDLE, Answer, Inbox
+from edge.updates.inbox import BUNDLE, ROLLBACK, Answer, Inbox
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
+from edge.updates.roll_back import roll_back
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_rules import shadow_terms
 from edge.updates.slots import SlotContent
@@ -126,7 +127,7 @@ class Updates:
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
-        self._assigned = Assigned(models.slots, hold_s)
+        self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._teller = Teller()
         self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
@@ -291,6 +292,10 @@ class Updates:
         assert self._inbox is not None
         answer = Answer(False, "a defect, which is logged")
         try:
+            if given.suffix == ROLLBACK:
+                to_factory = given.read_text(errors="replace").strip() == "factory"
+                answer = roll_back(self._models, self._links.change_model, to_factory=to_factory)
+                return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
             result = by_hand(given)
             self._show(result)

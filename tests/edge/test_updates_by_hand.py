@@ -19,6 +19,7 @@ from edge.serve.client import PerceptionClient
 from edge.updates.errors import UpdateError
 from edge.updates.frame_records import FrameRecords
 from edge.updates.hardware import hardware_ids
+from edge.updates.inbox import ROLLBACK, Inbox
 from edge.updates.models import SlotModels, open_slot_models
 from edge.updates.part import Updates
 from edge.updates.shadow import Shadow
@@ -254,3 +255,50 @@ def test_a_daemon_takes_a_good_release_and_refuses_a_wrong_one(world: World, tmp
     finally:
         again.shutdown()
     assert not [thread for thread in threading.enumerate() if thread.name == "updates"]
+
+
+# Starts of a confirmed model.
+
+
+@pytest.mark.parametrize("runs_well_s", [0.0, 1000.0])
+def test_a_model_that_runs_for_a_while_or_stops_in_order_is_in_no_crash_loop(
+    start: Garage, monkeypatch: pytest.MonkeyPatch, runs_well_s: float
+) -> None:
+    monkeypatch.setattr("edge.updates.part.RUNS_WELL_S", runs_well_s)
+    start.confirmed(model("1"))
+    vehicle = start(start=False)
+    assert vehicle.models.slots.state.starts == 1
+    vehicle.updates.start()
+    vehicle.until(CONFIRMED)
+    if runs_well_s == 0:
+        eventually(lambda: vehicle.models.slots.state.starts == 0, "its starts are counted anew")
+    else:
+        assert vehicle.models.slots.state.starts == 1
+    vehicle.stop()
+    assert vehicle.models.slots.state.starts == 0
+
+
+def test_a_rollback_by_hand_is_for_good(start: Garage) -> None:
+    """It waits in the inbox; the frame loop exchanges, then the slots know, and the release is not wanted."""
+    start.confirmed(model("1"))
+    vehicle = start.confirmed(model("2"))
+    taken = vehicle.running.digest
+    inbox = Inbox(start.config.state_folder)
+    vehicle.answer(ChangeOutcome.BUSY)
+    answer = inbox.wait(inbox.wish("last_good", ROLLBACK), 30)
+    assert not answer.is_installed and "try again" in answer.detail
+    assert vehicle.running.digest == taken and not vehicle.models.slots.state.bad
+    answer = inbox.wait(inbox.wish("last_good", ROLLBACK), 30)
+    assert answer.is_installed and vehicle.running.metadata.version == "1"
+    assert "taken back by hand" in vehicle.until(REVERTED).detail
+    asked = start.world.server.asked
+    asked.clear()
+    again = start()
+    eventually(lambda: "timestamp" in asked, "it has looked")
+    again.stop()
+    assert not any(name.startswith("models/") for name in asked)
+    again = start()
+    assert again.running.metadata.version == "1"
+    start.release(model("3"))
+    again.updates.nudge(0)
+    eventually(lambda: again.running.metadata.version == "3", "a newer one is fetched")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from cloud.release import repository
 from cloud.release.keys import create_keys
 from edge.updates.errors import Refusal, RefusedError, SlotError
 from edge.updates.evidence import Evidence, verify
+from edge.updates.history import MAX_DETAIL, MAX_ENTRIES
 from edge.updates.report import model_state
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
@@ -337,6 +339,40 @@ def test_the_contract_says_how_the_slots_stand(world: World, slots: Slots) -> No
     assert (said().phase, said().detail) == (common.UPDATE_PHASE_REVERTED, "it saw nothing")
     assert list(said().bad_sha256) == [failed]
     assert model_state(slots, factory, factory).active_slot == common.SLOT_FACTORY, "of what runs"
+
+
+def test_what_happened_is_kept_with_the_state(world: World, tmp_path: Path) -> None:
+    factory = tmp_path / "factory.onnx"
+    factory.write_bytes(model("factory"))
+    ticks = itertools.count(1_800_000_000)
+    with Slots(tmp_path / "slots", factory, world.root, VEHICLE, clock=lambda: next(ticks)) as slots:
+        first = stage(world, slots, 1)
+        slots.activate()
+        slots.confirm()
+        second = stage(world, slots, 2)
+        slots.activate()
+        slots.revert("it saw nothing")
+        slots.lose("a", "a broken disk")
+        kept = slots.state.history
+    assert [(entry.what, entry.by, entry.sha256, entry.release, entry.detail) for entry in kept] == [
+        ("staged", "cloud", first, 1, ""),
+        ("activated", "daemon", first, 1, ""),
+        ("confirmed", "daemon", first, 1, ""),
+        ("staged", "cloud", second, 2, ""),
+        ("activated", "daemon", second, 2, ""),
+        ("reverted", "daemon", second, 2, "it saw nothing"),
+        ("returned_to", "daemon", first, 1, ""),
+        ("given_up", "daemon", first, 1, "a broken disk"),
+        ("returned_to", "daemon", "", 0, ""),
+    ]
+    assert [entry.wall_s for entry in kept] == sorted(entry.wall_s for entry in kept)
+    assert kept[0].wall_s >= 1_800_000_000
+    with Slots(tmp_path / "slots", factory, world.root, VEHICLE) as slots:
+        assert slots.state.history == kept
+        for number in range(MAX_ENTRIES):
+            slots.mark_bad(f"{number:064x}", "on purpose" * 100)
+        assert len(slots.state.history) == MAX_ENTRIES
+        assert len(slots.state.history[-1].detail) == MAX_DETAIL
 
 
 def test_driving_without_updates_imports_no_tuf(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tools.cli.edge_update_install import install
+from tools.cli.edge_update_state import history, rollback, status
 
 
 @click.group("update")
@@ -12,4 +13,5 @@ def update() -> None:
     """The vehicle's models: what runs, what ran, and what comes by hand."""
 
 
-update.add_command(install)
+for command in (install, status, history, rollback):
+    update.add_command(command)
