@@ -86,12 +86,13 @@ class Intercepted:
         places: list[Any] = [os]
         if hasattr(pathlib, "_NormalAccessor"):  # Python 3.10 binds the functions at import
             places.append(pathlib._NormalAccessor)
+        # Taken once: what is in another place already would tell each operation twice.
+        told = {name: self._one(getattr(os, name), kind) for name, kind in one.items()}
+        told |= {name: self._two(getattr(os, name)) for name in two}
+        told["symlink"] = self._symlink(os.symlink)
         for place in places:
-            for name, kind in one.items():
-                self._replace(place, name, self._one(getattr(os, name), kind))
-            for name in two:
-                self._replace(place, name, self._two(getattr(os, name)))
-            self._replace(place, "symlink", self._symlink(os.symlink))
+            for name, function in told.items():
+                self._replace(place, name, function)
         self._replace(os, "open", self._os_open(os.open))
         self._replace(os, "fsync", self._fsync)
         opened = self._open(io.open)
