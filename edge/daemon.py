@@ -29,7 +29,7 @@ from edge.machine.notify import NOBODY, Notifier
 from edge.machine.wall_clock import open_wall_clock
 from edge.machine.watchdog import StartingUp, Watchdog
 from edge.messages import Clock, camera_health
-from edge.parts import Links, Parts, PartsFactory
+from edge.parts import Links, ModelStore, Parts, PartsFactory
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
 from edge.perception.model_change import ModelChanger
@@ -134,6 +134,30 @@ class Daemon:
         self._started.callback(models.close)
         options = DetectorOptions(providers=self.config.model.providers, threads=self.config.model.threads)
         detector = SwappableDetector(Detector(models.active(), options), requested=self._row.wake)
+        try:
+            self._start_around(detector, options, models)
+        except TrafficVisionError:
+            models.excuse_start()  # it has run: an address that is taken says nothing of it
+            raise
+        logger.info(
+            "vehicle %s runs: cameras %s; model %s; serving at %s",
+            self.config.vehicle,
+            ", ".join(camera.config.name for camera in self._cameras),
+            detector.active.model.summary(),
+            ", ".join(self._addresses()),
+            extra={
+                "event": "started",
+                "address": self.address,
+                "addresses": self._addresses(),
+                "model": detector.active.model.digest,
+                "seconds": round(time.monotonic() - began, 3),
+            },
+        )
+
+    def _start_around(
+        self, detector: SwappableDetector, options: DetectorOptions, models: ModelStore
+    ) -> None:
+        """All but the model, which has run once."""
         cameras = self._cameras = self._open_cameras()
         changer = ModelChanger(
             detector,
@@ -168,20 +192,6 @@ class Daemon:
         self._start_cameras(cameras)
         self._start_watchdog()
         self._manager.ready(self._summary())
-        logger.info(
-            "vehicle %s runs: cameras %s; model %s; serving at %s",
-            self.config.vehicle,
-            ", ".join(camera.config.name for camera in cameras),
-            detector.active.model.summary(),
-            ", ".join(server.addresses),
-            extra={
-                "event": "started",
-                "address": self.address,
-                "addresses": server.addresses,
-                "model": detector.active.model.digest,
-                "seconds": round(time.monotonic() - began, 3),
-            },
-        )
 
     def shutdown(self) -> None:
         """Stop in the opposite order: no more frames, the one in hand answered, clients told, all joined."""
@@ -191,6 +201,9 @@ class Daemon:
     def stop(self, code: int = EXIT_STOPPED) -> None:
         """Ask `run` to end. From any thread, and from a signal."""
         self._inbox.put(code)
+
+    def _addresses(self) -> tuple[str, ...]:
+        return () if self._server is None else self._server.addresses
 
     def _loop_health(self) -> LoopHealth:
         loop = self._loop
@@ -294,6 +307,11 @@ class Daemon:
             if parts.updates is not None:
                 parts.updates.model_failed(detector.active.model, reason)
 
+        def failed() -> None:
+            if parts.updates is not None:
+                parts.updates.loop_failed()
+            self.stop(EXIT_FAILED)
+
         loop = self._loop = FrameLoop(
             cameras,
             self._row,
@@ -303,7 +321,7 @@ class Daemon:
             fallback=fallback,
             on_demand=self._on_demand,
         )
-        loop.start(failed=lambda: self.stop(EXIT_FAILED))
+        loop.start(failed=failed)
         self._started.callback(_log_frames, cameras)
         self._at_stop("frame loop", loop.join)
         self._started.callback(loop.stop)

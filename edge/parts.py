@@ -61,6 +61,9 @@ class ModelStore(Protocol):
     def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
         """Note that the model of a slot runs now, for the next start."""
 
+    def excuse_start(self) -> None:
+        """The model loaded and ran, and the daemon cannot start for another reason. Never raises."""
+
     def fill_state(self, state: common_pb2.ModelState) -> None:
         """Put slot, phase and candidate into a state whose active model is set."""
 
@@ -76,6 +79,9 @@ class UpdatesPart(BackgroundPart, Protocol):
 
         On the loop's thread: returns at once.
         """
+
+    def loop_failed(self) -> None:
+        """The frame loop ended by a defect: what comes is no orderly stop. Returns at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,9 @@ class FactoryModel:
 
     def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
         """Nothing to note: the next start reads the same file."""
+
+    def excuse_start(self) -> None:
+        """Nothing is counted: there is no other model."""
 
     def fill_state(self, state: common_pb2.ModelState) -> None:
         """The factory slot, with no update under way."""

@@ -221,6 +221,13 @@ class SlotModels:
         """
         self._change(self.slots.ran_well)
 
+    def excuse_start(self) -> None:
+        """The start comes to nothing, and not by the model: it does not count against it."""
+        try:
+            self._change(self.slots.excuse_start)
+        except SlotError as error:  # what keeps the daemon from starting is what must be told
+            logger.warning("this start counts against the model all the same: %s", error)
+
     def mark_bad(self, content: SlotContent, reason: str) -> None:
         """The candidate failed its check here: it is never tried again.
 

@@ -114,6 +114,7 @@ class Updates:
             assigned=lambda: self._assigned.counter,
         )
         self._stopping = threading.Event()
+        self._has_failed = False
         rules = ProbationRules(
             config.probation_s,
             config.probation_frames,
@@ -194,6 +195,10 @@ class Updates:
         self._watch.failed(model.digest, f"it crashed three times within a minute: {reason}")
         self._wake.set()
 
+    def loop_failed(self) -> None:
+        """The frame loop ended by a defect: what comes is no orderly stop. Returns at once."""
+        self._has_failed = True
+
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
         """Until when the metadata holds, what is wrong with it or the clock; what is assigned; the trials.
 
@@ -226,7 +231,7 @@ class Updates:
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
             self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
-            if self._stopping.is_set():  # in order
+            if self._stopping.is_set() and not self._has_failed:  # in order
                 self._note_running_well()
             self._models.close()
 

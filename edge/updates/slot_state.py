@@ -158,6 +158,13 @@ def ran_well(state: SlotState) -> SlotState:
     return replace(state, starts=0)
 
 
+def excused(state: SlotState) -> SlotState:
+    """The last start came to nothing for a reason that is not the model's: it does not count."""
+    if state.probation_starts is not None:
+        return replace(state, probation_starts=max(0, state.probation_starts - 1))
+    return replace(state, starts=max(0, state.starts - 1))
+
+
 def confirmed(state: SlotState) -> SlotState:
     """The active model passed its probation."""
     if not state.on_probation:

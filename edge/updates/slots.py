@@ -325,6 +325,10 @@ class Slots:
         """The active model is in no crash loop: its starts are counted anew."""
         self._change(slot_state.ran_well)
 
+    def excuse_start(self) -> None:
+        """This start comes to nothing, and not by the active model: it does not count against it."""
+        self._change(slot_state.excused)
+
     def mark_bad(self, sha256: str, reason: str) -> None:
         """Never try this model again. As the candidate it is dropped; on probation it reverts."""
         self._change(lambda state: slot_state.marked_bad(state, sha256, reason))

@@ -53,6 +53,9 @@ class Recorder:
         self.events.append(f"failed: {reason}")
         self.failed.set()
 
+    def loop_failed(self) -> None:
+        self.events.append("loop failed")
+
     def start(self) -> None:
         self.events.append("start")
 
@@ -162,4 +165,6 @@ def test_a_loop_that_fails_ends_the_daemon_with_its_own_code(
         raise AssertionError("a defect of the loop's own")
 
     monkeypatch.setattr("edge.frame_loop.FrameLoop._pass_on", defect)
-    assert Daemon(config, Factory()).run() == EXIT_FAILED
+    factory = Factory()
+    assert Daemon(config, factory).run() == EXIT_FAILED
+    assert factory.recorder.events == ["start", "loop failed", "stop", "join"]

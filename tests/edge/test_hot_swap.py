@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import psutil
@@ -175,6 +177,23 @@ def test_a_change_swaps_refuses_with_the_reason_and_knows_what_runs() -> None:
         assert refused.active.digest == OLD.digest == loop.detector.active.model.digest
         swapped = change(NEW)
         assert swapped.outcome is ChangeOutcome.SWAPPED and swapped.active.digest == NEW.digest
+
+
+def test_the_old_session_is_freed_with_the_change_and_not_by_the_loop() -> None:
+    """By reference counting alone, on the thread that asked: to destroy a session takes time."""
+    freed: list[str] = []
+    with Loop() as loop:
+        changes = changer(loop, prepare=lambda model, options, **_: Detector(model, options))
+        gc.disable()
+        try:
+            for model in (NEW, OLD, NEW):
+                session = loop.detector.active._session
+                weakref.finalize(session, lambda: freed.append(threading.current_thread().name))
+                del session
+                assert changes.change(model).outcome is ChangeOutcome.SWAPPED
+        finally:
+            gc.enable()
+    assert freed == [threading.current_thread().name] * 3
 
 
 def test_one_change_at_a_time() -> None:

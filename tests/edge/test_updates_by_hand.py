@@ -278,6 +278,15 @@ def test_a_model_that_runs_for_a_while_or_stops_in_order_is_in_no_crash_loop(
     assert vehicle.models.slots.state.starts == 0
 
 
+def test_a_stop_after_a_defect_of_the_loop_is_not_in_order(start: Garage) -> None:
+    start.confirmed(model("1"))
+    vehicle = start()
+    vehicle.until(CONFIRMED)
+    vehicle.updates.loop_failed()
+    vehicle.stop()
+    assert vehicle.models.slots.state.starts == 1
+
+
 def test_a_rollback_by_hand_is_for_good(start: Garage) -> None:
     """It waits in the inbox; the frame loop exchanges, then the slots know, and the release is not wanted."""
     start.confirmed(model("1"))

@@ -79,6 +79,9 @@ def test_a_power_cut_after_any_file_operation_leaves_old_or_new(vehicle: Vehicle
             write_image(disk.image(NOTHING), tmp_path / "over")
             with vehicle.open(tmp_path / "over") as slots:
                 assert slots.state == around.after, f"{step.name} had come to its end"
+            for path in (state / "slots" / "metadata").rglob("*.json"):  # what holds off older metadata
+                over = tmp_path / "over" / path.relative_to(state)
+                assert over.read_bytes() == path.read_bytes(), f"{step.name}: {path.name}"
             shutil.rmtree(tmp_path / "over")
     assert operations >= LEAST_POINTS
     assert len(seen) >= LEAST_POINTS

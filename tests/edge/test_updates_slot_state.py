@@ -111,6 +111,15 @@ class Machine(RuleBasedStateMachine):
             assert self.state.reverted is not None
 
     @rule()
+    def excuse_a_start(self) -> None:
+        before = self.state
+        begun = slot_state.started(before, MOST_STARTS, MOST_CONFIRMED)
+        self.state = slot_state.excused(begun)
+        assert (self.state.active, self.state.on_probation) == (begun.active, begun.on_probation)
+        if begun.active == before.active:
+            assert self.state == before, "as if there had been no start"
+
+    @rule()
     def run_well(self) -> None:
         self.state = slot_state.ran_well(self.state)
         active = self.state.active

@@ -1,49 +1,65 @@
-"""A confirmed model whose daemon dies again and again, with real processes: it does not loop for ever."""
+"""Starts of the daemon that come to nothing, with real processes: no model loops for ever, and none is blamed
+for what is not its fault."""
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.config import load_config
 from edge.updates.hardware import hardware_ids
 from edge.updates.models import open_slot_models
+from edge.updates.overview import read_state
 from edge.updates.slot_state import MAX_STARTS
+from edge.updates.slots import MAX_PROBATION_STARTS
 from protos.traffic_vision.v1 import common_pb2
-from tests.daemons import DaemonProcess, write_config
+from tests.daemons import LONG_S, DaemonProcess, write_config
+from tests.replays import COMMAND
 from tests.update_world import World, model, open_world
 
 pytestmark = pytest.mark.services
 
-UPDATES = {"root": "root.json", "probation_s": 0.001, "probation_frames": 3}
+UPDATES = {"root": "root.json", "probation_s": 1000.0}
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Iterator[Path]:
+def world(tmp_path: Path) -> Iterator[World]:
+    opened = open_world(tmp_path / "cloud")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def config(world: World, tmp_path: Path) -> Path:
     """A vehicle that has confirmed model 2 and then model 3."""
-    world = open_world(tmp_path / "cloud")
-    try:
-        yield confirmed(world, tmp_path / "vehicle")
-    finally:
-        world.close()
-
-
-def confirmed(world: World, folder: Path) -> Path:
+    folder = tmp_path / "vehicle"
     folder.mkdir()
     (folder / "root.json").write_bytes(world.root)
     path = write_config(folder, {"url": "sim:7?seconds=0&rate=10&size=64x64"}, updates=UPDATES)
-    loaded = load_config(path)
-    loaded.state_folder.mkdir()
-    models = open_slot_models(loaded)
+    load_config(path).state_folder.mkdir()
     for version in ("2", "3"):  # the factory's is 1
-        world.release(model(version), hardware_ids=hardware_ids(("cpu",)))
+        activate(world, path, version, confirm=True)
+    return path
+
+
+def activate(world: World, config: Path, version: str, *, confirm: bool = False) -> str:
+    """Put a release in for the next start, on probation or past it; gives its digest."""
+    models = open_slot_models(load_config(config))
+    try:
+        facts = world.release(model(version), hardware_ids=hardware_ids(("cpu",)))
         assert world.client(models.slots).check().staged is not None
         models.slots.activate()
-        models.slots.confirm()
-    models.close()
-    return path
+        if confirm:
+            models.slots.confirm()
+        return facts.model_sha256
+    finally:
+        models.close()
 
 
 def test_a_daemon_that_is_killed_at_each_start_comes_back_with_the_model_before(config: Path) -> None:
@@ -59,8 +75,51 @@ def test_a_daemon_that_is_killed_at_each_start_comes_back_with_the_model_before(
         assert daemon.terminate() == 0
 
 
+def test_power_watchdog_and_crash_each_count_against_a_probation(world: World, config: Path) -> None:
+    """A power cut leaves what SIGKILL leaves; systemd's watchdog sends SIGABRT; libraries crash."""
+    digest = activate(world, config, "4")
+    ends = (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV)
+    assert len(ends) == MAX_PROBATION_STARTS
+    for end in ends:
+        with DaemonProcess(config) as daemon:
+            assert daemon.client.status().status.model.active.version == "4"
+            daemon.process.send_signal(end)
+            assert daemon.wait() == -end
+    with DaemonProcess(config) as daemon:
+        state = daemon.client.status().status.model
+        assert (state.active.version, state.phase) == ("3", common_pb2.UPDATE_PHASE_REVERTED)
+        assert list(state.bad_sha256) == [digest]
+        assert daemon.terminate() == 0
+
+
 def test_a_daemon_that_is_stopped_in_order_starts_as_often_as_one_likes(config: Path) -> None:
     for _ in range(MAX_STARTS + 1):
         with DaemonProcess(config) as daemon:
             assert daemon.client.status().status.model.active.version == "3"
             assert daemon.terminate() == 0
+
+
+@pytest.mark.parametrize("on_probation", [False, True])
+def test_a_start_that_comes_to_nothing_for_another_reason_says_nothing_of_the_model(
+    world: World, config: Path, on_probation: bool
+) -> None:
+    if on_probation:
+        activate(world, config, "4")
+    before = read_state(load_config(config))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+        for _ in range(MAX_PROBATION_STARTS + 1):
+            done: subprocess.CompletedProcess[Any] = subprocess.run(
+                [*COMMAND, "edge", "run", "--config", str(config)],
+                capture_output=True,
+                text=True,
+                timeout=LONG_S,
+                check=False,
+            )
+            assert done.returncode == 1 and "another process listens there" in done.stderr
+            after = read_state(load_config(config))
+            assert (after.starts, after.probation_starts) == (before.starts, before.probation_starts)
+    assert (after.active, after.bad, after.fallen) == (before.active, (), ())
