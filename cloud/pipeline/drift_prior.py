@@ -30,6 +30,9 @@ VOUCH_NS = 120_000_000_000
 MIN_ROWS = 120
 # A gap in a series of more periods than this begins another stretch.
 GAP_PERIODS = 3
+# A rate that is measured so near to the one before is that one; so near to a twentieth of a Hz, it is that.
+_SAME_RATE = 0.05
+_PLAIN_RATE = 0.005
 OF_A_MODEL = (Origin.DETECTIONS, Origin.EMBEDDING)
 
 TARGET_HOURS = 24.0  # of driving to one false alarm
@@ -93,7 +96,7 @@ def fit_slices(
         return None
     names = max((found.names for found in series.values()), key=lambda names: _uses(series, names))
     same = {drive: found for drive, found in series.items() if found.names == names}
-    rate_hz = round(1e9 / float(np.median(np.concatenate([np.diff(s.times) for s in same.values()]))), 3)
+    rate_hz = _rate_hz([found.times for found in same.values()], earlier)
     stretches: dict[str, list[Rows]] = defaultdict(list)
     for drive, found in same.items():
         for name, rows in _stretches(found, moments[drive], rate_hz):
@@ -115,6 +118,21 @@ def fit_slices(
         if sum(map(len, pieces)) >= MIN_ROWS
     ]
     return combine(*references) if references else None
+
+
+def _rate_hz(times: Sequence[npt.NDArray[np.int64]], earlier: Reference | None) -> float:
+    """The rate at which the vehicle's monitor takes frames, which its reference must have to the digit.
+
+    Only the mean between gaps tells it: of a camera with 5 frames/s, 2 Hz takes each second or third one, and
+    the median between them is a period of 2.5 or of 1.667 Hz by the toss of a coin.
+    """
+    between = np.concatenate([np.diff(moments) for moments in times])
+    between = between[between <= GAP_PERIODS * np.median(between)]
+    rate_hz = 1e9 / float(np.mean(between))
+    if earlier is not None and abs(rate_hz / earlier.rate_hz - 1) < _SAME_RATE:
+        return earlier.rate_hz
+    plain = round(rate_hz * 20) / 20
+    return plain if abs(rate_hz - plain) < _PLAIN_RATE * rate_hz else round(rate_hz, 3)
 
 
 def _stretches(series: Series, moments: Sequence[tuple[int, str]], rate_hz: float) -> list[tuple[str, Rows]]:

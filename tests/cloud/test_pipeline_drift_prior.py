@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cloud.fleet.ingest import Ingest, Upload
 from cloud.pipeline.drift_prior import Series, fit_slices, fleet_prior
 from cloud.pipeline.running import run_stage
 from edge.drift import DriftMonitor, Origin, Reference, Verdict, fit
+from edge.drift.pacing import Pace, Step
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.retrains import VEHICLE, add_samples, begin, red_picture, retrain_cloud
 
@@ -46,6 +49,31 @@ def test_each_slice_is_fitted_from_the_frames_between_its_pictures() -> None:
         [True, True, False],
         [True, True, False],
     ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    camera_hz=st.sampled_from((5.0, 7.0, 10.0, 15.0, 24.0, 30.0)),
+    rate_hz=st.sampled_from((0.5, 1.0, 2.0, 2.5)),
+    more=st.integers(0, 100),
+    share=st.floats(0.2, 0.8),
+)
+def test_the_rate_is_the_monitors_whatever_the_cameras(
+    camera_hz: float, rate_hz: float, more: int, share: float
+) -> None:
+    """As the monitor takes frames of such a camera, with a stop in between."""
+    pace, times, frames = Pace(rate_hz, gap_s=5.0), [], round(600 * camera_hz) + more
+    for number in range(frames):
+        stop_s = 100 if number > share * frames else 0
+        time_ns = round((number / camera_hz + stop_s) * 1e9)
+        if pace.step(time_ns) is not Step.SKIP:
+            times.append(time_ns)
+    drive = Series(NAMES, np.array(times), a_drive(len(times), 20))
+    moments = [(at, "night") for at in range(0, times[-1], 10_000_000_000)]
+    made = fit_slices({DRIVE: moments}, {DRIVE: drive})
+    assert made is not None and made.rate_hz == rate_hz
+    again = fit_slices({DRIVE: moments}, {DRIVE: drive}, made)
+    assert again is not None and again.rate_hz == rate_hz
 
 
 def test_pictures_that_are_far_apart_vouch_for_nothing_and_few_frames_are_no_reference() -> None:
