@@ -24,6 +24,7 @@ from edge.frames.camera import Camera, open_camera
 from edge.frames.capture import Arrival
 from edge.frames.mailbox import MailboxRow
 from edge.health import LoopHealth, health
+from edge.inference import detector_options
 from edge.machine.memory import limit_arenas
 from edge.machine.notify import NOBODY, Notifier
 from edge.machine.wall_clock import open_wall_clock
@@ -132,7 +133,7 @@ class Daemon:
         began = time.monotonic()
         models = self._factory.open_models(self.config)
         self._started.callback(models.close)
-        options = DetectorOptions(providers=self.config.model.providers, threads=self.config.model.threads)
+        options = detector_options(self.config)
         detector = SwappableDetector(Detector(models.active(), options), requested=self._row.wake)
         try:
             self._start_around(detector, options, models)

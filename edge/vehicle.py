@@ -140,7 +140,7 @@ class VehicleParts:
     ) -> Updates | None:
         if config.updates is None or self._models is None:
             return None
-        from edge.perception.detector import DetectorOptions
+        from edge.inference import detector_options
         from edge.updates.frame_records import FrameRecords
         from edge.updates.inbox import Inbox
         from edge.updates.part import HOLD_S, Updates
@@ -148,7 +148,7 @@ class VehicleParts:
 
         records = FrameRecords(vehicle.parked, drift.context if drift else lambda camera: "")
         shadow = Shadow(
-            DetectorOptions(config.model.providers),
+            detector_options(config),
             vehicle.parked,
             memory_bytes=config.updates.shadow_memory_bytes,
             start_s=config.model.check_timeout_s,

@@ -85,6 +85,8 @@ class ModelConfig(Section):
     check_timeout_s: Positive = 900.0
     # How much memory it may take.
     check_memory_bytes: Annotated[int, Field(ge=500_000_000)] = 4_000_000_000
+    # Keep what TensorRT builds of a model, in the state folder, sealed with a key of this vehicle's.
+    engine_cache: bool = True
 
 
 class DriftConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import onnxruntime
 from edge.errors import TrafficVisionError
 from edge.perception import providers
 from edge.perception.decode import Candidates, InferenceError, decode_nms_free, decode_raw
+from edge.perception.engine_cache import device_identity, engines
 from edge.perception.letterbox import PAD, Letterbox
 from edge.perception.metadata import MAX_DETECTIONS
 from edge.perception.model_file import ModelFile, ModelFileError
@@ -52,7 +54,8 @@ class DetectorOptions:
         iou_threshold: in place of the model file's own.
         max_detections: in place of the model file's own.
         multi_label: a raw box may count for several classes, as in Ultralytics' validation.
-        engine_cache: folder for engines that a provider builds (TensorRT, OpenVINO), None for none.
+        engine_cache: folder where engines that a provider builds (TensorRT, OpenVINO) are kept, sealed; None:
+            each session builds its own.
     """
 
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
@@ -196,14 +199,24 @@ def _session(model: ModelFile, options: DetectorOptions) -> Any:
             f"threads is {options.threads}, expected 0 (one per core) to {MAX_THREADS}"
         )
     names = providers.resolve(options.providers)
-    cache = None if options.engine_cache is None else options.engine_cache / model.digest
-    if cache is not None:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DetectorOptionsError(
-                f"engine_cache: the folder {str(cache)!r} cannot be made: {error.strerror or error}"
-            ) from None
+    if options.engine_cache is None or not providers.builds_engines(names):
+        return _session_with(model, options, names, None)
+    precision = model.metadata.precision
+    plain = providers.with_options(names, threads=options.threads, precision=precision, cache=None)
+    made_of = {
+        "model": model.digest,
+        "providers": plain,
+        "onnxruntime": onnxruntime.__version__,
+        "machine": platform.machine(),
+        "device": device_identity(),
+    }
+    with engines(options.engine_cache, made_of) as cache:
+        return _session_with(model, options, names, cache)
+
+
+def _session_with(
+    model: ModelFile, options: DetectorOptions, names: tuple[str, ...], cache: Path | None
+) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1

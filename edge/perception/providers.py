@@ -48,6 +48,11 @@ def resolve(names: Sequence[str]) -> tuple[str, ...]:
     return resolved
 
 
+def builds_engines(names: Sequence[str]) -> bool:
+    """Whether one of these providers, by their full names, takes long to build what it could keep."""
+    return _TENSORRT in names or _OPENVINO in names
+
+
 def with_options(
     names: Sequence[str], *, threads: int, precision: str, cache: Path | None
 ) -> list[tuple[str, dict[str, Any]]]:
@@ -57,7 +62,7 @@ def with_options(
         names: full names, as `resolve` gives them.
         threads: for providers with a thread pool of their own; 0 for one per core.
         precision: the model file's.
-        cache: folder for built engines of this model, None for none.
+        cache: folder that the provider reads engines of this model from and writes them to, None for none.
     """
     return [(name, _options(name, threads, precision, cache)) for name in names]
 

@@ -69,7 +69,10 @@ def _open(model_fd: int) -> _Candidate:
         file.seek(0)
         asked = json.loads(file.readline())
         model = parse_model_file(file.read(), asked["origin"])
-    options = DetectorOptions(providers=tuple(asked["providers"]), threads=asked["threads"])
+    cache = Path(asked["engine_cache"]) if asked["engine_cache"] else None
+    options = DetectorOptions(
+        providers=tuple(asked["providers"]), threads=asked["threads"], engine_cache=cache
+    )
     detector = Detector(model, options)
     report = verify(model, detector)
     if not report.passed:

@@ -202,7 +202,12 @@ class ShadowProcess:
             os.fdopen(os.memfd_create("frame"), "w+b") as pixels,
         ):
             asked = {"origin": f"model {self._model.metadata.name} {self._model.metadata.version}"}
-            options = {"providers": list(self._options.providers), "threads": 1}
+            cache = self._options.engine_cache
+            options = {
+                "providers": list(self._options.providers),
+                "threads": 1,
+                "engine_cache": None if cache is None else str(cache),
+            }
             model.write(json.dumps({**asked, **options}).encode() + b"\n" + self._model.data)
             model.flush()
             child = self._child = _started(model.fileno(), pixels.fileno(), self._limits.memory_bytes)
