@@ -1,106 +1,26 @@
-"""The cloud's configuration: one TOML file, read strictly.
-
-A key that nobody knows, a value of the wrong type and a file that is not there are refused at start, in one
-line. Paths in the file are relative to the folder that the file is in. Units stand in the names.
-"""
+"""The sections of the configuration, and their defaults. Units stand in the names."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from cloud.config.types import (
+    DEFAULT_LISTEN,
+    AbsolutePath,
+    Count,
+    Fleet,
+    Host,
+    HostPort,
+    Positive,
+    Section,
+    Share,
+    database_url,
+    host_and_port,
 )
-from pydantic_core import ErrorDetails
-
-from edge.errors import TrafficVisionError
-from protos.release_facts import role_of_fleet
 from protos.release_promise import MAX_DRIVE_S
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-MAX_CONFIG_BYTES = 1_000_000
-DEFAULT_LISTEN = "127.0.0.1:50071"
-
-_HOST_PORT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
-_SQLITE = "sqlite:///"
-
-
-class ConfigError(TrafficVisionError):
-    """The configuration cannot be used; the message names file, key, value and what is expected."""
-
-
-def _absolute(path: Path, info: ValidationInfo) -> Path:
-    folder: Path = (info.context or {}).get("folder", Path())
-    return (folder / path).absolute()
-
-
-def _as_text(path: object) -> object:
-    """A default is a path already, and a reader of JSON expects a text."""
-    return str(path) if isinstance(path, Path) else path
-
-
-def _host_port(address: str) -> str:
-    found = _HOST_PORT.fullmatch(address)
-    if found is None or int(found[2]) > 65535:
-        raise ValueError('expected "HOST:PORT" (port 0: any free one)')
-    return address
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)
-
-
-def _host(name: str) -> str:
-    if not _HOST.fullmatch(name):
-        raise ValueError("expected a host's name or IP address, without a port")
-    return name
-
-
-def _database_url(url: str, info: ValidationInfo) -> str:
-    """A relative path of SQLite's becomes absolute; what else an URL must be, SQLAlchemy says."""
-    if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
-        return f"{_SQLITE}{_absolute(Path(url.removeprefix(_SQLITE)), info)}"
-    return url
-
-
-def _fleet(name: str) -> str:
-    role_of_fleet(name)
-    return name
-
-
-HostPort: TypeAlias = Annotated[str, AfterValidator(_host_port)]
-Host: TypeAlias = Annotated[str, AfterValidator(_host)]
-AbsolutePath: TypeAlias = Annotated[Path, BeforeValidator(_as_text), AfterValidator(_absolute)]
-Fleet: TypeAlias = Annotated[str, AfterValidator(_fleet)]
-Count: TypeAlias = Annotated[int, Field(gt=0)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """What every section is: strict, closed and unchangeable."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 class ServeConfig(Section):
@@ -129,7 +49,7 @@ class ServeConfig(Section):
     @property
     def enrolment_listen(self) -> HostPort:
         """HOST:PORT of the listener for enrolments."""
-        host, port = _split(self.listen)
+        host, port = host_and_port(self.listen)
         return self.enrol_listen or f"{host}:{port + 1 if port else 0}"
 
     @property
@@ -142,16 +62,16 @@ class ServeConfig(Section):
         """HOST:PORT where vehicles enrol."""
         if self.enrol_address is not None:
             return self.enrol_address
-        host = _split(self.address)[0] if self.address else _split(self.enrolment_listen)[0]
-        return f"{host}:{_split(self.enrolment_listen)[1]}"
+        host = host_and_port(self.address)[0] if self.address else host_and_port(self.enrolment_listen)[0]
+        return f"{host}:{host_and_port(self.enrolment_listen)[1]}"
 
     @field_validator("enrol_listen")
     @classmethod
     def _has_a_port(cls, enrol_listen: HostPort | None, info: ValidationInfo) -> HostPort | None:
         listen = info.data.get("listen", DEFAULT_LISTEN)
-        if enrol_listen is None and _split(listen)[1] == 65535:
+        if enrol_listen is None and host_and_port(listen)[1] == 65535:
             raise ValueError("expected it to be set: there is no port after 65535")
-        if enrol_listen == listen and _split(listen)[1]:
+        if enrol_listen == listen and host_and_port(listen)[1]:
             raise ValueError(f"expected another port than listen's, {listen}")
         return enrol_listen
 
@@ -160,7 +80,7 @@ class StoreConfig(Section):
     """Where everything is kept."""
 
     # SQLAlchemy's URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
-    database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)] = "sqlite:///cloud.sqlite"
+    database: Annotated[str, Field(min_length=1), AfterValidator(database_url)] = "sqlite:///cloud.sqlite"
     objects: AbsolutePath = Path("objects")
 
 
@@ -324,7 +244,7 @@ class StageConfig(Section):
     # Of the vehicles that the labels leave, by a salted hash of each one's name.
     percent: Annotated[float, Field(gt=0, le=100)] = 100.0
     # Only vehicles that have all of these.
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     # At least so long, and until so many vehicles, and such a share of those that were assigned it, have said
     # how it ended on them.
     wait_s: Annotated[float, Field(ge=0)] = 3600.0
@@ -359,7 +279,7 @@ class RolloutConfig(Section):
     # Each release begins its rollout by itself.
     automatic: bool = True
     # Only vehicles that have all of these.
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
         StageConfig(name="everyone", min_reports=0),
     )
@@ -394,79 +314,3 @@ class CloudConfig(Section):
     release: ReleaseConfig
     rollout: RolloutConfig
     log: LogConfig
-
-
-def load_config(path: Path) -> CloudConfig:
-    """Read the configuration.
-
-    Raises:
-        ConfigError: the file cannot be read, is no TOML, or holds what cannot be used.
-    """
-    # By way of JSON, whose strict rules are TOML's: an array may be a tuple, a string a path, nothing else.
-    # A section that is not there is an empty one: its paths, too, are relative to the file.
-    document = {**{name: {} for name in CloudConfig.model_fields}, **_read_toml(path)}
-    try:
-        text = json.dumps(document, default=_no_dates)
-        return CloudConfig.model_validate_json(text, context={"folder": path.absolute().parent})
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_in_one_line(error)}") from None
-    except _DateError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"configuration {str(path)!r} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{path}: {len(data)} bytes, a configuration has at most {MAX_CONFIG_BYTES}")
-    try:
-        document: dict[str, Any] = tomllib.loads(data.decode())
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8, as TOML must be") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not a configuration: nested too deeply") from None
-    return document
-
-
-class _DateError(ValueError):
-    pass
-
-
-def _no_dates(value: object) -> object:
-    raise _DateError(f"{value} is a date or time, and no key takes one; for text put it in quotes")
-
-
-def _in_one_line(error: ValidationError) -> str:
-    first, *others = error.errors(include_url=False)
-    text = _explain(first)
-    return f"{text} (and {len(others)} more)" if others else text
-
-
-def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_suggest(error['loc'])}"
-    expected = error["msg"].removeprefix("Value error, ")
-    expected = expected.replace("Input should be", "expected").replace("String should", "expected to")
-    shown = "***" if key == "store.database" else repr(error["input"])  # an URL may hold a password
-    return f"{key} = {shown if len(shown) <= 120 else shown[:120] + '...'}: {expected}"
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
-
-
-def _suggest(location: tuple[int | str, ...]) -> str:
-    fields = CloudConfig.model_fields
-    for part in location[:-1]:
-        if isinstance(part, int):  # of a list of sections, which the part before stood for
-            continue
-        annotation = fields[part].annotation
-        section = next(kind for kind in (annotation, *get_args(annotation)) if _is_section(kind))
-        fields = section.model_fields
-    near = difflib.get_close_matches(str(location[-1]), fields, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(fields)}"

@@ -1,0 +1,75 @@
+"""What values of the configuration are, and what every section is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from protos.release_facts import role_of_fleet
+
+DEFAULT_LISTEN = "127.0.0.1:50071"
+
+_HOST_PORT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?")
+_SQLITE = "sqlite:///"
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / path).absolute()
+
+
+def _as_text(path: object) -> object:
+    """A default is a path already, and a reader of JSON expects a text."""
+    return str(path) if isinstance(path, Path) else path
+
+
+def _host_port(address: str) -> str:
+    found = _HOST_PORT.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError('expected "HOST:PORT" (port 0: any free one)')
+    return address
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Both parts of an address that is one."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def _host(name: str) -> str:
+    if not _HOST.fullmatch(name):
+        raise ValueError("expected a host's name or IP address, without a port")
+    return name
+
+
+def database_url(url: str, info: ValidationInfo) -> str:
+    """A relative path of SQLite's becomes absolute; what else an URL must be, SQLAlchemy says."""
+    if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
+        return f"{_SQLITE}{_absolute(Path(url.removeprefix(_SQLITE)), info)}"
+    return url
+
+
+def _fleet(name: str) -> str:
+    role_of_fleet(name)
+    return name
+
+
+HostPort: TypeAlias = Annotated[str, AfterValidator(_host_port)]
+Host: TypeAlias = Annotated[str, AfterValidator(_host)]
+AbsolutePath: TypeAlias = Annotated[Path, BeforeValidator(_as_text), AfterValidator(_absolute)]
+Fleet: TypeAlias = Annotated[str, AfterValidator(_fleet)]
+Count: TypeAlias = Annotated[int, Field(gt=0)]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """What every section is: strict, closed and unchangeable."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
+    )
