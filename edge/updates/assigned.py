@@ -8,7 +8,8 @@ import time
 
 from edge.updates import assignment
 from edge.updates.assignment import Assignment
-from edge.updates.slots import SlotContent, Slots
+from edge.updates.slot_content import SlotContent
+from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import fleet_pb2
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from edge.updates.download import TransferLimits, copy_target, fetch_target
 from edge.updates.errors import Refusal, RefusedError, UpdateError
 from edge.updates.history import Actor
 from edge.updates.report import resting_phase
-from edge.updates.slots import SlotContent, Slots
+from edge.updates.slot_content import SlotContent
+from edge.updates.slots import Slots
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1.common_pb2 import UpdatePhase
 from protos.traffic_vision.v1.fleet_pb2 import FetchTargetRequest

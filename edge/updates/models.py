@@ -24,8 +24,9 @@ from edge.updates import history
 from edge.updates.errors import Refusal, RefusedError, SlotError, UpdateError
 from edge.updates.hardware import hardware_ids
 from edge.updates.report import model_ref, model_state
+from edge.updates.slot_content import CheckedModel, SlotContent
 from edge.updates.slot_state import SlotName, SlotState
-from edge.updates.slots import CheckedModel, SlotContent, Slots
+from edge.updates.slots import Slots
 from edge.updates.trust import Vehicle
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2

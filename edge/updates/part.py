@@ -40,7 +40,7 @@ from edge.updates.probation import ProbationRules
 from edge.updates.roll_back import roll_back
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_rules import shadow_terms
-from edge.updates.slots import SlotContent
+from edge.updates.slot_content import SlotContent
 from edge.updates.telling import Teller
 from edge.updates.watch import BUSY_S, LOOK_S, PUT_IN, Watch
 from protos.release_facts import ReleaseFacts

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import gettempprefix
@@ -35,6 +35,7 @@ from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.updates import history, slot_state
 from edge.updates.errors import RefusedError, SlotError
+from edge.updates.slot_content import Boot, CheckedModel, SlotContent
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.trust import Vehicle, check_suits
 from protos.release_facts import ReleaseFacts
@@ -46,49 +47,6 @@ MAX_STATE_BYTES = 1 << 20
 MAX_PROBATION_STARTS = 3  # starts of the daemon in one probation; the next one reverts
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SlotContent:
-    """What a slot holds, as its state says; `Slots.load` checks it.
-
-    Attributes:
-        slot: its name.
-        model_path: the model file.
-        digest: SHA-256 of the file, as signed; of the factory's file, as it lies there.
-        release: what is signed about it; None for the factory's.
-    """
-
-    slot: SlotName
-    model_path: Path
-    digest: str
-    release: ReleaseFacts | None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedModel:
-    """A model that may be loaded.
-
-    Attributes:
-        content: where it came from.
-        data: the file's bytes, the very ones that were checked: load these.
-    """
-
-    content: SlotContent
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Boot:
-    """What a start of the daemon drives on.
-
-    Attributes:
-        model: the model to load.
-        troubles: why it is not the one that was active before; empty in the usual case.
-    """
-
-    model: CheckedModel
-    troubles: tuple[str, ...]
 
 
 class Slots:

@@ -26,8 +26,8 @@ from edge.updates.models import SlotModels
 from edge.updates.own_reference import known_features
 from edge.updates.probation import KnownFeatures, Probation, ProbationRules, frame_totals, terms_of
 from edge.updates.report import probation_report
+from edge.updates.slot_content import SlotContent
 from edge.updates.slot_state import SlotName
-from edge.updates.slots import SlotContent
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from edge.updates.client import UpdateResult
-from edge.updates.slots import Boot, Slots
+from edge.updates.slot_content import Boot
+from edge.updates.slots import Slots
 from tests.edge.file_operations import Intercepted, Operation
 from tests.edge.power_cuts import DATA_ONLY, NAMES_ONLY, NOTHING, Disk, by_chance, write_image
 from tests.edge.whole_update import STEPS, Step, Vehicle, bare
