@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEMD = Path("/lib/systemd/systemd")
 CONFIG = "/etc/traffic-vision/edge.toml"
 LACKING = 77
-# What a machine of the test's own cannot have: an interpreter outside /root, the units of a whole system.
+# What a machine of the test's own cannot have: an interpreter outside /root, the units of a whole system. A
+# checkout below /tmp is brought into the service's private one.
 HERE = f"""[Unit]
 DefaultDependencies=no
 After=
@@ -32,6 +33,7 @@ StartLimitIntervalSec=600
 [Service]
 ProtectHome=no
 Environment=PYTHONPATH={ROOT}
+BindReadOnlyPaths={ROOT} {sys.prefix}
 ExecStart=
 ExecStart={sys.executable} -B -X faulthandler -m tools.cli edge run --config %E/traffic-vision/edge.toml
 StandardError=append:{{log}}
