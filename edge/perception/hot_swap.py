@@ -47,21 +47,24 @@ class PendingSwap:
     def __init__(self, detector: Detector) -> None:
         """Not applied yet."""
         self.detector = detector
-        self._replaced: Detector | None = None
+        self.replaced: Detector | None = None  # set before it is said to be applied
         self._applied = threading.Event()
 
     def wait_applied(self, timeout_s: float) -> bool:
         """Wait for the exchange; False where it did not happen in time."""
         return self._applied.wait(timeout_s)
 
-    def mark_applied(self, replaced: Detector) -> None:
-        """Say that the exchange has happened.
-
-        The replaced detector ends with this object, on the thread that asked for the swap: to destroy a
-        session takes as long as an inference.
-        """
-        self._replaced = replaced
+    def mark_applied(self) -> None:
+        """Say that the exchange has happened. The thread that detects holds the replaced detector no more."""
         self._applied.set()
+
+    def end_replaced(self) -> None:
+        """End the replaced detector, on the calling thread, the one that asked for the swap.
+
+        To destroy a session takes as long as an inference, and its memory can be given back once it is gone.
+        That this object is still in the hands of the thread that detects must not put it off to there.
+        """
+        self.replaced = None
 
 
 def prepare(
@@ -142,11 +145,11 @@ class SwappableDetector:
             pending, self._pending = self._pending, None
         if pending is None:
             return False
-        replaced, self._active = self._active, pending.detector
         # Two exchanges without a publication between them are one to whoever sees publications.
-        old = self._exchanged[0] if self._exchanged else replaced.model.digest
+        old = self._exchanged[0] if self._exchanged else self._active.model.digest
+        pending.replaced, self._active = self._active, pending.detector  # no name here keeps it
         self._exchanged = (old, self._last, time.perf_counter_ns() - started)
-        pending.mark_applied(replaced)
+        pending.mark_applied()
         return True
 
     def replace(self, detector: Detector) -> None:

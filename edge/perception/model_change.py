@@ -133,8 +133,12 @@ class ModelChanger:
                 reason = "the daemon stops"
             elif time.monotonic() > deadline:
                 reason = f"no frame was finished in {EXCHANGE_TIMEOUT_S:g} s: inference hangs"
-        # Taken back too late, it has happened.
-        return reason if reason and self._detector.withdraw(pending) else ""
+        if reason and self._detector.withdraw(pending):
+            return reason
+        # Taken back too late, it has happened, or does at this moment.
+        if not reason or pending.wait_applied(EXCHANGE_TIMEOUT_S):
+            pending.end_replaced()
+        return ""
 
     def _refused(self, model: ModelFile, reason: str, *, is_final: bool = False) -> ChangeResult:
         self._refusals.log(

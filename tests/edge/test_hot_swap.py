@@ -13,7 +13,7 @@ import pytest
 from edge.errors import TrafficVisionError
 from edge.frames.frame import FrameKey
 from edge.perception.detector import Detector, DetectorOptions
-from edge.perception.hot_swap import SwappableDetector, prepare
+from edge.perception.hot_swap import PendingSwap, SwappableDetector, prepare
 from edge.perception.model_change import ChangeOutcome, ModelChanger
 from edge.perception.model_check import ModelRefused, check_in_child
 from edge.perception.model_file import ModelFile
@@ -194,6 +194,34 @@ def test_the_old_session_is_freed_with_the_change_and_not_by_the_loop() -> None:
         finally:
             gc.enable()
     assert freed == [threading.current_thread().name] * 3
+
+
+def test_who_asked_frees_it_though_the_loop_has_not_come_out_of_the_exchange_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop's thread may be held up right after it said so: the old session must not wait for it."""
+    said, go_on = threading.Event(), threading.Event()
+    real = PendingSwap.mark_applied
+
+    def held_up(pending: PendingSwap) -> None:
+        real(pending)
+        said.set()
+        assert go_on.wait(LONG_S)
+
+    monkeypatch.setattr(PendingSwap, "mark_applied", held_up)
+    detector = SwappableDetector(Detector(OLD, OPTIONS))
+    freed = threading.Event()
+    weakref.finalize(detector.active._session, freed.set)
+    pending = detector.request(Detector(NEW, OPTIONS))
+    loop = threading.Thread(target=detector.between_frames)
+    loop.start()
+    try:
+        assert said.wait(LONG_S) and pending.wait_applied(0) and not freed.is_set()
+        pending.end_replaced()
+        assert freed.is_set()
+    finally:
+        go_on.set()
+        loop.join(LONG_S)
 
 
 def test_one_change_at_a_time() -> None:
