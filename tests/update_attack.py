@@ -65,7 +65,8 @@ def kept_away(world: World, slots: Slots, told: str = "") -> None:
 
 
 def unharmed(before: Any, slots: Slots) -> bool:
-    after = dataclasses.replace(slots.state, clock_floor_s=before.clock_floor_s)
+    # What happened is written down in any case.
+    after = dataclasses.replace(slots.state, clock_floor_s=before.clock_floor_s, history=before.history)
     return after == before and slots.load(slots.state.active).data is not None
 
 
