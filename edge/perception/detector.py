@@ -211,7 +211,16 @@ def _session(model: ModelFile, options: DetectorOptions) -> Any:
         "device": device_identity(),
     }
     with engines(options.engine_cache, made_of) as cache:
-        return _session_with(model, options, names, cache)
+        kept = list(cache.iterdir())
+        try:
+            return _session_with(model, options, names, cache)
+        except ModelFileError:
+            if not kept:
+                raise
+            # TensorRT refuses an engine of another release of itself, and does not build in its place.
+            for path in kept:
+                path.unlink(missing_ok=True)
+            return _session_with(model, options, names, cache)
 
 
 def _session_with(

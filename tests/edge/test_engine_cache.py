@@ -18,6 +18,7 @@ from edge.inference import detector_options
 from edge.perception import detector, engine_cache, providers
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.engine_cache import KEY_BYTES, SUFFIX, device_identity, engines, seal, unseal
+from edge.perception.model_file import ModelFileError
 from tests.daemons import write_config
 from tests.models_factory import loaded, rectangles_model
 
@@ -227,6 +228,28 @@ def test_a_session_is_made_with_the_private_folder(tmp_path: Path, monkeypatch: 
     for model in (*models, *models):
         Detector(model, options)
     assert seen == [{}, {}, *({"x.engine": model.digest.encode()} for model in models)]
+
+
+def test_an_engine_that_the_provider_refuses_is_built_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another release of TensorRT: nothing is said of the model."""
+    real, tries = detector._session_with, []
+
+    def picky(model: Any, options: Any, names: Any, cache: Path | None) -> Any:
+        assert cache is not None
+        tries.append([path.name for path in cache.iterdir()])
+        if tries[-1]:
+            raise ModelFileError("could not deserialize engine from cache")
+        (cache / "x.engine").write_bytes(b"built")
+        return real(model, options, names, None)
+
+    monkeypatch.setattr(detector, "_session_with", picky)
+    monkeypatch.setattr(providers, "builds_engines", lambda names: True)
+    options = DetectorOptions(engine_cache=tmp_path / "engines")
+    for _ in range(2):
+        Detector(loaded(rectangles_model()), options)
+    assert tries == [[], ["x.engine"], []]
 
 
 def test_without_such_a_provider_nothing_is_kept(tmp_path: Path) -> None:
