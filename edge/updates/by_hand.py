@@ -41,7 +41,7 @@ def install(config: EdgeConfig, file: Path, *, unsigned: bool, timeout_s: float)
             client = UpdateClient(None, models.slots)
             result = client.install_unsigned(file) if unsigned else client.install(file)
             if result.staged is None:
-                return Answer("runs already" in result.detail, result.detail)
+                return Answer(result.runs_already, result.detail)
             try:
                 parse_model_file(models.slots.load(result.staged.slot).data, str(file))
             except TrafficVisionError as error:

@@ -70,6 +70,7 @@ class UpdateResult:
         staged: the candidate, with STAGED.
         refusal: the rule that was broken, with REFUSED.
         retry: the cause may pass by itself: check again after a while.
+        runs_already: what is offered is the active model.
         metadata_expires: when the first role's metadata ends; None where none was verified this time.
     """
 
@@ -79,6 +80,7 @@ class UpdateResult:
     staged: SlotContent | None = None
     refusal: Refusal | None = None
     retry: bool = False
+    runs_already: bool = False
     metadata_expires: datetime | None = None
 
 
@@ -215,7 +217,8 @@ class UpdateClient:
             )
         model = read_model_file(file)
         if model.digest == slots.active().digest:
-            return UpdateResult(resting_phase(slots.state), f"{model.summary()} runs already")
+            detail = f"{model.summary()} runs already"
+            return UpdateResult(resting_phase(slots.state), detail, runs_already=True)
         if model.digest in slots.state.bad_sha256:
             raise RefusedError(Refusal.KNOWN_BAD, f"sha256 {model.digest} failed on this vehicle before")
         about = model.metadata
@@ -273,7 +276,7 @@ class UpdateClient:
         named = f"release {release.release_counter} ({release.model_name} {release.model_version})"
         if release.model_sha256 == active.digest:
             slots.raise_floors(release=release.release_counter)
-            return UpdateResult(resting, f"{named} runs already")
+            return UpdateResult(resting, f"{named} runs already", runs_already=True)
         if candidate is not None and release == candidate.release:
             return UpdateResult(UpdatePhase.UPDATE_PHASE_STAGED, f"{named} is staged", staged=candidate)
         # What is staged and not assigned makes place for what is, be it older.

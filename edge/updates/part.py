@@ -306,8 +306,7 @@ class Updates:
             self._show(result)
             self._tell()
             if result.staged is None:
-                runs = result.refusal is None and not result.retry and result.release is not None
-                answer = Answer(runs or "runs already" in result.detail, result.detail)
+                answer = Answer(result.runs_already, result.detail)
             else:
                 self._assigned.by_hand = result.staged.digest
                 self._put_in(result.staged)
