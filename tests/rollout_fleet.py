@@ -20,6 +20,7 @@ from cloud.release.releasing import ReleaseTerms, complete_release, propose_rele
 from cloud.store import Store, open_database
 from cloud.store.models import AuditEntry, Candidate, Release
 from cloud.store.models import Vehicle as VehicleRow
+from cloud.store.releases import release_row
 from cloud.store.rollouts import Rollout, RolloutMember
 from cloud.store.states import Outcome, RolloutState
 from protos.release_facts import CUSTOM_KEY
@@ -123,15 +124,7 @@ def publish(config: CloudConfig, data: bytes, version: str, hardware_ids: Sequen
             if session.get(Candidate, facts.model_sha256) is None:
                 session.add(Candidate(sha256=facts.model_sha256, name="m", version=version, object_key="k"))
                 session.flush()
-            session.add(
-                Release(
-                    counter=facts.release_counter,
-                    candidate_sha256=facts.model_sha256,
-                    target_path=facts.target_path,
-                    target_sha256=facts.model_sha256,
-                    custom=facts.to_custom(),
-                )
-            )
+            session.add(release_row(facts))
     finally:
         store.close()
     return facts.release_counter

@@ -30,6 +30,7 @@ from cloud.release.repository import target_file
 from cloud.store import Store
 from cloud.store.database import audit
 from cloud.store.models import Release
+from cloud.store.releases import release_row
 from cloud.store.rollouts import Rollout, RolloutMember
 from cloud.store.states import Outcome, RolloutState
 from protos.release_facts import FactsError, ReleaseFacts, from_custom
@@ -139,17 +140,7 @@ def _conclude(
         return
     counter = facts.release_counter
     if session.get(Release, counter) is None:
-        session.add(
-            Release(
-                counter=counter,
-                candidate_sha256=wanted.before.candidate_sha256,
-                verdict_id=wanted.before.verdict_id,
-                parent_counter=wanted.counter,
-                target_path=facts.target_path,
-                target_sha256=facts.model_sha256,
-                custom=facts.to_custom(),
-            )
-        )
+        session.add(release_row(facts, verdict_id=wanted.before.verdict_id, parent_counter=wanted.counter))
         session.flush()
         why = {"returns": wanted.counter, "model_of": wanted.before.counter}
         audit(session, actor, "released", str(counter), sha256=facts.model_sha256, **why)

@@ -20,6 +20,7 @@ from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store.database import audit
 from cloud.store.models import Candidate, Release, Run, Verdict
+from cloud.store.releases import release_row
 from cloud.store.states import RunState, VerdictKind
 from protos.release_facts import ReleaseFacts
 
@@ -52,15 +53,7 @@ def run(job: Job) -> Outcome:
     def commit(session: Session) -> None:
         newest = session.scalars(select(Release).order_by(Release.counter.desc())).first()
         session.add(
-            Release(
-                counter=facts.release_counter,
-                candidate_sha256=candidate.sha256,
-                verdict_id=verdict.id,
-                parent_counter=newest.counter if newest else None,
-                target_path=facts.target_path,
-                target_sha256=facts.model_sha256,
-                custom=facts.to_custom(),
-            )
+            release_row(facts, verdict_id=verdict.id, parent_counter=newest.counter if newest else None)
         )
         subject = str(facts.release_counter)
         audit(session, "pipeline", "released", subject, sha256=candidate.sha256, run=job.run_id)

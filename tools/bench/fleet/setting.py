@@ -21,7 +21,8 @@ from cloud.fleet.repository import open_repository
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store import open_database
-from cloud.store.models import Candidate, Release
+from cloud.store.models import Candidate
+from cloud.store.releases import release_row
 from edge.fleet.identity import key_to_pem, new_key, request_for
 from edge.perception.metadata import ModelMetadata
 from edge.perception.model_file import put_metadata
@@ -127,15 +128,7 @@ def release(config: CloudConfig, version: str, padding_bytes: int) -> int:
         with store.writing() as session:
             session.add(Candidate(sha256=facts.model_sha256, name="tiny", version=version, object_key="none"))
             session.flush()
-            session.add(
-                Release(
-                    counter=facts.release_counter,
-                    candidate_sha256=facts.model_sha256,
-                    target_path=facts.target_path,
-                    target_sha256=facts.model_sha256,
-                    custom=facts.to_custom(),
-                )
-            )
+            session.add(release_row(facts))
     finally:
         store.close()
     return facts.release_counter

@@ -20,7 +20,7 @@ from cloud.release.releasing import ReleaseTerms, complete_release, propose_rele
 from cloud.store import FolderObjects, Store, open_database
 from cloud.store.database import audit
 from cloud.store.models import Candidate
-from cloud.store.models import Release as ReleaseRow
+from cloud.store.releases import release_row
 from edge.fleet.enrolment import STATE_FOLDER, VehicleChoices
 from edge.fleet.enrolment import enrol as enrol_vehicle
 from edge.fleet.identity import IDENTITY_FILE
@@ -171,15 +171,7 @@ class Cloud:
                 Candidate(sha256=model.digest, name=about.name, version=about.version, object_key=key)
             )
             session.flush()
-            session.add(
-                ReleaseRow(
-                    counter=facts.release_counter,
-                    candidate_sha256=model.digest,
-                    target_path=facts.target_path,
-                    target_sha256=facts.model_sha256,
-                    custom=facts.to_custom(),
-                )
-            )
+            session.add(release_row(facts))
             audit(session, "bench", "released", str(facts.release_counter), sha256=model.digest)
 
     def _enrolled(self, folder: Path) -> Path:
