@@ -113,7 +113,8 @@ def test_a_month_away_is_alarmed_and_the_first_contact_recovers_without_a_restar
         assert bool(status.metadata_alarm) == (day >= 1), day
         assert status.model.active.version == "1" and vehicle.published > published
     eventually(lambda: logged(caplog, "metadata_alarm") == 1, "told once in the log")
-    assert "none came since" in alarmed(vehicle)
+    # A check that had its answer from before may judge it by the clock of now, and say that it had ended.
+    eventually(lambda: "none came since" in alarmed(vehicle), "what is wrong")
 
     # The cloud comes back. It has signed its timestamp each day, and there is a new release.
     online = world.keys.signer("snapshot"), world.keys.signer("timestamp")
