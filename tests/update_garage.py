@@ -177,6 +177,11 @@ class Vehicle:
         """In order, each once for as long as it lasted."""
         return [phase for phase, _ in itertools.groupby(state.phase for state in self.told)]
 
+    def cut(self) -> None:
+        """What is on disk is as after a power cut: nobody was told of a stop."""
+        self.updates.loop_failed()
+        self.stop()
+
     def stop(self) -> None:
         self.updates.stop()
         assert self.updates.join(30)

@@ -229,6 +229,14 @@ class SlotModels:
         except SlotError as error:  # what keeps the daemon from starting is what must be told
             logger.warning("this start counts against the model all the same: %s", error)
 
+    def pause(self, driven_s: int, driven_frames: int) -> None:
+        """The daemon stops in order: a probation under way goes on at the next start.
+
+        Raises:
+            SlotError: it cannot be kept on disk.
+        """
+        self._change(lambda: self.slots.pause(driven_s, driven_frames))
+
     def mark_bad(self, content: SlotContent, reason: str) -> None:
         """The candidate failed its check here: it is never tried again.
 

@@ -226,20 +226,18 @@ class Updates:
                     return
                 pause_s = self._guarded_turn()
                 self._contact.log()
-                if time.monotonic() >= self._runs_well_from_s:
-                    self._note_running_well()
+                if time.monotonic() >= self._runs_well_from_s and self._models.slots.state.starts:
+                    self._note(self._models.ran_well)
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
             self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
             if self._stopping.is_set() and not self._has_failed:  # in order
-                self._note_running_well()
+                self._note(self._watch.pause)
             self._models.close()
 
-    def _note_running_well(self) -> None:
-        if not self._models.slots.state.starts:
-            return
+    def _note(self, noted: Callable[[], None]) -> None:
         try:
-            self._models.ran_well()
+            noted()
         except TrafficVisionError as error:
             self._troubles.log("updates: %s; tried again", error, extra={"event": "updates_trouble"})
 

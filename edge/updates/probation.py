@@ -121,6 +121,7 @@ class Probation:
         before: FrameTotals,
         records: Iterable[FrameRecord] = (),
         known: KnownFeatures = (),
+        driven: tuple[float, int] = (0.0, 0),
     ) -> None:
         """Begin.
 
@@ -130,7 +131,10 @@ class Probation:
             before: the totals at this moment.
             records: of the latest frames, those of the models before included.
             known: features of detections that the reference in the model's own file knows.
+            driven: seconds and frames of the same probation in earlier runs. The trials begin anew: a camera
+                may have been cleaned, and a context changed, between two trips.
         """
+        self._driven_s, self._driven_frames = driven
         self.digest = digest
         self.terms = terms
         self._before = before
@@ -156,12 +160,17 @@ class Probation:
     @property
     def drive_s(self) -> float:
         """Driven so far, seconds."""
-        return self._drive.seconds
+        return self._driven_s + self._drive.seconds
 
     @property
     def frames(self) -> int:
         """Published so far."""
-        return self._own.published
+        return self._driven_frames + self._own.published
+
+    @property
+    def in_this_run(self) -> tuple[int, int]:
+        """Whole seconds driven, and frames published, since the daemon's start."""
+        return int(self._drive.seconds), self._own.published
 
     def observe(self, records: Iterable[FrameRecord]) -> None:
         """Take frames, in order; those of other models are left out."""

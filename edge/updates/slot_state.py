@@ -56,7 +56,8 @@ class SlotState:
         last_good: whose model was the last to be confirmed.
         candidate: whose model is staged and was not active yet.
         probation_starts: starts of the daemon with the active model since it became active; None when
-        confirmed. a: the release in slot a, None when it holds nothing that may be used.
+            confirmed.
+        a: the release in slot a, None when it holds nothing that may be used.
         b: the same of slot b.
         bad: what failed here, the latest last.
         release_floor: the highest release counter that was confirmed.
@@ -65,6 +66,8 @@ class SlotState:
         starts: starts of the daemon with the active model, confirmed and not the factory's, since it last ran
             well.
         fallen: confirmed models that were given up for their starts, the latest last.
+        driven_s: of the probation under way, seconds driven in earlier runs that were stopped in order.
+        driven_frames: the same of frames published.
         history: what happened, the latest last; no rule goes by it.
     """
 
@@ -80,6 +83,8 @@ class SlotState:
     reverted: Bad | None = None
     starts: int = 0
     fallen: tuple[Bad, ...] = ()
+    driven_s: int = 0
+    driven_frames: int = 0
     history: tuple[history.Entry, ...] = ()
 
     def release(self, slot: SlotName) -> ReleaseFacts | None:
@@ -132,7 +137,9 @@ def activated(state: SlotState) -> SlotState:
     """The candidate becomes the active model, on probation."""
     if state.candidate is None:
         raise SlotError("there is no staged release to activate")
-    return replace(state, active=state.candidate, candidate=None, probation_starts=0, reverted=None, starts=0)
+    return replace(
+        _off_probation(state), active=state.candidate, candidate=None, probation_starts=0, reverted=None
+    )
 
 
 def started(state: SlotState, most_starts: int, most_confirmed: int = MAX_STARTS) -> SlotState:
@@ -154,7 +161,7 @@ def started(state: SlotState, most_starts: int, most_confirmed: int = MAX_STARTS
 
 
 def ran_well(state: SlotState) -> SlotState:
-    """The daemon has run for a while, or was stopped in order: the active model is in no crash loop."""
+    """The daemon has run for a while: the active model is in no crash loop."""
     return replace(state, starts=0)
 
 
@@ -165,6 +172,17 @@ def excused(state: SlotState) -> SlotState:
     return replace(state, starts=max(0, state.starts - 1))
 
 
+def paused(state: SlotState, driven_s: int, driven_frames: int) -> SlotState:
+    """The daemon was stopped in order: short trips condemn nothing, and add up to one probation."""
+    if not state.on_probation:
+        return ran_well(state)
+    return replace(
+        excused(state),
+        driven_s=min(state.driven_s + driven_s, MAX_COUNTER),
+        driven_frames=min(state.driven_frames + driven_frames, MAX_COUNTER),
+    )
+
+
 def confirmed(state: SlotState) -> SlotState:
     """The active model passed its probation."""
     if not state.on_probation:
@@ -172,10 +190,8 @@ def confirmed(state: SlotState) -> SlotState:
     release = state.release(state.active)
     counter = 0 if release is None else release.release_counter
     return replace(
-        state,
+        _off_probation(state),
         last_good=state.active,
-        probation_starts=None,
-        starts=0,
         release_floor=max(state.release_floor, counter),
     )
 
@@ -187,10 +203,8 @@ def reverted(state: SlotState, reason: str) -> SlotState:
         raise SlotError(f"slot {state.active} is not on probation: nothing to revert to")
     failed = Bad(release.model_sha256, reason)
     back = replace(
-        state,
+        _off_probation(state),
         active=state.last_good,
-        probation_starts=None,
-        starts=0,
         bad=_remembered(state.bad, failed),
         reverted=failed,
     )
@@ -242,7 +256,7 @@ def lost(state: SlotState, slot: SlotName) -> SlotState:
     if changed.last_good == slot:
         changed = replace(changed, last_good=_good_before(state, slot))
     if changed.active == slot:
-        changed = replace(changed, active=changed.last_good, probation_starts=None, starts=0)
+        changed = replace(_off_probation(changed), active=changed.last_good)
     return _with_release(changed, slot, None)
 
 
@@ -287,6 +301,8 @@ def from_document(document: object) -> SlotState:
             reverted=None if document["reverted"] is None else _bad(document["reverted"]),
             starts=_count(document.get("starts", 0)) or 0,
             fallen=tuple(_bad(entry) for entry in document.get("fallen", ())),
+            driven_s=_count(document.get("driven_s", 0)) or 0,
+            driven_frames=_count(document.get("driven_frames", 0)) or 0,
             history=history.from_document(document.get("history", [])),
         )
     except (KeyError, TypeError, FactsError) as error:
@@ -316,6 +332,8 @@ def violations(state: SlotState) -> list[str]:
         broken.append("the factory's model is on probation")
     if state.on_probation and state.candidate is not None:
         broken.append("there is a candidate beside a probation")
+    if not state.on_probation and (state.driven_s or state.driven_frames):
+        broken.append("there is driving of a probation, and none is under way")
     if len(state.bad) > MAX_BAD:
         broken.append(f"{len(state.bad)} bad digests, at most {MAX_BAD} are kept")
     return broken
@@ -335,6 +353,10 @@ def _fallen(state: SlotState, reason: str) -> SlotState:
         changed = replace(changed, bad=_remembered(state.bad, fell))
     changed = lost(changed, state.active)
     return changed if changed.active == "factory" else replace(changed, starts=1)
+
+
+def _off_probation(state: SlotState) -> SlotState:
+    return replace(state, probation_starts=None, starts=0, driven_s=0, driven_frames=0)
 
 
 def _with_release(state: SlotState, slot: SlotName, release: ReleaseFacts | None) -> SlotState:

@@ -287,6 +287,10 @@ class Slots:
         """This start comes to nothing, and not by the active model: it does not count against it."""
         self._change(slot_state.excused)
 
+    def pause(self, driven_s: int, driven_frames: int) -> None:
+        """The daemon stops in order, and has driven so far in this run: a probation goes on from there."""
+        self._change(lambda state: slot_state.paused(state, driven_s, driven_frames))
+
     def mark_bad(self, sha256: str, reason: str) -> None:
         """Never try this model again. As the candidate it is dropped; on probation it reverts."""
         self._change(lambda state: slot_state.marked_bad(state, sha256, reason))

@@ -103,6 +103,19 @@ class Watch:
             return 0.0 if was_on_probation else None
         return self._make_place(failure)
 
+    def pause(self) -> None:
+        """The daemon stops in order: what was driven on probation is kept, unless the model has failed.
+
+        Raises:
+            SlotError: it cannot be kept on disk.
+        """
+        with self._lock:
+            has_failed = self._failure is not None
+        if has_failed:
+            return
+        probation = self._probation
+        self._models.pause(*((0, 0) if probation is None else probation.in_this_run))
+
     def _look(self) -> _Failure | None:
         """Look at the model on probation; its failure, if it has failed."""
         active = self._models.slots.active()
@@ -137,7 +150,9 @@ class Watch:
         terms = terms_of(self._rules, promise)
         known = self._known_features(active.slot) if terms.promise.no_drift_alarm else frozenset()
         totals = frame_totals(status.cameras)
-        return Probation(active.digest, terms, totals, self._records.take(), known)
+        state = self._models.slots.state
+        driven = float(state.driven_s), state.driven_frames
+        return Probation(active.digest, terms, totals, self._records.take(), known, driven)
 
     def _known_features(self, slot: SlotName) -> KnownFeatures:
         """The features of detections that the reference in the model's own file knows."""

@@ -11,6 +11,7 @@ import pytest
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import parse_model_file
 from edge.updates.errors import SlotError
+from edge.updates.slots import MAX_PROBATION_STARTS
 from protos.release_promise import Promise, Range
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from tests.update_garage import (
@@ -180,6 +181,7 @@ def test_a_confirmed_model_that_crashes_is_set_aside_and_not_called_bad(
 def test_a_restart_goes_on_with_the_probation_and_counts(start: Garage) -> None:
     facts = start.release(model("1"))
     start().until(PROBATION)
+    start.vehicles[-1].cut()
     vehicle = start()
     assert vehicle.running.digest == facts.model_sha256
     assert vehicle.models.slots.state.probation_starts == 1
@@ -195,9 +197,47 @@ def test_a_probation_that_never_ends_reverts_at_a_start(
     start.release(model("1"))
     start().until(PROBATION)
     for _ in range(3):
-        assert start().running.metadata.version == "1"
+        vehicle = start()
+        assert vehicle.running.metadata.version == "1"
+        vehicle.cut()
     assert start().running.metadata.version == "factory"
     assert any(record.__dict__.get("event") == "model_fallback" for record in caplog.records)
+
+
+def test_short_trips_condemn_nothing_and_add_up_to_a_probation(start: Garage) -> None:
+    facts = start.release(model("1"))
+    start().until(PROBATION)
+    trips, each = MAX_PROBATION_STARTS + 2, FRAMES // 5
+    for trip in range(trips):
+        vehicle = start()
+        assert vehicle.running.digest == facts.model_sha256
+        assert vehicle.models.slots.state.driven_frames == trip * each
+        before = vehicle.status().model.probation.frames
+        assert before in (0, trip * each)
+        eventually(lambda v=vehicle: v.status().model.probation.needed_frames > 0, "the probation goes on")
+        done = (trip + 1) * each
+        if trip < trips - 1:
+            vehicle.published += each
+            eventually(lambda v=vehicle, n=done: v.status().model.probation.frames == n, "its frames")
+    vehicle.publishing = each
+    vehicle.status()  # with records, so that it drives too
+    vehicle.publishing = 0
+    assert vehicle.until(CONFIRMED).last_good.sha256 == facts.model_sha256
+    assert vehicle.published < FRAMES, "this trip alone was too short"
+    state = vehicle.models.slots.state
+    assert (state.driven_s, state.driven_frames) == (0, 0)
+
+
+def test_what_was_driven_before_a_power_cut_does_not_count(start: Garage) -> None:
+    start.release(model("1"))
+    vehicle = start()
+    vehicle.until(PROBATION)
+    eventually(lambda: vehicle.status().model.probation.needed_frames > 0, "the probation")
+    vehicle.published += FRAMES - 1
+    eventually(lambda: vehicle.status().model.probation.frames == FRAMES - 1, "its frames")
+    vehicle.cut()
+    state = start().models.slots.state
+    assert (state.probation_starts, state.driven_frames) == (1, 0)
 
 
 def test_a_stop_during_a_download_that_hangs(start: Garage) -> None:

@@ -119,6 +119,19 @@ class Machine(RuleBasedStateMachine):
         if begun.active == before.active:
             assert self.state == before, "as if there had been no start"
 
+    @rule(driven_s=st.integers(0, 100), frames=st.integers(0, 100))
+    def take_a_trip(self, driven_s: int, frames: int) -> None:
+        before = self.state
+        begun = slot_state.started(before, MOST_STARTS, MOST_CONFIRMED)
+        self.state = slot_state.paused(begun, driven_s, frames)
+        assert self.state.active == begun.active
+        if begun.on_probation:
+            assert self.state.probation_starts == before.probation_starts
+            assert self.state.driven_s == before.driven_s + driven_s
+            assert self.state.driven_frames == before.driven_frames + frames
+        else:
+            assert (self.state.starts, self.state.driven_s, self.state.driven_frames) == (0, 0, 0)
+
     @rule()
     def run_well(self) -> None:
         self.state = slot_state.ran_well(self.state)
@@ -245,7 +258,7 @@ def test_the_second_crash_loop_after_a_confirmation_makes_a_model_bad() -> None:
 
 def test_a_state_of_an_earlier_version_is_read() -> None:
     written = document()
-    for key in ("starts", "fallen", "history"):
+    for key in ("starts", "fallen", "driven_s", "driven_frames", "history"):
         del written[key]
     assert slot_state.from_document(written) == SlotState()
 
@@ -303,6 +316,8 @@ def document(**fields: object) -> dict[str, object]:
         document(reverted=7),
         document(starts=-1),
         document(fallen=[7]),
+        document(driven_s=1),
+        document(driven_frames=-1),
     ],
 )
 def test_a_damaged_state_is_refused(damaged: object) -> None:

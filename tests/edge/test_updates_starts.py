@@ -22,6 +22,7 @@ from protos.traffic_vision.v1 import common_pb2
 from tests.daemons import LONG_S, DaemonProcess, write_config
 from tests.replays import COMMAND
 from tests.update_world import World, model, open_world
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
@@ -97,6 +98,21 @@ def test_a_daemon_that_is_stopped_in_order_starts_as_often_as_one_likes(config: 
         with DaemonProcess(config) as daemon:
             assert daemon.client.status().status.model.active.version == "3"
             assert daemon.terminate() == 0
+
+
+def test_trips_shorter_than_the_probation_add_up(world: World, config: Path) -> None:
+    digest = activate(world, config, "4")
+    driven = 0
+    for _ in range(MAX_PROBATION_STARTS + 1):
+        with DaemonProcess(config) as daemon:
+            client = daemon.client
+            frames = driven + 5
+            eventually(lambda c=client, n=frames: c.status().status.model.probation.frames >= n, "frames")
+            assert client.status().status.model.active.sha256 == digest
+            assert daemon.terminate() == 0
+        state = read_state(load_config(config))
+        assert state.probation_starts == 0 and state.driven_frames >= frames
+        driven = state.driven_frames
 
 
 @pytest.mark.parametrize("on_probation", [False, True])
