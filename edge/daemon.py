@@ -27,6 +27,7 @@ from edge.health import LoopHealth, health
 from edge.inference import detector_options
 from edge.machine.memory import limit_arenas
 from edge.machine.notify import NOBODY, Notifier
+from edge.machine.priority import give_lock_away_soon
 from edge.machine.wall_clock import open_wall_clock
 from edge.machine.watchdog import StartingUp, Watchdog
 from edge.messages import Clock, camera_health
@@ -111,6 +112,7 @@ class Daemon:
             TrafficVisionError: it cannot start; what was started is stopped.
         """
         limit_arenas()
+        give_lock_away_soon()
         with StateFolder(self.config.state_folder), self._captured_signals():
             try:
                 # The first inference may build an engine, for as long as the check of a model may.

@@ -6,6 +6,7 @@ import logging
 
 from edge.errors import TrafficVisionError
 from edge.logs import Repeated
+from edge.machine.priority import lowered
 from edge.messages import model_ref_of
 from edge.parts import ModelStore
 from edge.perception.model_change import ChangeOutcome, ModelChanger
@@ -35,7 +36,8 @@ class Reloader:
     def reload(self, request: perception_pb2.ReloadModelRequest) -> perception_pb2.ReloadModelResponse:
         """Read the slot, check its model, and put it between two frames."""
         try:
-            model = self._models.read(request.slot)
+            with lowered():
+                model = self._models.read(request.slot)
         except TrafficVisionError as error:
             return self._answer(perception_pb2.RELOAD_OUTCOME_REFUSED, str(error))
         if model is None:

@@ -23,7 +23,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-NICENESS = 10
 MEMORY_BYTES = 4_000_000_000  # of a check, unless the configuration says otherwise
 SHARE_OF_FREE = 0.8  # of what is available on the machine, where that is less
 RUN_S = 30.0  # of one inference on a CPU: the exchange of a model would not wait longer for a frame
@@ -64,13 +63,12 @@ def limits_for(memory_bytes: int, timeout_s: float, run_s: float = RUN_S) -> Chi
 
 
 def hold(limits: ChildLimits, *, hard_memory: bool) -> None:
-    """Hold this process, the child, to its limits, at low priority.
+    """Hold this process, the child, to its limits.
 
     Args:
         limits: what it may take.
         hard_memory: allocations past the limit fail; not for providers that map a device's memory.
     """
-    os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

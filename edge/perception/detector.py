@@ -67,6 +67,9 @@ class DetectorOptions:
     engine_cache: Path | None = None
 
 
+WARM_RUNS = 2
+
+
 @dataclass(frozen=True, slots=True)
 class StageTimes:
     """Duration of each stage of one detection, ns."""
@@ -95,7 +98,7 @@ class Detector:
     """A model file, loaded and warm. For one thread at a time: its input buffer is reused."""
 
     def __init__(self, model: ModelFile, options: DetectorOptions | None = None) -> None:
-        """Load the model's bytes and run it once, so that what cannot run fails here.
+        """Load the model's bytes and run it, so that what cannot run fails here.
 
         Raises:
             DetectorOptionsError: an option out of range.
@@ -122,7 +125,9 @@ class Detector:
         self._run_options.log_severity_level = 4  # the exception says it too
         self._input_name = self._session.get_inputs()[0].name
         self._input = np.full((1, *model.input_hw, 3), PAD, np.uint8)
-        self._run()
+        # ONNX Runtime learns its pattern of memory in the first run, and takes that memory in the second.
+        for _ in range(WARM_RUNS):
+            self._run()
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
         """Find objects on one frame.

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frames.frame import FrameKey
+from edge.machine.priority import lowered
 from edge.perception.child_limits import MEMORY_BYTES
 from edge.perception.detector import Detections, Detector, DetectorOptions
 from edge.perception.model_check import check_in_child
@@ -82,7 +83,8 @@ def prepare(
         TrafficVisionError: it passed there and does not load here.
     """
     check_in_child(model, options, timeout_s=timeout_s, stopping=stopping, memory_bytes=memory_bytes)
-    return Detector(model, options)
+    with lowered():
+        return Detector(model, options)
 
 
 class SwappableDetector:

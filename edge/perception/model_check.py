@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import TrafficVisionError
+from edge.machine.priority import lower
 from edge.perception import providers
 from edge.perception.child_limits import (
     MEMORY_BYTES,
@@ -32,7 +33,7 @@ from edge.perception.child_limits import (
     limits_for,
     resident_bytes_of,
 )
-from edge.perception.detector import Detector, DetectorOptions
+from edge.perception.detector import WARM_RUNS, Detector, DetectorOptions
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file
 from edge.perception.providers import ProviderError
@@ -61,7 +62,7 @@ class CheckReport:
     """What the child found out about a model that passed.
 
     Attributes:
-        load_s: seconds to load it and run it once.
+        load_s: seconds to load and warm it.
         golden_frames: that were verified.
     """
 
@@ -110,6 +111,7 @@ def check_in_child(
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths},
         )
+        lower(child.pid)
     with child:
         out, err = _communicate(child, timeout_s, stopping, limits)
     answer = _last_json(out)
@@ -201,7 +203,7 @@ def _check(data: bytes, origin: str, options: DetectorOptions, run_s: float | No
     model = parse_model_file(data, origin)
     started = time.perf_counter()
     # Of another provider the first run may be the build of an engine, so only the parent's clock holds it.
-    with _within(run_s, "to load it and run it once"):
+    with _within(run_s and run_s * WARM_RUNS, f"to load it and run it {WARM_RUNS} times"):
         detector = Detector(model, own)
     load_s = time.perf_counter() - started
     with _within(run_s and run_s * max(1, len(model.metadata.golden)), "for its golden frames"):

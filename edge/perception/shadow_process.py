@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frames import lifeline
+from edge.machine.priority import lower
 from edge.perception.cpu_budget import CpuBudget
 from edge.perception.detector import DetectorOptions
 from edge.perception.model_file import ModelFile
@@ -36,7 +37,6 @@ from edge.perception.model_file import ModelFile
 logger = logging.getLogger(__name__)
 
 # A tenth of the frame loop's weight on a core that both want; at 19 it would take minutes to load there.
-NICENESS = 10
 _POLL_S = 0.1
 _MOST_BOXES = 300  # by falling score; a pipe holds the line that they are in
 _MOST_ANSWER_BYTES = 1 << 20
@@ -375,8 +375,7 @@ def _started(model_fd: int, frame_fd: int, memory_bytes: int) -> subprocess.Pope
         env={**os.environ, "PYTHONPATH": paths},
         start_new_session=True,
     )
-    with suppress(ProcessLookupError):  # from here, since its imports are heavy already
-        os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
+    lower(child.pid)
     return child
 
 

@@ -25,6 +25,7 @@ from edge.backoff import Backoff, BackoffOptions
 from edge.config import UpdatesConfig
 from edge.errors import TrafficVisionError
 from edge.logs import Repeated
+from edge.machine.priority import lowered
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
@@ -300,7 +301,8 @@ class Updates:
                 answer = roll_back(self._models, self._links.change_model, to_factory=to_factory)
                 return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
-            result = by_hand(given)
+            with lowered():
+                result = by_hand(given)
             self._show(result)
             self._tell()
             if result.staged is None:
@@ -327,7 +329,8 @@ class Updates:
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
         self._nudged.clear()
-        result = self._client.check()
+        with lowered():
+            result = self._client.check()
         self._last_check_s = time.monotonic()
         if result.retry:
             self._check_in(self._retry.next_s())
@@ -351,7 +354,8 @@ class Updates:
             self._change_retry.reset()
             log_release("update_staged", content.release, content.digest, f"is in slot {content.slot}")
         try:
-            model = self._models.load(content.slot)
+            with lowered():
+                model = self._models.load(content.slot)
         except ModelFileError as error:  # signed, and no use here
             self._refuse(content, str(error))
             return

@@ -77,7 +77,7 @@ def test_what_the_machine_has_not_left_is_no_fault_of_the_model(monkeypatch: pyt
 
 def test_a_model_that_never_answers_is_refused_in_its_child() -> None:
     error = check(evil.changed(evil.slow), run_s=0.5)
-    assert str(error) == "it is too slow: 0.5 s are not enough to load it and run it once"
+    assert str(error) == "it is too slow: 1 s are not enough to load it and run it 2 times"
 
 
 def test_a_good_model_passes_within_its_limits() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from edge.drift import fit
 from edge.drift.features import NAMES, ORIGINS
-from edge.perception.shadow_process import NICENESS
+from edge.machine.priority import LOW
 from protos.release_promise import Promise, Range, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
@@ -130,7 +130,7 @@ def test_it_keeps_to_its_budget_and_its_place(start: Garage) -> None:
     vehicle.parked, vehicle.publishing = True, 20
     eventually(lambda: bool(_children()) and vehicle.status().model.shadow.resident_bytes > 0, "the child")
     (child,) = _children()
-    assert child.nice() == NICENESS
+    assert child.nice() == LOW
     assert vehicle.status().model.shadow.compared_frames == 0
     vehicle.parked = False
     eventually(lambda: vehicle.status().model.shadow.over_budget_frames > 500, "frames over budget")

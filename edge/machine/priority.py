@@ -1,0 +1,84 @@
+"""Who waits for whom where processor time is short: the frame loop for nobody.
+
+Work that a new model brings (hashing, signatures, reading, loading, its first runs) goes to child processes
+at low priority where it can, and else to threads at low priority. Such a thread may hold the interpreter's
+lock when it is put off, so both are needed: a low priority, and a lock that is given away soon.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+
+LOW = 10  # niceness (sched(7)): a tenth of the time of who has none, where both want the same core
+SWITCH_S = 0.0005  # of Python's 5 ms: a frame takes the interpreter's lock some ten times
+
+
+def give_lock_away_soon() -> None:
+    """Have a thread that computes give the interpreter's lock to one that waits for it half a millisecond."""
+    sys.setswitchinterval(SWITCH_S)
+
+
+def lower(pid: int) -> None:
+    """Give a child process that was just started low priority; it keeps one that is lower yet.
+
+    By its parent, since the imports of a program that would lower itself are heavy already.
+    """
+    with suppress(OSError):  # it has ended
+        os.setpriority(os.PRIO_PROCESS, pid, max(LOW, os.getpriority(os.PRIO_PROCESS, pid)))
+
+
+@contextmanager
+def lowered() -> Iterator[None]:
+    """Run the block at low priority on this thread. Threads that start in it have the process's own after it.
+
+    Does nothing where a priority cannot be raised again: without CAP_SYS_NICE and with an RLIMIT_NICE below
+    20 less the process's niceness (setrlimit(2); systemd's LimitNICE=).
+    """
+    own = _priority_of(os.getpid())
+    if own >= LOW or not _may_raise():
+        yield
+        return
+    thread = threading.get_native_id()
+    before, there = _priority_of(thread), _threads()
+    os.setpriority(os.PRIO_PROCESS, thread, LOW)
+    try:
+        yield
+    finally:
+        for started in _threads() - there:
+            with suppress(OSError):  # it has ended
+                os.setpriority(os.PRIO_PROCESS, started, own)
+        os.setpriority(os.PRIO_PROCESS, thread, before)
+
+
+@cache
+def _may_raise() -> bool:
+    """Try, on a thread whose priority does not matter: capabilities may be those of a user namespace."""
+    if sys.platform != "linux":  # there alone a thread has a priority of its own
+        return False
+    may = []
+
+    def try_it() -> None:
+        thread = threading.get_native_id()
+        before = _priority_of(thread)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, before + 1)
+            os.setpriority(os.PRIO_PROCESS, thread, before)
+            may.append(True)
+
+    tried = threading.Thread(target=try_it)
+    tried.start()
+    tried.join()
+    return bool(may)
+
+
+def _priority_of(thread: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, thread)
+
+
+def _threads() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208 - it is called with each model
