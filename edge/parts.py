@@ -5,6 +5,7 @@ The daemon knows these few methods and nothing of what is behind them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,7 +16,8 @@ from edge.frames.frame import Image
 from edge.health import LoopHealth
 from edge.messages import Clock
 from edge.perception.model_change import ChangeResult
-from edge.perception.model_file import ModelFile, read_model_file
+from edge.perception.model_file import ModelFile, read_model_bytes, read_model_file
+from edge.perception.model_reading import read_apart
 from edge.perception.on_demand import Answer
 from edge.vehicle_state.state import Reports
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
@@ -140,6 +142,7 @@ class FactoryModel:
     def __init__(self, config: ModelConfig) -> None:
         """Over the configured file."""
         self._path = config.factory
+        self._stopping = threading.Event()
 
     def active(self) -> ModelFile:
         """The file's model."""
@@ -148,7 +151,10 @@ class FactoryModel:
     def read(self, slot: common_pb2.Slot) -> ModelFile | None:
         """The file's model, for the factory slot and where no slot is named."""
         is_ours = slot in (common_pb2.SLOT_UNSPECIFIED, common_pb2.SLOT_FACTORY)
-        return read_model_file(self._path) if is_ours else None
+        if not is_ours:
+            return None
+        data = read_model_bytes(self._path)
+        return read_apart(data, str(self._path), self._path, stopping=self._stopping)
 
     def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
         """Nothing to note: the next start reads the same file."""
@@ -163,7 +169,8 @@ class FactoryModel:
         state.last_good.CopyFrom(state.active)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Wait for no reading any more."""
+        self._stopping.set()
 
 
 class PartsFactory(Protocol):

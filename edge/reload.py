@@ -6,7 +6,6 @@ import logging
 
 from edge.errors import TrafficVisionError
 from edge.logs import Repeated
-from edge.machine.priority import lowered
 from edge.messages import model_ref_of
 from edge.parts import ModelStore
 from edge.perception.model_change import ChangeOutcome, ModelChanger
@@ -36,8 +35,7 @@ class Reloader:
     def reload(self, request: perception_pb2.ReloadModelRequest) -> perception_pb2.ReloadModelResponse:
         """Read the slot, check its model, and put it between two frames."""
         try:
-            with lowered():
-                model = self._models.read(request.slot)
+            model = self._models.read(request.slot)
         except TrafficVisionError as error:
             return self._answer(perception_pb2.RELOAD_OUTCOME_REFUSED, str(error))
         if model is None:

@@ -1,8 +1,10 @@
 """Who waits for whom where processor time is short: the frame loop for nobody.
 
-Work that a new model brings (hashing, signatures, reading, loading, its first runs) goes to child processes
-at low priority where it can, and else to threads at low priority. Such a thread may hold the interpreter's
-lock when it is put off, so both are needed: a low priority, and a lock that is given away soon.
+Work that a new model brings goes to child processes at the lowest priority. What must happen in the daemon
+and is not Python (to load a session, to run it for the first time) goes to threads at low priority. What must
+and is Python goes to threads like any other, since a thread that is put off with the interpreter's lock in
+its hands puts off all of them: while slots were read by threads at low priority, a frame waited 117 ms. They
+give the lock away soon.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
-LOW = 10  # niceness (sched(7)): a tenth of the time of who has none, where both want the same core
+# Niceness (sched(7)). Where both want the same core, of the time of who has none:
+LOW = 10  # a tenth
+LOWEST = 19  # a seventieth
 SWITCH_S = 0.0005  # of Python's 5 ms: a frame takes the interpreter's lock some ten times
 
 
@@ -23,13 +27,13 @@ def give_lock_away_soon() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-def lower(pid: int) -> None:
+def lower(pid: int, niceness: int = LOW) -> None:
     """Give a child process that was just started low priority; it keeps one that is lower yet.
 
     By its parent, since the imports of a program that would lower itself are heavy already.
     """
     with suppress(OSError):  # it has ended
-        os.setpriority(os.PRIO_PROCESS, pid, max(LOW, os.getpriority(os.PRIO_PROCESS, pid)))
+        os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from edge.logs import Repeated
 from edge.machine.memory import give_back
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
-from edge.perception.model_check import ModelRefused
+from edge.perception.model_child import ModelRefused
 from edge.perception.model_file import ModelFile
 
 logger = logging.getLogger(__name__)

@@ -37,6 +37,7 @@ __all__ = [
     "describe_text",
     "parse_model_file",
     "put_metadata",
+    "read_model_bytes",
     "read_model_file",
 ]
 
@@ -91,11 +92,19 @@ def read_model_file(path: Path | str) -> ModelFile:
         ModelFileError: the file is missing, unreadable or no model file.
     """
     path = Path(path)
+    return parse_model_file(read_model_bytes(path), str(path), path)
+
+
+def read_model_bytes(path: Path) -> bytes:
+    """Read a model file, and check nothing but that it is a file.
+
+    Raises:
+        ModelFileError: it is missing, unreadable or too large.
+    """
     try:
-        data = read_bytes(path)
+        return read_bytes(path)
     except OnnxError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    return parse_model_file(data, str(path), path)
 
 
 def parse_model_file(data: bytes, origin: str, path: Path | None = None) -> ModelFile:

@@ -19,12 +19,13 @@ from edge.errors import TrafficVisionError
 from edge.machine.disk_budget import DiskLane
 from edge.messages import model_ref_of
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
+from edge.perception.model_reading import read_apart
 from edge.status import daemon_version
 from edge.updates import history
 from edge.updates.errors import Refusal, RefusedError, SlotError, UpdateError
 from edge.updates.hardware import hardware_ids
 from edge.updates.report import model_ref, model_state
-from edge.updates.slot_content import CheckedModel, SlotContent
+from edge.updates.slot_content import SlotContent
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.slots import Slots
 from edge.updates.trust import Vehicle
@@ -89,6 +90,7 @@ class SlotModels:
         self._work = Work()
         self._factory: common_pb2.ModelRef | None = None
         self._changed: Callable[[], None] = lambda: None
+        self._stopping = threading.Event()
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Have it called after each change of the slots that is made here; it returns at once."""
@@ -126,7 +128,7 @@ class SlotModels:
                     extra={"event": "model_fallback", "slot": content.slot, "model": content.digest},
                 )
             try:
-                return _parsed(boot.model)
+                return parse_model_file(boot.model.data, _origin(content))  # no frame waits yet
             except ModelFileError as error:
                 if content.slot == "factory":
                     raise
@@ -154,7 +156,9 @@ class SlotModels:
             UpdateError: it is not what was signed for this vehicle, or cannot be read.
             ModelFileError: it is, and is no model file that this program can use.
         """
-        return _parsed(self.slots.load(slot))
+        checked = self.slots.load(slot)
+        # No path: the bytes that were checked are the bytes that run, whatever becomes of the file.
+        return read_apart(checked.data, _origin(checked.content), stopping=self._stopping)
 
     def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
         """Bring the slots in line with the model that runs now. To call it again changes nothing.
@@ -271,8 +275,13 @@ class SlotModels:
         filled.received_bytes, filled.total_bytes = work.received_bytes, work.total_bytes
         state.CopyFrom(filled)
 
+    def stop(self) -> None:
+        """Wait for no reading any more. From any thread."""
+        self._stopping.set()
+
     def close(self) -> None:
         """Give the folder back; from now on no change is kept. May be called twice."""
+        self.stop()
         self.slots.close()
 
     def _change(self, change: Callable[[], None]) -> None:
@@ -359,11 +368,9 @@ def _shipped_root(config: EdgeConfig) -> bytes:
     return data
 
 
-def _parsed(checked: CheckedModel) -> ModelFile:
-    release = checked.content.release
-    of = "" if release is None else f", release {release.release_counter}"
-    # No path: the bytes that were checked are the bytes that run, whatever becomes of the file.
-    return parse_model_file(checked.data, f"slot {checked.content.slot}{of}")
+def _origin(content: SlotContent) -> str:
+    release = content.release
+    return f"slot {content.slot}" + ("" if release is None else f", release {release.release_counter}")
 
 
 def _slot_name(slot: common_pb2.Slot, state: SlotState) -> SlotName | None:

@@ -25,7 +25,6 @@ from edge.backoff import Backoff, BackoffOptions
 from edge.config import UpdatesConfig
 from edge.errors import TrafficVisionError
 from edge.logs import Repeated
-from edge.machine.priority import lowered
 from edge.parts import Links
 from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
@@ -158,6 +157,7 @@ class Updates:
         stops them before this part is joined.
         """
         self._stopping.set()
+        self._models.stop()
         self._wake.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -301,8 +301,7 @@ class Updates:
                 answer = roll_back(self._models, self._links.change_model, to_factory=to_factory)
                 return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
-            with lowered():
-                result = by_hand(given)
+            result = by_hand(given)
             self._show(result)
             self._tell()
             if result.staged is None:
@@ -329,8 +328,7 @@ class Updates:
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
         self._nudged.clear()
-        with lowered():
-            result = self._client.check()
+        result = self._client.check()
         self._last_check_s = time.monotonic()
         if result.retry:
             self._check_in(self._retry.next_s())
@@ -354,8 +352,7 @@ class Updates:
             self._change_retry.reset()
             log_release("update_staged", content.release, content.digest, f"is in slot {content.slot}")
         try:
-            with lowered():
-                model = self._models.load(content.slot)
+            model = self._models.load(content.slot)
         except ModelFileError as error:  # signed, and no use here
             self._refuse(content, str(error))
             return

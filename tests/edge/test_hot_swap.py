@@ -15,7 +15,8 @@ from edge.frames.frame import FrameKey
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import PendingSwap, SwappableDetector, prepare
 from edge.perception.model_change import ChangeOutcome, ModelChanger
-from edge.perception.model_check import ModelRefused, check_in_child
+from edge.perception.model_check import check_in_child
+from edge.perception.model_child import ModelRefused
 from edge.perception.model_file import ModelFile
 from tests.models_factory import constant_model, golden_frame, loaded, rectangles_model
 

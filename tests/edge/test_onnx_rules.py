@@ -19,7 +19,8 @@ from edge.perception import child_limits, onnx_rules
 from edge.perception.child_limits import limits_for
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.metadata import MAX_DOCUMENT, MAX_JPEG_SCANS
-from edge.perception.model_check import ModelRefused, check_in_child
+from edge.perception.model_check import check_in_child
+from edge.perception.model_child import ModelRefused
 from edge.perception.model_file import ModelFileError, parse_model_file
 from edge.perception.onnx_rules import CONTRIBUTED_OPERATORS, OPERATORS, GraphError, check_graph
 from edge.perception.onnx_wire import WireError, check_wire

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.machine.priority import LOW, lower, lowered
+from edge.machine.priority import LOW, LOWEST, lower, lowered
 
 # On a thread of its own, so that nothing is left of it where it goes wrong.
 IN_AND_OUT = textwrap.dedent(
@@ -120,5 +120,7 @@ def test_a_child_has_low_priority_from_its_start_and_is_never_raised() -> None:
             child.stdout.read(1)  # `nice` has become `cat`
             lower(child.pid)
             assert os.getpriority(os.PRIO_PROCESS, child.pid) == max(LOW, min(19, own + niceness))
+            lower(child.pid, LOWEST)
+            assert os.getpriority(os.PRIO_PROCESS, child.pid) == LOWEST
             child.stdin.close()
     lower(child.pid)  # which has ended

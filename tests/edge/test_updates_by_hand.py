@@ -153,12 +153,13 @@ def test_a_slot_with_what_this_program_cannot_read_falls_back(
     """As after an older program was installed: signed and whole, of a schema that it does not know."""
     start.confirmed(model("1")).stop()
 
-    def parse(data: bytes, origin: str) -> ModelFile:
+    def parse(data: bytes, origin: str, path: Path | None = None) -> ModelFile:
         if data == model("1"):
             raise ModelFileError(f"{origin}: schema 2")
         return parse_model_file(data, origin)
 
-    monkeypatch.setattr("edge.updates.models.parse_model_file", parse)
+    for module in ("edge.updates.models", "edge.perception.model_reading"):
+        monkeypatch.setattr(f"{module}.parse_model_file", parse)
     vehicle = start()
     assert vehicle.running.metadata.version == "factory"
     assert "schema 2" in vehicle.until(REFUSED).detail, "offered again, and refused for good"
