@@ -216,7 +216,7 @@ def _session(model: ModelFile, options: DetectorOptions) -> Any:
         "device": device_identity(),
     }
     with engines(options.engine_cache, made_of) as cache:
-        kept = list(cache.iterdir())
+        kept = [] if cache is None else list(cache.iterdir())
         try:
             return _session_with(model, options, names, cache)
         except ModelFileError:

@@ -25,6 +25,8 @@ No GPU has run this: it was tested with files that a test writes in the provider
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import hmac
 import json
@@ -45,6 +47,7 @@ MAX_BYTES = 1 << 30  # of all that is kept; what was used longest ago goes first
 KEY_BYTES = 32
 SUFFIX = ".engines"
 
+_PRIVATE = "traffic-vision-engines-"
 _MARK = b"traffic-vision engines 1\n"
 _MAC_BYTES = 32
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,250}")
@@ -69,8 +72,10 @@ def device_identity(root: Path = Path("/")) -> dict[str, str]:
 
 
 @contextmanager
-def engines(folder: Path, made_of: Mapping[str, Any], max_bytes: int = MAX_BYTES) -> Iterator[Path]:
+def engines(folder: Path, made_of: Mapping[str, Any], max_bytes: int = MAX_BYTES) -> Iterator[Path | None]:
     """Give a private folder with the engines that were kept, for a session that is made meanwhile.
+
+    None where not even that folder can be made.
 
     What does not check is removed, told once, and built anew. A disk that is full or broken costs the time of
     a build, never a start. Where the session fails, nothing is kept.
@@ -79,19 +84,21 @@ def engines(folder: Path, made_of: Mapping[str, Any], max_bytes: int = MAX_BYTES
         folder: of what is kept; made where it is missing.
         made_of: all that decides what an engine is; of JSON's types.
         max_bytes: of all that is kept.
-
-    Raises:
-        OSError: not even the private folder can be made.
     """
     name = hashlib.sha256(_canonical(made_of)).hexdigest()[:32]
     sealed = folder / f"{name}{SUFFIX}"
-    private = Path(tempfile.mkdtemp(prefix="traffic-vision-engines-"))  # mode 0700
+    try:
+        private, held = _private()
+    except OSError as error:
+        logger.warning("engines can be neither kept nor used: %s", error)
+        yield None
+        return
     try:
         key, before = None, b""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             key = _key(folder)
-            before = _restored(sealed, key, made_of, private)
+            before = _restored(sealed, key, made_of, private, max_bytes)
         except OSError as error:
             logger.warning("engines in %s cannot be used, they are built anew: %s", folder, error)
         yield private
@@ -102,6 +109,7 @@ def engines(folder: Path, made_of: Mapping[str, Any], max_bytes: int = MAX_BYTES
                 logger.warning("engines cannot be kept in %s: %s", folder, error)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+        os.close(held)
 
 
 def seal(key: bytes, made_of: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
@@ -144,12 +152,40 @@ def _mac(key: bytes, body: bytes) -> bytes:
     return hmac.digest(key, _MARK + body, "sha256")
 
 
+def _private() -> tuple[Path, int]:
+    """Make a folder that is open to this user alone (mode 0700), and a descriptor that holds it.
+
+    What a process that was killed has left there goes first: nobody holds it.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PRIVATE}*"):
+        with suppress(OSError):  # another user's
+            descriptor = _hold(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(descriptor)
+    private = Path(tempfile.mkdtemp(prefix=_PRIVATE))
+    return private, _hold(private)
+
+
+def _hold(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "another user's", str(folder))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _key(folder: Path) -> bytes:
     path = folder / "key"
     with suppress(FileNotFoundError):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(handle, "rb") as file:
-            is_private = not os.fstat(handle).st_mode & 0o077
+            status = os.fstat(handle)
+            # Whoever may write to the folder could put a key of their own there.
+            is_private = not status.st_mode & 0o077 and status.st_uid == os.geteuid()
             key = file.read(KEY_BYTES + 1)
         if is_private and len(key) == KEY_BYTES:
             return key
@@ -159,9 +195,11 @@ def _key(folder: Path) -> bytes:
     return key
 
 
-def _restored(sealed: Path, key: bytes, made_of: Mapping[str, Any], private: Path) -> bytes:
+def _restored(sealed: Path, key: bytes, made_of: Mapping[str, Any], private: Path, max_bytes: int) -> bytes:
     """Put what was kept into the private folder; its document, empty where there is none that checks."""
     try:
+        if sealed.stat().st_size > max_bytes:
+            raise ValueError(f"{sealed.stat().st_size} bytes, at most {max_bytes} are kept")
         document = sealed.read_bytes()
         files = unseal(key, made_of, document)
     except FileNotFoundError:
@@ -172,8 +210,13 @@ def _restored(sealed: Path, key: bytes, made_of: Mapping[str, Any], private: Pat
         )
         sealed.unlink(missing_ok=True)
         return b""
-    for name, data in files.items():
-        (private / name).write_bytes(data)
+    try:
+        for name, data in files.items():
+            (private / name).write_bytes(data)
+    except OSError:
+        for path in private.iterdir():  # half an engine is none
+            path.unlink()
+        raise
     with suppress(OSError):
         os.utime(sealed)  # used now
     return document

@@ -95,6 +95,8 @@ def _options(name: str, threads: int, precision: str, cache: Path | None) -> dic
             options |= {
                 "trt_engine_cache_enable": "True",
                 "trt_engine_cache_path": str(cache),
+                # The default is the graph's own name, which need not be a file's.
+                "trt_engine_cache_prefix": "engine",
                 "trt_timing_cache_enable": "True",
                 "trt_timing_cache_path": str(cache),
             }

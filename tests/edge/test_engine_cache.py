@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ ENGINE = {"TensorrtExecutionProvider_0_0_sm87.engine": b"engine" * 1000, "timing
 def build(folder: Path, made_of: Mapping[str, Any] = MADE_OF, files: Mapping[str, bytes] = ENGINE) -> bool:
     """Make a session as a provider does; whether it had to build."""
     with engines(folder, made_of) as private:
+        assert private is not None
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
         found = {path.name: path.read_bytes() for path in private.iterdir()}
         for name, data in ({} if found else files).items():
@@ -154,6 +157,7 @@ def test_beyond_the_budget_the_one_used_longest_ago_goes(tmp_path: Path) -> None
 
 def test_one_larger_than_the_budget_drives_and_is_not_kept(tmp_path: Path) -> None:
     with engines(tmp_path, MADE_OF, max_bytes=100) as private:
+        assert private is not None
         (private / "x").write_bytes(bytes(1000))
     assert not kept(tmp_path)
 
@@ -169,6 +173,73 @@ def test_a_full_disk_costs_a_build_and_no_start(
         assert build(tmp_path)
     assert "No space left on device" in caplog.text
     assert build(tmp_path) and not build(tmp_path)
+
+
+def test_a_disk_that_fills_up_while_they_are_restored_leaves_no_half_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert build(tmp_path)
+    real = Path.write_bytes
+
+    def fills(path: Path, data: bytes) -> int:
+        real(path, data[: len(data) // 2])
+        if path.name == "timing.cache":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, data)
+
+    with monkeypatch.context() as filling:
+        filling.setattr(Path, "write_bytes", fills)
+        with engines(tmp_path, MADE_OF) as private:
+            assert private is not None and not list(private.iterdir())
+    assert "No space left on device" in caplog.text
+    assert not build(tmp_path), "what is kept is kept"
+
+
+def test_without_room_for_a_private_folder_a_session_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "nowhere"))
+    monkeypatch.setattr(providers, "builds_engines", lambda names: True)
+    with engines(tmp_path, MADE_OF) as private:
+        assert private is None
+    Detector(loaded(rectangles_model()), DetectorOptions(engine_cache=tmp_path / "engines"))
+    assert "can be neither kept nor used" in caplog.text and not kept(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_holds_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    script = (
+        "import os, signal, sys; from pathlib import Path; from edge.perception.engine_cache import engines\n"
+        "with engines(Path(sys.argv[1]), {}) as private:\n"
+        "    (private / 'x.engine').write_bytes(bytes(1000)); print(private, flush=True); sys.stdin.read()\n"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "other")],
+        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        left = Path(other.stdout.readline().strip())
+        with engines(tmp_path / "own", MADE_OF) as private:
+            assert left.exists() and private != left, "it is in use"
+        other.kill()
+        other.wait()
+        assert left.exists()
+        with engines(tmp_path / "own", MADE_OF):
+            assert not left.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give a file away")
+def test_a_key_of_another_users_is_none(tmp_path: Path) -> None:
+    assert build(tmp_path)
+    os.chown(tmp_path / "key", 65534, -1)
+    assert build(tmp_path), "what it sealed is worth nothing"
+    assert (tmp_path / "key").stat().st_uid == 0
 
 
 def test_a_folder_that_cannot_be_made_costs_a_build_and_no_start(
