@@ -11,7 +11,6 @@ nothing is fetched.
 from __future__ import annotations
 
 import logging
-import math
 import random
 import threading
 import time
@@ -39,10 +38,10 @@ from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
 from edge.updates.roll_back import roll_back
 from edge.updates.shadow import Shadow
-from edge.updates.shadow_rules import shadow_terms
+from edge.updates.shadow_stage import ShadowStage
 from edge.updates.slot_content import SlotContent
 from edge.updates.telling import Teller
-from edge.updates.watch import BUSY_S, LOOK_S, PUT_IN, Watch
+from edge.updates.watch import BUSY_S, PUT_IN, Watch
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
@@ -54,7 +53,6 @@ CHANGE_RETRY = BackoffOptions(
     initial_s=5.0, limit_s=3600.0
 )  # of a change of model, whose check may take long
 _JITTER = 0.1  # of the interval, either way, so that a fleet does not march
-_SHADOW_TRIES = 3  # of a shadow that something from outside ends: in the end it is the candidate's fault
 _LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
@@ -123,12 +121,12 @@ class Updates:
             config.probation_latency_ratio,
         )
         self._shadow = shadow
-        self._shadow_passed = ""  # the digest of the candidate that may be put in
         self._watch = Watch(models, rules, links, self._stopping, records)
         self._wake = threading.Event()
         self._nudged = threading.Event()
         models.on_change(self._wake.set)
         self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
+        self._shadow_stage = ShadowStage(shadow, models, config, self._assigned.allows)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._teller = Teller()
         self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
@@ -137,7 +135,6 @@ class Updates:
         self._change_retry = Backoff(change_retry)
         self._troubles, self._defects = Repeated(logger, logging.WARNING), Repeated(logger, logging.ERROR)
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
-        self._shadow_troubles = 0  # of the candidate in shadow, that were not called its fault
         self._staged = self._refused = ""  # the digest and the reason that were logged last
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
@@ -231,7 +228,7 @@ class Updates:
                     self._note(self._models.ran_well)
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
-            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the daemon stops")
+            self._shadow_stage.stop()
             if self._stopping.is_set() and not self._has_failed:  # in order
                 self._note(self._watch.pause)
             self._models.close()
@@ -360,7 +357,8 @@ class Updates:
             self._models.lose(content.slot, str(error))
             self._check_in(self._change_retry.next_s())  # which fetches it anew
             return
-        if not self._shadowed(content, model):
+        if not self._shadow_stage.is_behind(content, model):
+            self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, content.release))
             return
         result = self._links.change_model(model)
         if result.outcome in PUT_IN:
@@ -375,48 +373,17 @@ class Updates:
             self._models.show(Work(detail=result.detail))
             self._check_in(self._change_retry.next_s())
 
-    def _shadowed(self, content: SlotContent, model: ModelFile) -> bool:
-        """Whether a candidate has been in shadow as its release asks; else it is, from now on."""
-        release = content.release
-        if self._shadow.digest != content.digest:
-            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
-        if release is None or release.shadow is None or content.digest == self._shadow_passed:
-            return True
-        if not self._shadow.digest:
-            terms = shadow_terms(
-                release.shadow,
-                release.promise,
-                most_seconds=self._config.probation_limit_s,
-                most_cpu_share=self._config.shadow_cpu_share,
-            )
-            self._shadow.begin(model, terms)
-        self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, release))
-        return False
-
     def _look_at_shadow(self) -> float:
         """Look how the candidate in shadow does, and act on it; seconds until the next look."""
-        digest = self._shadow.digest
-        if not digest:
-            return math.inf
-        content = self._models.slots.candidate()
-        if content is None or content.digest != digest:
-            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "it is no longer the candidate")
-            return math.inf
-        if not self._assigned.allows(content):
-            self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "the cloud no longer assigns it")
-            return math.inf
-        verdict = self._shadow.look()
-        if verdict is None:
-            return LOOK_S
-        if not verdict.reason:
-            self._shadow_passed = digest
-            self._shadow_troubles = 0
-            self._put_in(content)
-        elif verdict.is_final or self._shadow_troubles >= _SHADOW_TRIES:
-            self._refuse(content, verdict.reason)
-        else:  # nothing is said of the model; the next check begins anew
-            self._shadow_troubles += 1
-            self._models.show(Work(detail=verdict.reason))
+        ended = self._shadow_stage.look()
+        if ended is None:
+            return self._shadow_stage.pause_s
+        if not ended.reason:
+            self._put_in(ended.content)
+        elif ended.is_final:
+            self._refuse(ended.content, ended.reason)
+        else:  # the next check begins anew
+            self._models.show(Work(detail=ended.reason))
             self._check_in(self._change_retry.next_s())
         self._tell()
         return 0.0
