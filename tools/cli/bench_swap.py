@@ -56,7 +56,7 @@ def swap(as_json: bool, size: str, **options: Any) -> None:
     """1,000 changes of the daemon's model under paced frames: frames lost, gaps, memory; peers beside it.
 
     Each is a whole one: slot, signatures, check in a child process, load, exchange. Blocks with changes and
-    without take turns in the same process. Forty minutes.
+    without take turns in the same process. An hour.
     """
     from tools.bench.edge.subject import parse_size
     from tools.bench.swap.swap import SwapSettings, bench_swap

@@ -22,7 +22,7 @@ from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tools.bench.edge.clients import JOIN_S
 from tools.bench.edge.daemon import BenchDaemon, write_config
 from tools.bench.edge.machine import Footprint, Watched
-from tools.bench.edge.slope import slope
+from tools.bench.edge.slope import Slope, slope
 from tools.bench.edge.subject import another_version, load_sized
 from tools.bench.edge.turns import Progress
 from tools.bench.report import Report, Table, Target
@@ -105,6 +105,21 @@ def bench_soak(settings: SoakSettings, progress: Progress = lambda done, of: Non
             daemon.stop()
             frames = daemon.event("frames", 1.0)["frames"]
     return _report(settings, run, status, dict(frames), watched)
+
+
+def _floor(at_h: list[float], rss_mb: list[float]) -> Slope | None:
+    """Of the least of each minute: what is leaked is in it, what an allocator holds for a while is not."""
+    least: dict[int, float] = {}
+    for hour, value in zip(at_h, rss_mb, strict=True):
+        minute = int(60 * hour)
+        least[minute] = min(value, least.get(minute, value))
+    whole = sorted(least)[1:-1]  # the outer ones may be short
+    return slope([minute / 60 for minute in whole], [least[minute] for minute in whole]) if whole else None
+
+
+def _floor_text(floor: Slope) -> str:
+    interval = f"{floor.low:+.2f} to {floor.high:+.2f}"
+    return f"the least of each minute: {floor.estimate:+.2f} MB an hour, 95 %: {interval}"
 
 
 def _watch(run: _Run, daemon: BenchDaemon, settings: SoakSettings, progress: Progress) -> None:
@@ -191,6 +206,7 @@ def _report(
     kept = run.footprints[settled:]
     rss_mb = [found.rss_bytes / 1e6 for found in kept]
     growth = slope(at_h, rss_mb)
+    floor = _floor(at_h, rss_mb)
     series = {
         "RSS, MB": rss_mb,
         "threads": [float(found.threads) for found in kept],
@@ -217,6 +233,7 @@ def _report(
     notes = [
         f"RSS {growth.estimate:+.2f} MB an hour, 95 %: {growth.low:+.2f} to {growth.high:+.2f} (Theil-Sen);"
         f" the first {SETTLED_SHARE:.0%} of the run are left out",
+        *([] if floor is None else [_floor_text(floor)]),
         f"camera: {camera}; {reconnects} reconnects, {run.swapped} swaps, {run.clients} clients that took"
         f" {run.messages} messages; frames: {captured} captured, "
         + ", ".join(f"{count} {way}" for way, count in frames.items() if count),
@@ -236,6 +253,7 @@ def _report(
         "rss_mb_per_hour_95": [
             round(end, 3) if np.isfinite(end) else None for end in (growth.low, growth.high)
         ],
+        "rss_floor_mb_per_hour": None if floor is None else round(floor.estimate, 3),
         "process": figures,
         "rss_mb_series": [round(value, 1) for value in rss_mb[:: max(1, len(rss_mb) // 120)]],
         "machine_state": watched.to_json(),
