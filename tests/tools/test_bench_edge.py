@@ -20,7 +20,7 @@ from protos.traffic_vision.v1 import common_pb2
 from tests.models_factory import constant_model, loaded
 from tools.bench.edge.cameras import LossyCamera, StampedCamera, open_camera
 from tools.bench.edge.numbers import BITS, BLOCK_PX, burn, number_of, reading_model
-from tools.bench.edge.slope import slope
+from tools.bench.edge.slope import Slope, slope
 from tools.bench.edge.subject import Reel, make_video, parse_size
 from tools.bench.edge.turns import Turn, in_turns, loop_turns, ratios, verdict_note
 from tools.bench.report import Target
@@ -94,6 +94,13 @@ def test_a_line_has_its_own_slope(gradient: float, count: int) -> None:
     found = slope(times.tolist(), (5 + gradient * times).tolist())
     assert found.estimate == pytest.approx(gradient, abs=1e-6)
     assert found.low <= found.estimate <= found.high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_open"), [(0, 9, True), (0, 4, False), (5, 9, False), (4, 5, True)]
+)
+def test_an_interval_that_holds_the_limit_decides_nothing(low: float, high: float, is_open: bool) -> None:
+    assert bool(Slope((low + high) / 2, low, high).verdict(4, "memory")) == is_open
 
 
 def test_the_slope_s_interval_holds_the_truth_as_often_as_it_says() -> None:

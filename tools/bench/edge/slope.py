@@ -20,6 +20,12 @@ class Slope:
     low: float
     high: float
 
+    def verdict(self, limit: float, of: str) -> list[str]:
+        """A line where the interval holds the limit, so that the run decides nothing about it."""
+        if not self.low <= limit < self.high:
+            return []
+        return [f"the verdict on {of} is open: {self.low:.3g} to {self.high:.3g}, the limit is {limit:g}"]
+
 
 def slope(times: Sequence[float], values: Sequence[float], blocks: int = BLOCKS) -> Slope:
     """The Theil-Sen slope over medians of blocks, with Sen's interval (Sen 1968, section 3; Kendall's tau).

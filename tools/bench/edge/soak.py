@@ -234,6 +234,7 @@ def _report(
         f"RSS {growth.estimate:+.2f} MB an hour, 95 %: {growth.low:+.2f} to {growth.high:+.2f} (Theil-Sen);"
         f" the first {SETTLED_SHARE:.0%} of the run are left out",
         *([] if floor is None else [_floor_text(floor)]),
+        *growth.verdict(RSS_MB_PER_HOUR, "RSS, MB an hour,"),
         f"camera: {camera}; {reconnects} reconnects, {run.swapped} swaps, {run.clients} clients that took"
         f" {run.messages} messages; frames: {captured} captured, "
         + ", ".join(f"{count} {way}" for way, count in frames.items() if count),

@@ -236,6 +236,7 @@ def _report(
         " independent: " + ", ".join(f"{name} {found.p_over_fisher:.3g}" for name, found in compared.items()),
         *(f"not measured: {name}: {reason}" for name, reason in missing.items()),
         *_open_verdict(daemon),
+        *growth.verdict(RSS_KB_PER_SWAP, "RSS, kB a change,"),
         watched.to_text(),
     ]
     figures: dict[str, Any] = {
