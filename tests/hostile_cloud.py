@@ -184,7 +184,8 @@ def prey(
         vehicle = Prey(world, cloud, config)
         with DaemonProcess(config) as vehicle.daemon:
             yield vehicle
-            assert vehicle.daemon.terminate() == 0, vehicle.daemon.errors
+            code = vehicle.daemon.terminate()
+            assert code == 0, (code, vehicle.daemon.errors, vehicle.daemon.log[-3:])
         assert not [line for line in vehicle.daemon.log if "traceback" in line]
 
 

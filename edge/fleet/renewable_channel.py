@@ -87,4 +87,7 @@ class RenewableChannel(grpc.Channel):
         # A stream begins without waiting, so that this is held for no time that counts; without it, a call
         # could begin on a channel that `renew` has just closed.
         with self._lock:
+            if self._closed:
+                # In gRPC's words: itself, it dies of a method's first call on a closed channel (1.85).
+                raise ValueError("Cannot invoke RPC on closed channel!")
             return getattr(self._current, kind)(method, *arguments, **more)(*call, **options)

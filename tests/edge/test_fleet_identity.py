@@ -180,6 +180,33 @@ def test_no_call_meets_a_channel_that_was_just_closed(authority: Authority, tmp_
             assert all(one.result(60) > 0 for one in counting)  # a ValueError would be raised here
 
 
+def test_a_methods_first_call_on_a_closed_channel_is_an_error_and_no_crash() -> None:
+    """In a process of its own: gRPC 1.85 itself dies of it."""
+    script = (
+        "import grpc\n"
+        "from edge.fleet.renewable_channel import RenewableChannel\n"
+        "from protos.traffic_vision.v1 import fleet_pb2, fleet_pb2_grpc\n"
+        "channel = RenewableChannel(lambda: grpc.insecure_channel('127.0.0.1:1'))\n"
+        "stub = fleet_pb2_grpc.FleetServiceStub(channel)\n"
+        "channel.close()\n"
+        "for call, asked in ((stub.FetchTarget, fleet_pb2.FetchTargetRequest()), (stub.Control, iter(()))):\n"
+        "    try:\n"
+        "        call(asked)\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.count("closed channel")) == (0, 2), done.stderr
+
+
 class Desk(enrolment_pb2_grpc.EnrolmentServiceServicer):
     """Gives certificates, by a clock that the test sets."""
 
