@@ -79,7 +79,7 @@ class ServeConfig(Section):
 class StoreConfig(Section):
     """Where everything is kept."""
 
-    # SQLAlchemy's URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
+    # SQLAlchemy's URL: sqlite:///FILE or, with the extra cloud-postgresql, postgresql+psycopg://USER@HOST/NAME.
     database: Annotated[str, Field(min_length=1), AfterValidator(database_url)] = "sqlite:///cloud.sqlite"
     objects: AbsolutePath = Path("objects")
 

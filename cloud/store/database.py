@@ -148,7 +148,10 @@ def open_database(url: str) -> Store:
     try:
         engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise StoreError(f"{shown}: no driver for this database is installed ({error})") from error
+        raise StoreError(
+            f"{shown}: no driver for this database is installed ({error}); for PostgreSQL:"
+            " pip install 'traffic-vision[cloud-postgresql]'"
+        ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
