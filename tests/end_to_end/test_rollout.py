@@ -87,6 +87,6 @@ def test_a_vehicle_of_a_fleet_takes_its_releases_and_its_way_back_whatever_other
                 if whose is not None:
                     eventually(lambda ours=(version, counter): confirmed(*ours), f"release {counter}")
             actions.take_back(store, 3, "it is wrong", "ann", utc_now())
-            eventually(lambda: confirmed("1.0", 5), "the model before it, signed for the fleet", 30.0)
+            eventually(lambda: confirmed("1.0", 5), "the model before it, signed for the fleet")
             assert daemon.client.status().status.model.assigned_release_counter == 5
             assert daemon.terminate() == 0
