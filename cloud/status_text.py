@@ -56,10 +56,11 @@ _Table = tuple[str, Sequence[str], Sequence[_Row]]
 def _rollout_tables(rollouts: Sequence[RolloutLine], pins: Sequence[PinLine]) -> Iterable[_Table]:
     yield (
         "rollouts",
-        ("release", "model", "state", "stage", "since", "vehicles", "judged", "next"),
+        ("release", "fleet", "model", "state", "stage", "since", "vehicles", "judged", "next"),
         [
             (
                 line.release,
+                line.fleet,
                 line.model,
                 line.state,
                 line.stage,

@@ -62,11 +62,11 @@ def make_cloud(folder: Path, *vehicles: str, extra: str = "", serve: str = "") -
 
 
 def enrol_vehicle(
-    config: CloudConfig, vehicle: str, now: Callable[[], datetime] = utc_now
+    config: CloudConfig, vehicle: str, now: Callable[[], datetime] = utc_now, fleet: str | None = None
 ) -> tuple[Path, Given]:
     """A vehicle's identity in a folder of the cloud's, by the ways of the enrolment, without its network."""
     key = identity.new_key()
-    ticket = ticket_of_text(enrol(config, vehicle).text)
+    ticket = ticket_of_text(enrol(config, vehicle, fleet=fleet).text)
     with desk(config, now) as opened:
         given = opened.enrol(ticket.token, identity.request_for(key), "a test")
     folder = config.folders.pki.parent / "vehicles" / vehicle

@@ -15,6 +15,9 @@ from sqlalchemy import select
 from cloud.config import CloudConfig, RolloutConfig, StageConfig
 from cloud.fleet.rollouts import Assignments, Rollouts
 from cloud.fleet.vehicle_records import Message, Record, VehicleRecords
+from cloud.release.ceremony import Wish, begin_delegation
+from cloud.release.key_publishing import finish
+from cloud.release.key_publishing import publish as publish_keys
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store import Store, open_database
@@ -50,12 +53,15 @@ class Fleet:
     policy: RolloutConfig = field(default_factory=quick)
     now: datetime = field(default_factory=lambda: datetime(2026, 5, 1, tzinfo=timezone.utc))
 
-    def add_vehicles(self, *names: str, hardware: str = HARDWARE) -> None:
+    def add_vehicles(self, *names: str, hardware: str = HARDWARE, fleet: str | None = None) -> None:
         with self.store.writing() as session:
-            session.add_all(VehicleRow(name=name, hardware_ids=[hardware]) for name in names)
+            session.add_all(VehicleRow(name=name, hardware_ids=[hardware], fleet=fleet) for name in names)
 
-    def add_release(self, counter: int, hardware: str = HARDWARE) -> None:
+    def add_release(self, counter: int, hardware: str = HARDWARE, fleet: str | None = None) -> None:
         """As the pipeline's stage deploy does."""
+        facts: dict[str, Any] = {"hardware_ids": [hardware]}
+        if fleet is not None:
+            facts["fleet"] = fleet
         with self.store.writing() as session:
             if session.get(Candidate, sha(counter)) is None:
                 session.add(
@@ -68,7 +74,7 @@ class Fleet:
                     candidate_sha256=sha(counter),
                     target_path=f"models/streets-{counter}.onnx",
                     target_sha256=sha(counter),
-                    custom={CUSTOM_KEY: {"hardware_ids": [hardware]}},
+                    custom={CUSTOM_KEY: facts},
                 )
             )
 
@@ -112,12 +118,20 @@ class Fleet:
             return list(session.scalars(select(AuditEntry).where(AuditEntry.action == action)))
 
 
-def publish(config: CloudConfig, data: bytes, version: str, hardware_ids: Sequence[str] = (HARDWARE,)) -> int:
+def publish(
+    config: CloudConfig,
+    data: bytes,
+    version: str,
+    hardware_ids: Sequence[str] = (HARDWARE,),
+    **terms: Any,
+) -> int:
     """Sign and publish a model in a cloud's folder, as the pipeline's stage deploy does; its counter."""
     keys, folder = load_keys(config.folders.keys), config.folders.repository
-    facts = propose_release(folder, data, ReleaseTerms(tuple(hardware_ids)), keys.signer("trainer"))
-    signers = [keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
-    facts = complete_release(folder, facts.model_sha256, *signers)
+    wanted = ReleaseTerms(tuple(hardware_ids), **terms)
+    facts = propose_release(folder, data, wanted, keys.signer(keys.release_key("trainer", wanted.fleet)))
+    names = (keys.release_key("gate", wanted.fleet), "snapshot", "timestamp")
+    signers = [keys.signer(name) for name in names]
+    facts = complete_release(folder, facts.model_sha256, *signers, fleet=wanted.fleet)
     store = open_database(config.store.database)
     try:
         with store.writing() as session:
@@ -128,6 +142,14 @@ def publish(config: CloudConfig, data: bytes, version: str, hardware_ids: Sequen
     finally:
         store.close()
     return facts.release_counter
+
+
+def delegate(config: CloudConfig, name: str) -> None:
+    """Make a fleet, with keys of its own, as `cloud keys delegate` does."""
+    folder, keys = config.folders.repository, config.folders.keys
+    begin_delegation(folder, keys, name, Wish("owner"), own_keys=True)
+    assert publish_keys(folder, keys) is not None
+    finish(folder)
 
 
 def runs(counter: int, *, confirmed: bool = True) -> common.ModelState:

@@ -145,7 +145,7 @@ def enrol(
     store = open_database(config.store.database)
     try:
         with store.writing() as session:
-            _register(session, vehicle)
+            _register(session, vehicle, fleet)
             session.execute(
                 update(EnrolmentToken)
                 .where(
@@ -155,8 +155,10 @@ def enrol(
                 )
                 .values(expires=now)
             )
-            session.add(EnrolmentToken(sha256=token_sha256(token), vehicle=vehicle, expires=expires))
-            audit(session, operator(), "ticket issued", vehicle, expires=expires.isoformat())
+            session.add(
+                EnrolmentToken(sha256=token_sha256(token), vehicle=vehicle, expires=expires, fleet=fleet)
+            )
+            audit(session, operator(), "ticket issued", vehicle, expires=expires.isoformat(), fleet=fleet)
     finally:
         store.close()
     ticket = EnrolmentTicket(
@@ -213,12 +215,13 @@ def _refuse_other_choices(path: Path, config: CloudConfig, choices: CloudChoices
             raise EnrolmentError(f"{path} says {name} = {is_there!r} already: change it there")
 
 
-def _register(session: Session, vehicle: str) -> None:
+def _register(session: Session, vehicle: str, fleet: str | None) -> None:
+    """Make its row. One that is there goes to the ticket's fleet when the ticket is used, not before."""
     known = session.get(Vehicle, vehicle, with_for_update=True)
     if known is not None and known.revoked is not None:
         raise EnrolmentError(f"{vehicle} was revoked on {known.revoked:%Y-%m-%d}: take another name")
     if known is None:
-        session.add(Vehicle(name=vehicle))
+        session.add(Vehicle(name=vehicle, fleet=fleet))
         session.flush()
 
 

@@ -140,7 +140,9 @@ class EnrolmentDesk:
             row.certificate = certificate.public_bytes(Encoding.DER)
             row.used = vehicle.enrolled = now
             row.key_sha256 = key_sha256
-            audit(session, "server", "enrolled", vehicle.name, certificate=_sha256(certificate), peer=peer)
+            vehicle.fleet = row.fleet
+            facts = {"certificate": _sha256(certificate), "fleet": row.fleet}
+            audit(session, "server", "enrolled", vehicle.name, peer=peer, **facts)
             return Given(vehicle.name, row.certificate)
 
     def _renew(self, renewal: Renewal, peer: str) -> Given:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from cloud.config import RolloutConfig
 from cloud.fleet import rollout_changes as changes
 from cloud.fleet.rollout_rules import TAKEN_BACK, Begin, Halt, Wait
-from cloud.fleet.rollout_state import Standing, policy_of, read_snapshot
+from cloud.fleet.rollout_state import Standing, audience_of, policy_of, read_snapshot
 from cloud.fleet.rollouts import decision_on
 from cloud.store import Store
 from cloud.store.database import audit
@@ -161,14 +161,22 @@ def pin(
     """Keep a vehicle on one release, whatever rollouts say; in place of its earlier pin.
 
     Raises:
-        RolloutError: there is no such vehicle or release, or the pin is over before it begins.
+        RolloutError: there is no such vehicle or release, the release is another fleet's, or the pin is over
+            before it begins.
     """
     if until is not None and until <= now:
         raise RolloutError(f"the pin would end at {until:%Y-%m-%d %H:%M:%S}, which is past")
     with store.writing() as session:
-        _vehicle(session, vehicle)
-        if session.get(Release, counter) is None:
+        own = _vehicle(session, vehicle).fleet
+        release = session.get(Release, counter)
+        if release is None:
             raise RolloutError(f"there is no release {counter}; `cloud status` lists them")
+        fleet = audience_of(release.custom).fleet
+        if fleet != own:
+            raise RolloutError(
+                f"release {counter} is for {_whose(fleet)}, and {vehicle!r} belongs to {_whose(own)}:"
+                " it takes no other releases than those"
+            )
         session.merge(
             VehiclePin(vehicle=vehicle, release_counter=counter, created=now, until=until, reason=reason)
         )
@@ -224,6 +232,10 @@ def _vehicle(session: Session, name: str) -> Vehicle:
     if vehicle is None or vehicle.revoked is not None:
         raise RolloutError(f"there is no vehicle {name!r}, or it was revoked")
     return vehicle
+
+
+def _whose(fleet: str | None) -> str:
+    return "no fleet" if fleet is None else f"the fleet {fleet!r}"
 
 
 def _one(session: Session, counter: int | None, states: tuple[RolloutState, ...]) -> Rollout:

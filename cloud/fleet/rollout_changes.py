@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cloud.config import RolloutConfig, StageConfig
 from cloud.fleet.rollout_reports import latency_ms, outcome_after
 from cloud.fleet.rollout_rules import Begin, Decision, Finish, Halt, assigning, meets
-from cloud.fleet.rollout_state import Snapshot, Standing, figures_of, hardware_of, policy_of
+from cloud.fleet.rollout_state import Snapshot, Standing, audience_of, figures_of, policy_of
 from cloud.store.database import audit
 from cloud.store.models import Release, Vehicle
 from cloud.store.rollouts import Rollout, RolloutMember
@@ -163,11 +163,10 @@ def _begin_with(session: Session, member: RolloutMember, now: datetime) -> None:
 
 
 def _supersede(session: Session, counter: int, policy: RolloutConfig, now: datetime) -> None:
-    hardware_ids = hardware_of(session.get_one(Release, counter).custom)
+    audience = audience_of(session.get_one(Release, counter).custom)
     open_states = (RolloutState.RUNNING, RolloutState.PAUSED)
     query = select(Rollout).where(Rollout.release_counter < counter, Rollout.state.in_(open_states))
     for older in session.scalars(query):
-        others = hardware_of(session.get_one(Release, older.release_counter).custom)
-        is_for_others = bool(hardware_ids and others) and not hardware_ids & others
-        if not is_for_others and meets(policy, policy_of(older)):
+        others = audience_of(session.get_one(Release, older.release_counter).custom)
+        if audience.meets(others) and meets(policy, policy_of(older)):
             change_state(session, older, RolloutState.SUPERSEDED, f"release {counter} came", SERVER, now)

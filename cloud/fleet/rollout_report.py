@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cloud.fleet.rollout_rules import Count, Wait
-from cloud.fleet.rollout_state import Standing, figures_of, policy_of, read_snapshot
+from cloud.fleet.rollout_state import Standing, audience_of, figures_of, policy_of, read_snapshot
 from cloud.fleet.rollouts import decision_on
 from cloud.store.models import Release
 from cloud.store.rollouts import Rollout, RolloutMember, VehicleLabel, VehiclePin
@@ -35,6 +35,7 @@ class RolloutLine:
         figures: `HITS/OF` of what is judged.
         next: what comes next, or why it is in its state.
         labels: of its cohort.
+        fleet: whose release it is; None: of the vehicles without one.
     """
 
     release: int
@@ -47,6 +48,7 @@ class RolloutLine:
     figures: Mapping[str, str]
     next: str
     labels: Mapping[str, str]
+    fleet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _line(session: Session, row: Rollout, standing: Standing | None, now: dateti
         figures=figures,
         next=following,
         labels=dict(policy.labels),
+        fleet=audience_of(release.custom).fleet,
     )
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from cloud.config import CloudConfig
 from cloud.fleet.rollout_changes import EVERYONE, change_state, start
 from cloud.fleet.rollout_rules import assigning
-from cloud.fleet.rollout_state import read_snapshot
+from cloud.fleet.rollout_state import audience_of, read_snapshot
 from cloud.release.errors import ReleaseError
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, pending_release, propose_release
@@ -80,9 +80,14 @@ def _waiting(session: Session) -> Sequence[Rollout]:
 
 
 def _before(session: Session, row: Rollout) -> Release | None:
-    """The release that most of its vehicles would be assigned without it."""
+    """The release of its fleet that most of its vehicles would be assigned without it."""
     snapshot = read_snapshot(session)
-    tracks = [rollout.track for rollout in snapshot.rollouts if rollout.track.counter < row.release_counter]
+    fleet = audience_of(session.get_one(Release, row.release_counter).custom).fleet
+    tracks = [
+        rollout.track
+        for rollout in snapshot.rollouts
+        if rollout.track.counter < row.release_counter and rollout.track.audience.fleet == fleet
+    ]
     members = session.scalars(
         select(RolloutMember.vehicle).where(RolloutMember.release_counter == row.release_counter)
     )
@@ -99,24 +104,33 @@ def _before(session: Session, row: Rollout) -> Release | None:
 
 
 def _sign(config: CloudConfig, before: Release) -> ReleaseFacts:
+    """Sign a release's model anew, on its terms but for the shadow: that is over, and would delay this."""
     folder = config.folders.repository
     facts = from_custom(before.custom)
     model = _model(target_file(folder, facts), facts.model_sha256)
-    pending = pending_release(folder)
+    pending = pending_release(folder, facts.fleet)
     if pending is not None and pending.facts.model_sha256 != facts.model_sha256:
         raise ReleaseError(
             f"release {pending.facts.release_counter} is signed by the trainer and waits for the gate;"
             " it comes first"
         )
     keys = load_keys(config.folders.keys)
-    terms = ReleaseTerms(facts.hardware_ids, facts.minimum_daemon_version, facts.parent_sha256)
-    propose_release(folder, model, terms, keys.signer("trainer"))
+    terms = ReleaseTerms(
+        facts.hardware_ids,
+        facts.minimum_daemon_version,
+        facts.parent_sha256,
+        facts.fleet,
+        promise=facts.promise,
+    )
+    propose_release(folder, model, terms, keys.signer(keys.release_key("trainer", facts.fleet)))
     return complete_release(
         folder,
         facts.model_sha256,
-        keys.signer("gate"),
+        keys.signer(keys.release_key("gate", facts.fleet)),
         keys.signer("snapshot"),
         keys.signer("timestamp"),
+        fleet=facts.fleet,
+        terms=terms,
     )
 
 

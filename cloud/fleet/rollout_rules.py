@@ -77,13 +77,31 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """The vehicles that a release is for.
+
+    Attributes:
+        hardware_ids: that it is made for; empty: any.
+        fleet: whose vehicles alone take it; None: those without a fleet.
+    """
+
+    hardware_ids: frozenset[str] = frozenset()
+    fleet: str | None = None
+
+    def meets(self, other: Audience) -> bool:
+        """Say whether one vehicle can be in both."""
+        is_any = not self.hardware_ids or not other.hardware_ids
+        return self.fleet == other.fleet and (is_any or bool(self.hardware_ids & other.hardware_ids))
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
     """A rollout, as far as it decides who gets its release.
 
     Attributes:
         counter: of the release.
         state, policy, salt, begun: of the rollout.
-        hardware_ids: that the release is for; empty: any.
+        audience: of the release.
     """
 
     counter: int
@@ -91,7 +109,7 @@ class Track:
     policy: RolloutConfig
     salt: str
     begun: int
-    hardware_ids: frozenset[str] = frozenset()
+    audience: Audience = Audience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +121,19 @@ class Stand:
         labels: of the vehicle.
         hardware_ids: as it said; empty: it never did, and no release for certain hardware is for it.
         outcomes: release counter -> how that release fares on it, where a rollout has taken it in.
+        fleet: whose releases it takes; None: those for vehicles without one.
     """
 
     name: str
     labels: Mapping[str, str]
     hardware_ids: frozenset[str]
     outcomes: Mapping[int, Outcome]
+    fleet: str | None = None
+
+    def is_of(self, audience: Audience) -> bool:
+        """Say whether a release for these is for it."""
+        fits = not audience.hardware_ids or bool(audience.hardware_ids & self.hardware_ids)
+        return fits and audience.fleet == self.fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +191,8 @@ def reached(policy: RolloutConfig, begun: int, salt: str, vehicle: str, labels: 
 def assigning(tracks: Sequence[Track], vehicle: Stand) -> tuple[Track | None, int]:
     """The rollout whose release a vehicle is assigned, and the stage that now takes it in.
 
-    The newest one that has it or takes it in. Once in, it stays in: until the release is taken back, and,
-    where the rollout was halted, only if it has the release already.
+    The newest one of its fleet that has it or takes it in. Once in, it stays in: until the release is taken
+    back, the vehicle goes to another fleet, or, where it does not have the release yet, the rollout halts.
 
     Args:
         tracks: the rollouts, those of newer releases first.
@@ -177,7 +202,7 @@ def assigning(tracks: Sequence[Track], vehicle: Stand) -> tuple[Track | None, in
         None where no rollout has anything for it; 0 where it was in before.
     """
     for track in tracks:
-        if track.hardware_ids and not track.hardware_ids & vehicle.hardware_ids:
+        if not vehicle.is_of(track.audience):
             continue
         outcome = vehicle.outcomes.get(track.counter)
         if outcome is None:

@@ -16,6 +16,7 @@ from cloud.fleet.rollout_rules import (
     ENDED,
     HAS_IT,
     TAKEN_BACK,
+    Audience,
     Count,
     Figures,
     Progress,
@@ -86,7 +87,7 @@ class Snapshot:
     """Everything at one moment.
 
     Attributes:
-        releases: counter -> hardware ids of every release.
+        releases: counter -> whom it is for, of every release.
         rollouts: those that still decide something, of the newest release first.
         vehicles: that are not revoked, by name.
         pins: by the vehicle's name.
@@ -94,7 +95,7 @@ class Snapshot:
         withdrawn: counters of releases that were taken back.
     """
 
-    releases: Mapping[int, frozenset[str]]
+    releases: Mapping[int, Audience]
     rollouts: Sequence[Standing]
     vehicles: Mapping[str, Stand]
     pins: Mapping[str, Pin]
@@ -110,7 +111,7 @@ def read_snapshot(session: Session, *, lock: bool = False) -> Snapshot:
         lock: hold the rollouts until the transaction ends, where the database locks rows.
     """
     releases = {
-        counter: hardware_of(custom)
+        counter: audience_of(custom)
         for counter, custom in session.execute(select(Release.counter, Release.custom))
     }
     query = select(Rollout).order_by(Rollout.release_counter.desc())
@@ -161,9 +162,10 @@ def figures_of(session: Session, rollout: Standing, limits: ThresholdsConfig, no
     )
 
 
-def hardware_of(custom: Mapping[str, Any]) -> frozenset[str]:
-    """The hardware ids in a release's `custom` field; none where it does not say."""
-    return frozenset(custom.get(CUSTOM_KEY, {}).get("hardware_ids", ()))
+def audience_of(custom: Mapping[str, Any]) -> Audience:
+    """Whom a release is for, by its `custom` field; any hardware, and no fleet, where it does not say."""
+    facts = custom.get(CUSTOM_KEY, {})
+    return Audience(frozenset(facts.get("hardware_ids", ())), facts.get("fleet"))
 
 
 def policy_of(row: Rollout) -> RolloutConfig:
@@ -171,22 +173,27 @@ def policy_of(row: Rollout) -> RolloutConfig:
     return RolloutConfig.model_validate(row.policy, strict=False)
 
 
-def _deciding(rows: Sequence[Rollout], releases: Mapping[int, frozenset[str]]) -> list[Track]:
-    """Those down to where newer ones that are done leave no vehicle over."""
+def _deciding(rows: Sequence[Rollout], releases: Mapping[int, Audience]) -> list[Track]:
+    """Those down to where newer ones of the fleet that are done leave none of its vehicles over."""
     found: list[Track] = []
-    covered: frozenset[str] = frozenset()
-    every = frozenset().union(*releases.values())
+    covered: dict[str | None, frozenset[str]] = {}
+    whole: set[str | None] = set()  # fleets of which every vehicle has something newer
+    every: dict[str | None, frozenset[str]] = {}
+    for audience in releases.values():
+        every[audience.fleet] = every.get(audience.fleet, frozenset()) | audience.hardware_ids
     for row in rows:  # the newest first
-        hardware_ids = releases[row.release_counter]
-        if hardware_ids and hardware_ids <= covered:
+        audience = releases[row.release_counter]
+        hardware_ids, fleet = audience.hardware_ids, audience.fleet
+        had = covered.get(fleet, frozenset())
+        if fleet in whole or (hardware_ids and hardware_ids <= had):
             continue
         policy = policy_of(row)
-        found.append(Track(row.release_counter, row.state, policy, row.salt, row.begun, hardware_ids))
+        found.append(Track(row.release_counter, row.state, policy, row.salt, row.begun, audience))
         is_whole = row.begun == len(policy.stages) and takes_everyone(policy)
         if row.state is RolloutState.DONE and is_whole:
-            covered |= hardware_ids
-            if not hardware_ids or covered >= every:
-                break
+            covered[fleet] = had | hardware_ids
+            if not hardware_ids or covered[fleet] >= every[fleet]:
+                whole.add(fleet)
     return found
 
 
@@ -218,10 +225,10 @@ def _vehicles(session: Session, rollouts: Sequence[Standing]) -> dict[str, Stand
     for rollout in rollouts:
         for member in rollout.members.values():
             outcomes.setdefault(member.vehicle, {})[rollout.track.counter] = member.outcome
-    query = select(Vehicle.name, Vehicle.hardware_ids).where(Vehicle.revoked.is_(None))
+    query = select(Vehicle.name, Vehicle.hardware_ids, Vehicle.fleet).where(Vehicle.revoked.is_(None))
     return {
-        name: Stand(name, labels.get(name, {}), frozenset(hardware_ids), outcomes.get(name, {}))
-        for name, hardware_ids in session.execute(query)
+        name: Stand(name, labels.get(name, {}), frozenset(hardware_ids), outcomes.get(name, {}), fleet)
+        for name, hardware_ids, fleet in session.execute(query)
     }
 
 

@@ -110,24 +110,35 @@ class Rollouts:
         return Assignments(
             bool(snapshot.releases) or not at_once(self._config),
             counters,
-            snapshot.pins,
+            _pins_that_fit(snapshot),
             tuple(sorted(snapshot.withdrawn, reverse=True)[:MOST_WITHDRAWN]),
             any(rollout.track.state is RolloutState.RETURNING for rollout in snapshot.rollouts),
         )
 
 
+def _pins_that_fit(snapshot: Snapshot) -> dict[str, Pin]:
+    """All but those to a release of a fleet that the vehicle has left since."""
+    return {
+        name: pin
+        for name, pin in snapshot.pins.items()
+        if name in snapshot.vehicles
+        and snapshot.releases[pin.release_counter].fleet == snapshot.vehicles[name].fleet
+    }
+
+
 def to_start(snapshot: Snapshot, config: RolloutConfig) -> list[tuple[int, RolloutConfig, RolloutState]]:
     """Rollouts that are to begin by themselves, the oldest release's first.
 
-    Where there is no rollout yet, all releases but the newest are as good as rolled out: vehicles got them
-    before there were rollouts.
+    Where there is no rollout yet, all releases but the newest of each fleet are as good as rolled out:
+    vehicles got them before there were rollouts.
     """
     newest = max(snapshot.counters, default=0)
     new = sorted(counter for counter in snapshot.releases if counter > newest)
-    before = [] if newest else new[:-1]
+    newest_of = {snapshot.releases[counter].fleet: counter for counter in new}
+    before = [] if newest else [counter for counter in new if counter not in newest_of.values()]
     found = [(counter, EVERYONE, RolloutState.DONE) for counter in before]
     if config.automatic:
-        found += [(counter, config, RolloutState.RUNNING) for counter in new[len(before) :]]
+        found += [(counter, config, RolloutState.RUNNING) for counter in new if counter not in before]
     return found
 
 

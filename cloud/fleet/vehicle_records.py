@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
 from cloud.store.models import DriftEvent, ModelReport, Vehicle
+from protos.release_facts import FactsError, role_of_fleet
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.words import word
 
 MAX_DRIFT_FEATURES = 1_000
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class VehicleRecords:
         outcome_changed: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Take the database, and what to call when a release fares otherwise on a vehicle than before."""
+        """Take the database, and what to call when a release fares otherwise somewhere or a fleet changes."""
         self._store = store
         self._clock = clock
         self._outcome_changed = outcome_changed
@@ -86,7 +90,9 @@ class VehicleRecords:
             for record in records:
                 vehicle = vehicles.get(record.vehicle)
                 if vehicle is not None:
+                    fleet_before = vehicle.fleet
                     _apply(session, vehicle, record.message, now)
+                    news |= vehicle.fleet != fleet_before
                     news |= _note(places.get(record.vehicle, ()), record.message, now)
         if news:
             self._outcome_changed()
@@ -147,12 +153,29 @@ def _apply(session: Session, vehicle: Vehicle, message: Message, now: datetime) 
         _WRITERS[type(message)](session, vehicle, message, now)
 
 
-def _hello(_: Session, vehicle: Vehicle, hello: fleet.Hello, now: datetime) -> None:
+def _hello(session: Session, vehicle: Vehicle, hello: fleet.Hello, now: datetime) -> None:
     vehicle.connected_since = now
     vehicle.instance_id = _short(hello.instance_id, 64)
     vehicle.daemon_version = _short(hello.daemon_version, 64)
     vehicle.hardware_ids = [_short(identity, 100) for identity in hello.hardware_ids[:64]]
     vehicle.status = hello.status.SerializeToString()
+    if hello.HasField("fleet"):
+        _correct_fleet(session, vehicle, hello.fleet)
+
+
+def _correct_fleet(session: Session, vehicle: Vehicle, said: str) -> None:
+    """What a vehicle says wins: it takes no other fleet's releases, so that any other record would starve it.
+
+    Nothing is given away by it: every vehicle may read every release, and installs what its own rules allow.
+    """
+    try:
+        role_of_fleet(said or None)
+    except FactsError:
+        _LOG.warning("%s: it says that its fleet is %.40r, which none can be called", vehicle.name, said)
+        return
+    if vehicle.fleet != (said or None):
+        audit(session, "vehicle", "fleet changed", vehicle.name, fleet=said or None, was=vehicle.fleet)
+        vehicle.fleet = said or None
 
 
 def _heartbeat(_: Session, vehicle: Vehicle, heartbeat: fleet.Heartbeat, __: datetime) -> None:

@@ -30,6 +30,7 @@ class VehicleIdentity:
         model: that runs there, as it last said; empty before that.
         used_twice: when a second computer last came under its identity.
         certificate_seen_until: the end of the certificate that it has, as it last said.
+        fleet: whose releases it takes; None: those for vehicles without one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class VehicleIdentity:
     model: str
     used_twice: datetime | None
     revoked: datetime | None
+    fleet: str | None
 
     def to_json(self) -> dict[str, Any]:
         """Give it with times as text, as `--json` prints it."""
@@ -104,7 +106,8 @@ def to_text(vehicles: list[VehicleIdentity]) -> str:
     """Give a table for people."""
     if not vehicles:
         return "no vehicle is enrolled"
-    heads = ("vehicle", "enrolled", "certificate until", "connected since", "daemon", "model", "remarks")
+    times = ("enrolled", "certificate until", "connected since")
+    heads = ("vehicle", "fleet", *times, "daemon", "model", "remarks")
     rows = [heads, *(_row(vehicle) for vehicle in vehicles)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     return "\n".join(
@@ -122,6 +125,7 @@ def _row(vehicle: VehicleIdentity) -> tuple[str, ...]:
         remarks.append(f"identity used twice {_moment(vehicle.used_twice)}")
     return (
         vehicle.name,
+        vehicle.fleet or "-",
         _moment(vehicle.enrolled),
         _moment(vehicle.certificate_until),
         _moment(vehicle.connected_since),
@@ -160,6 +164,7 @@ def _identity(
         model=f"{active.name} {active.version}".strip(),
         used_twice=twice.get(vehicle.name),
         revoked=vehicle.revoked,
+        fleet=vehicle.fleet,
     )
 
 

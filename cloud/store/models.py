@@ -24,6 +24,8 @@ class Vehicle(Base):
         instance_id: of the daemon that is connected or was last; made anew at each of its starts.
         connected_since: None while no control stream is open.
         status: the last `VehicleStatus`, serialized.
+        fleet: whose releases it takes, by its ticket, then as it says itself; None: those for vehicles
+            without one.
     """
 
     __tablename__ = "vehicles"
@@ -37,6 +39,7 @@ class Vehicle(Base):
     hardware_ids: Mapped[list[str]] = mapped_column(default=list)
     instance_id: Mapped[str] = mapped_column(Identifier, default="")
     status: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    fleet: Mapped[str | None] = mapped_column(String(32))
 
 
 class Certificate(Base):
@@ -61,6 +64,7 @@ class EnrolmentToken(Base):
         expires: after it, nothing is given for it.
         used, key_sha256, certificate: when it was used, SHA-256 of the key's SubjectPublicKeyInfo, and what
             was given, DER: that key is given it again.
+        fleet: that the vehicle belongs to once it has used it; None: to none.
     """
 
     __tablename__ = "enrolment_tokens"
@@ -72,6 +76,7 @@ class EnrolmentToken(Base):
     used: Mapped[datetime | None]
     key_sha256: Mapped[str] = mapped_column(Digest, default="")
     certificate: Mapped[bytes | None] = mapped_column(LargeBinary)
+    fleet: Mapped[str | None] = mapped_column(String(32))
 
 
 class ModelReport(Base):

@@ -50,7 +50,7 @@ class ControlOptions:
     """Who we are, and how patient.
 
     Attributes:
-        daemon_version, hardware_ids: see `Hello`.
+        daemon_version, hardware_ids, fleet: see `Hello`; `fleet` None: it is not said.
         instance_id: made anew at each start.
         welcome_s: a cloud that does not answer Hello in so long is hung up on.
         receipt_s: a drift event without a receipt is sent again after so long.
@@ -65,6 +65,7 @@ class ControlOptions:
     receipt_s: float = 30.0
     stream_s: float = 3600.0
     backoff: BackoffOptions = field(default_factory=BackoffOptions)
+    fleet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +281,7 @@ class _Control:
                 hardware_ids=self._options.hardware_ids,
                 instance_id=self._options.instance_id,
                 status=self._handlers.status(),
+                fleet=self._options.fleet,
             )
         )
         with self._changed:

@@ -105,7 +105,8 @@ class Fleet:
         self._uplinks: tuple[Uplink, ...] = ()
         self._control: ControlClient | None = None
         if channel is not None and config.cloud is not None:
-            self._connect(config.cloud, links, channel, hardware_ids, nudge, assign)
+            fleet = None if config.updates is None else config.updates.fleet or ""
+            self._connect(config.cloud, links, channel, hardware_ids, fleet, nudge, assign)
 
     @property
     def control(self) -> ControlClient | None:
@@ -183,6 +184,7 @@ class Fleet:
         links: Links,
         channel: grpc.Channel,
         hardware_ids: tuple[str, ...],
+        fleet: str | None,
         nudge: Callable[[int], None],
         assign: Callable[[fleet_pb2.Assignment | None], None],
     ) -> None:
@@ -204,6 +206,7 @@ class Fleet:
             hardware_ids=hardware_ids,
             instance_id=links.run_id,
             backoff=_backoff(config),
+            fleet=fleet,
         )
         self._control = ControlClient(channel, self._spools.events, handlers, who)
 

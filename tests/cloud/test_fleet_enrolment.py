@@ -227,6 +227,26 @@ def test_a_vehicle_of_a_fleet_is_told_so_and_an_unknown_fleet_is_refused(folder:
     ticket = run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks").stdout
     assert ticket_of_text(ticket).fleet == "trucks"
     assert ticket_of_text(run("enrol", "van-1", "--cloud", folder).stdout).fleet == ""
+    listed = json.loads(run("vehicles", "list", "--json", "--config", folder / "cloud.toml").stdout)
+    assert {row["name"]: row["fleet"] for row in listed} == {"truck-1": "trucks", "van-1": None}
+
+
+def test_a_vehicle_goes_to_the_fleet_of_a_later_ticket_when_it_uses_it(folder: Path) -> None:
+    config = load_config(folder / "cloud.toml")
+
+    def fleet() -> str | None:
+        with clouds.database(config) as store:
+            return list_vehicles(store)[0].fleet
+
+    clouds.enrol_vehicle(config, "van-1")
+    run("keys", "delegate", "trucks", "--config", folder / "cloud.toml")
+    ticket = ticket_of_text(run("enrol", "van-1", "--cloud", folder, "--fleet", "trucks").stdout)
+    assert fleet() is None, "it takes the others' releases until then"
+    with clouds.desk(config) as desk:
+        desk.enrol(ticket.token, request_for(new_key()), "a test")
+    assert fleet() == "trucks"
+    clouds.enrol_vehicle(config, "van-1")
+    assert fleet() is None
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-a", "ä", "a" * 64, "a\n"])

@@ -16,6 +16,7 @@ from cloud.fleet.rollout_rules import (
     HAS_IT,
     MOVING,
     TAKEN_BACK,
+    Audience,
     Begin,
     Count,
     Figures,
@@ -61,6 +62,8 @@ policies = st.builds(
 states = st.sampled_from(RolloutState)
 outcomes = st.sampled_from(Outcome)
 hardware = st.frozensets(st.sampled_from(["cpu", "orin"]), max_size=2)
+fleets = st.sampled_from([None, "trucks", "buses"])
+audiences = st.builds(Audience, hardware, fleets)
 counts = st.integers(0, 60).flatmap(lambda of: st.builds(Count, st.integers(0, of), st.just(of)))
 figures = st.builds(
     Figures,
@@ -77,13 +80,15 @@ figures = st.builds(
 def tracks(draw: st.DrawFn, counter: int) -> Track:
     policy = draw(policies)
     begun = draw(st.integers(0, len(policy.stages)))
-    return Track(counter, draw(states), policy, draw(salts), begun, draw(hardware))
+    return Track(counter, draw(states), policy, draw(salts), begun, draw(audiences))
 
 
 many_tracks = st.integers(1, 4).flatmap(
     lambda count: st.tuples(*(tracks(counter) for counter in range(count, 0, -1)))
 )
-stands = st.builds(Stand, names, labels, hardware, st.dictionaries(st.integers(1, 4), outcomes, max_size=4))
+stands = st.builds(
+    Stand, names, labels, hardware, st.dictionaries(st.integers(1, 4), outcomes, max_size=4), fleets
+)
 
 
 @relaxed
@@ -136,7 +141,8 @@ def test_a_vehicle_gets_the_newest_that_has_it_or_takes_it_in(
         assert stage == 0
         return
     outcome = vehicle.outcomes.get(track.counter)
-    assert not track.hardware_ids or track.hardware_ids & vehicle.hardware_ids
+    assert not track.audience.hardware_ids or track.audience.hardware_ids & vehicle.hardware_ids
+    assert track.audience.fleet == vehicle.fleet
     assert track.state not in TAKEN_BACK
     if stage:
         assert outcome is None, "it is taken in once"
@@ -147,6 +153,44 @@ def test_a_vehicle_gets_the_newest_that_has_it_or_takes_it_in(
         assert track.state is not RolloutState.HALTED or outcome in HAS_IT
     newer = [other for other in rollouts if other.counter > track.counter]
     assert assigning(newer, vehicle) == (None, 0)
+
+
+@relaxed
+@given(many_tracks, stands)
+def test_releases_of_other_fleets_change_nothing(rollouts: tuple[Track, ...], vehicle: Stand) -> None:
+    own = [track for track in rollouts if track.audience.fleet == vehicle.fleet]
+    assert assigning(rollouts, vehicle) == assigning(own, vehicle)
+
+
+@relaxed
+@given(st.lists(audiences, max_size=8), names, hardware, fleets)
+def test_each_fleet_gets_its_newest(
+    released: list[Audience], name: str, own: frozenset[str], fleet: str | None
+) -> None:
+    everyone = RolloutConfig(stages=(StageConfig(name="everyone"),))
+    rollouts = [
+        Track(counter, RolloutState.DONE, everyone, "salt", 1, audience)
+        for counter, audience in reversed(list(enumerate(released, start=1)))
+    ]
+    track, _ = assigning(rollouts, Stand(name, {}, own, {}, fleet))
+    fitting = [
+        counter
+        for counter, audience in enumerate(released, start=1)
+        if audience.fleet == fleet and (not audience.hardware_ids or audience.hardware_ids & own)
+    ]
+    assert (0 if track is None else track.counter) == max(fitting, default=0)
+
+
+@relaxed
+@given(audiences, audiences)
+def test_audiences_meet_where_a_vehicle_could_be_in_both(one: Audience, other: Audience) -> None:
+    could = any(
+        Stand("v", {}, frozenset({identity}), {}, fleet).is_of(one)
+        and Stand("v", {}, frozenset({identity}), {}, fleet).is_of(other)
+        for identity in ("cpu", "orin")
+        for fleet in (None, "trucks", "buses")
+    )
+    assert one.meets(other) == other.meets(one) == could
 
 
 @relaxed

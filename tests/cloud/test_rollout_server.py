@@ -17,11 +17,12 @@ from cloud.fleet.rollout_report import rollout_lines
 from cloud.release.repository import list_releases
 from cloud.store import Store
 from cloud.store.columns import utc_now
+from protos.release_promise import Promise, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests import clouds
 from tests.clouds import ControlStream, a_hello, connected, conversation, database, serving
-from tests.rollout_fleet import publish
+from tests.rollout_fleet import delegate, publish
 from tests.update_world import model
 from tests.waiting import eventually
 
@@ -192,6 +193,36 @@ def test_without_the_offline_keys_the_way_back_waits_for_them(
     away.write_bytes(key)
     assert "release 2: taken back" in rollout(folder, "return", "--reason", "the key is here")
     vans["van-0"].until(3)
+
+
+def test_a_return_in_a_fleet_is_signed_for_that_fleet_on_the_terms_of_the_model_before(
+    folder: Path, config: CloudConfig, vans: dict[str, Van]
+) -> None:
+    delegate(config, "trucks")
+    clouds.enrol_vehicle(config, "truck", fleet="trucks")
+    promise = Promise(drive_s=60, errors_permille=1)
+    before = {"fleet": "trucks", "shadow": ShadowFacts(drive_s=300), "promise": promise}
+    with (
+        serving(folder) as server,
+        connected(folder, server.address, "truck") as stub,
+        conversation(stub) as stream,
+    ):
+        truck = Van(stream)
+        assert truck.assigned.release_counter == 0, "release 1 is not for it"
+        for counter, terms in ((2, before), (3, {"fleet": "trucks"})):
+            assert publish(config, model(str(counter)), str(counter), **terms) == counter
+            with database(config) as store:
+                eventually(lambda store=store: needs_a_person(store), "its first stage, with nobody in it")
+            rollout(folder, "approve", "--release", str(counter))
+            truck.until(counter)
+        assert release(config, "4") == 4
+        rollout(folder, "return", "--release", "3", "--reason", "it is wrong")
+        truck.until(5)
+    newest = list_releases(config.folders.repository)[-1].facts
+    assert (newest.release_counter, newest.fleet) == (5, "trucks")
+    assert newest.model_sha256 == clouds.sha256(model("2"))
+    assert (newest.shadow, newest.promise) == (None, promise)
+    assert lines(folder)[5]["fleet"] == "trucks"
 
 
 def test_a_pin_reaches_its_vehicle_and_wins(folder: Path, config: CloudConfig, vans: dict[str, Van]) -> None:

@@ -159,6 +159,7 @@ def test_the_vehicle_says_who_and_how_it_is_and_hears_hints(tmp_path: Path) -> N
     assert (hello.daemon_version, list(hello.hardware_ids)) == ("1.2.3", ["x86_64-cpu"])
     assert hello.instance_id == "instance-1" and hello.status.uptime_ns == 1
     assert hello.protocol == handshake.supported()
+    assert not hello.HasField("fleet"), "nobody gave one"
     assert [state.detail for state in cloud.of("model_state")] == ["one", "two"]
     assert vehicle.nudges == [7]
     assert [said.samples_in_flight_limit for said in vehicle.welcomes] == [3]

@@ -15,7 +15,7 @@ from protos.traffic_vision.v1 import common_pb2
 from tests.clouds import database, make_cloud, serving
 from tests.daemons import DaemonProcess, write_config
 from tests.models_factory import rectangles_model
-from tests.rollout_fleet import publish
+from tests.rollout_fleet import delegate, publish
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
@@ -63,4 +63,30 @@ def test_a_vehicle_has_its_turn_when_the_stage_that_it_is_in_begins(tmp_path: Pa
             eventually(lambda: model().active.version == "2", "the release")
             eventually(lambda: model().phase == common_pb2.UPDATE_PHASE_CONFIRMED, "its confirmation")
             assert model().assigned_release_counter == 1
+            assert daemon.terminate() == 0
+
+
+def test_a_vehicle_of_a_fleet_takes_its_releases_and_its_way_back_whatever_others_get(tmp_path: Path) -> None:
+    config = make_cloud(tmp_path, VEHICLE)  # by a ticket without a fleet: what the vehicle says corrects it
+    delegate(config, "trucks")
+    with serving(tmp_path) as server:
+        folder = tmp_path / "vehicles" / VEHICLE
+        updates = {**UPDATES, "fleet": "trucks"}
+        edge = write_config(folder, DRIVE, cloud={"address": server.address, **CLOUD}, updates=updates)
+        with DaemonProcess(edge) as daemon, database(config) as store:
+
+            def confirmed(version: str, counter: int) -> bool:
+                state = daemon.client.status().status.model
+                found = (state.active.version, state.release_counter, state.phase)
+                return found == (version, counter, common_pb2.UPDATE_PHASE_CONFIRMED)
+
+            for counter, whose in ((1, "trucks"), (2, None), (3, "trucks"), (4, None)):
+                version = f"{counter}.0"
+                data = rectangles_model(version=version)
+                assert publish(config, data, version, HARDWARE, fleet=whose) == counter
+                if whose is not None:
+                    eventually(lambda ours=(version, counter): confirmed(*ours), f"release {counter}")
+            actions.take_back(store, 3, "it is wrong", "ann", utc_now())
+            eventually(lambda: confirmed("1.0", 5), "the model before it, signed for the fleet")
+            assert daemon.client.status().status.model.assigned_release_counter == 5
             assert daemon.terminate() == 0

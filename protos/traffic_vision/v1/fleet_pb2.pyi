@@ -120,18 +120,20 @@ class ControlResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., update_nudge: _Optional[_Union[UpdateNudge, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., drift_event_receipt: _Optional[_Union[DriftEventReceipt, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "daemon_version", "hardware_ids", "instance_id", "status")
+    __slots__ = ("protocol", "daemon_version", "hardware_ids", "instance_id", "status", "fleet")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_IDS_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    FLEET_FIELD_NUMBER: _ClassVar[int]
     protocol: _common_pb2.ProtocolRange
     daemon_version: str
     hardware_ids: _containers.RepeatedScalarFieldContainer[str]
     instance_id: str
     status: _common_pb2.VehicleStatus
-    def __init__(self, protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., daemon_version: _Optional[str] = ..., hardware_ids: _Optional[_Iterable[str]] = ..., instance_id: _Optional[str] = ..., status: _Optional[_Union[_common_pb2.VehicleStatus, _Mapping]] = ...) -> None: ...
+    fleet: str
+    def __init__(self, protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., daemon_version: _Optional[str] = ..., hardware_ids: _Optional[_Iterable[str]] = ..., instance_id: _Optional[str] = ..., status: _Optional[_Union[_common_pb2.VehicleStatus, _Mapping]] = ..., fleet: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "protocol", "server_version", "server_wall_ns", "heartbeat_interval_ms", "sample_limit_bytes", "samples_in_flight_limit", "assigns_releases")
