@@ -1,40 +1,27 @@
 """Writes a bundle (protos/release_bundle.py): releases and what proves them, for a vehicle without a network.
 
-A vehicle takes it by the rules that hold for the network: so long as the timestamp in it lasts, and no
-longer. That is a day at the most, as it was published. For a longer way the online keys sign a snapshot and a
-timestamp that are in the bundle alone. Whoever gets hold of those can keep a vehicle from newer releases as
-long as they last (a freeze attack), so ask for no more days than the way takes.
+A stick may be carried for weeks, so a vehicle takes a bundle until the first of its offline roles ends (root,
+targets, the releases' role). The timestamp and the snapshot in it are the published ones, and that they last
+a day and a week does not count there: the release counter, and the roots and versions that the vehicle has
+seen, keep older bundles out (edge/updates/offline.py).
 """
 
 from __future__ import annotations
 
-import copy
 import io
 import tarfile
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets
 
 from cloud.datasets.files import atomic_file
 from cloud.release.errors import ReleaseError
 from cloud.release.locking import locked
 from cloud.release.repository import Release, list_releases
-from cloud.release.role_files import (
-    current_role,
-    moment,
-    newest_root,
-    publish_online,
-    read_role,
-    read_timestamp,
-    renew_snapshot,
-    role_path,
-    sign_role,
-)
+from cloud.release.role_files import current_role, newest_root, read_role, role_path
 from protos.release_bundle import (
     MARK,
     MAX_FILES,
@@ -45,22 +32,7 @@ from protos.release_bundle import (
     metadata_name,
     target_name,
 )
-from protos.release_facts import SIGNED_AT_FIELD, ReleaseFacts, role_of_fleet
-
-
-@dataclass(frozen=True, slots=True)
-class LongWay:
-    """How to make a bundle last.
-
-    Attributes:
-        days: so many from now on.
-        snapshot: signer of the snapshot role's key.
-        timestamp: signer of the timestamp role's key.
-    """
-
-    days: int
-    snapshot: Signer
-    timestamp: Signer
+from protos.release_facts import ReleaseFacts, role_of_fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +42,8 @@ class BundleContent:
     Attributes:
         releases: whose files are in it.
         roots: versions of the first and the last root.
-        until: when the first of its roles ends, ISO 8601; a vehicle does not take it later.
+        until: when the first of the roles that are signed offline ends, ISO 8601; a vehicle does not take it
+            later.
         size_bytes: of the file.
     """
 
@@ -86,8 +59,6 @@ def write_bundle(
     counter: int | None = None,
     fleet: str | None = None,
     first_root: int = 1,
-    way: LongWay | None = None,
-    now: datetime | None = None,
 ) -> BundleContent:
     """Write a bundle with the newest release, or one that is asked for.
 
@@ -100,8 +71,6 @@ def write_bundle(
         counter: of the release; None: the newest one for each hardware id.
         fleet: whose; None: that of vehicles without one.
         first_root: that is in it. A vehicle needs all that come after its own.
-        way: None: it lasts as long as what is published.
-        now: the present time; None: by the clock.
 
     Raises:
         ReleaseError: there is no such release, fleet or root, a file is damaged, or it is more than a bundle
@@ -116,8 +85,7 @@ def write_bundle(
             raise ReleaseError(f"there is no root {first_root}; there are 1 to {newest}")
         listed = current_role(folder, role).signed.targets
         metadata = _metadata(folder, role, range(first_root, newest + 1))
-        online = _published(folder) if way is None else _lasting(folder, way, moment(now))
-        metadata |= {name: entry.to_bytes() for name, entry in online.items()}
+        metadata |= {name: entry.to_bytes() for name, entry in _online(folder).items()}
         if len(metadata) + len(releases) + 1 > MAX_FILES:
             raise ReleaseError(f"{len(metadata)} files of metadata: begin at a later root than {first_root}")
         with (
@@ -132,7 +100,7 @@ def write_bundle(
                 with release.file.open("rb") as content:
                     _add(tar, target_name(release.facts.model_sha256), content, MAX_TARGET_BYTES)
         offline = [newest_root(folder), current_role(folder, Targets.type), current_role(folder, role)]
-        ends = [entry.signed.expires for entry in (*offline, *online.values())]
+        ends = [entry.signed.expires for entry in offline]
     facts = tuple(release.facts for release in releases)
     return BundleContent(facts, (first_root, newest), min(ends).isoformat(), out.stat().st_size)
 
@@ -157,31 +125,8 @@ def _metadata(folder: Path, role: str, roots: range) -> dict[str, bytes]:
     return {metadata_name(*entry): role_path(folder, *entry).read_bytes() for entry in versions}
 
 
-def _published(folder: Path) -> dict[str, Metadata[Any]]:
+def _online(folder: Path) -> dict[str, Metadata[Any]]:
     snapshot, stamp = current_role(folder, Snapshot.type), read_role(folder / "metadata" / "timestamp.json")
-    return {metadata_name(Snapshot.type, snapshot.signed.version): snapshot, TIMESTAMP_NAME: stamp}
-
-
-def _lasting(folder: Path, way: LongWay, now: datetime) -> dict[str, Metadata[Any]]:
-    """The next version of both, for the bundle alone; the network gets the one after it."""
-    snapshot, version = current_role(folder, Snapshot.type), read_timestamp(folder).version + 1
-    expires = now + timedelta(days=way.days)
-    renew_snapshot(snapshot, now)
-    snapshot.signed.expires = expires
-    sign_role(snapshot, [way.snapshot])
-    meta = MetaFile.from_data(snapshot.signed.version, snapshot.to_bytes(), ["sha256"])
-    stamp = Metadata(
-        Timestamp(
-            version=version,
-            expires=expires,
-            snapshot_meta=meta,
-            unrecognized_fields={SIGNED_AT_FIELD: int(now.timestamp())},
-        )
-    )
-    sign_role(stamp, [way.timestamp])
-    following = copy.deepcopy(snapshot)
-    renew_snapshot(following, now)
-    publish_online(folder, following, version + 1, way.snapshot, way.timestamp, now)
     return {metadata_name(Snapshot.type, snapshot.signed.version): snapshot, TIMESTAMP_NAME: stamp}
 
 

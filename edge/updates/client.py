@@ -7,7 +7,8 @@ touched: a staged release becomes active only by `Slots.activate`, when the fram
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -193,12 +194,15 @@ class UpdateClient:
     def _offline(self, path: Path) -> UpdateResult:
         from edge.updates.bundle import open_bundle
         from edge.updates.offline import read_offer  # imports python-tuf
+        from edge.updates.remembered import keep_roles
 
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
         with open_bundle(path) as bundle:
             slots = self._slots
-            offer = read_offer(bundle, slots.metadata, slots.shipped_root, slots.vehicle.fleet)
-            self._hold_time(offer.catalogue)
+            with self._metadata_counted():
+                offer = read_offer(bundle, slots.metadata, slots.shipped_root, slots.vehicle.fleet)
+                self._hold_time(offer.catalogue)
+                keep_roles(slots.metadata, offer.roles)
 
             def fetch(
                 release: ReleaseFacts, length: int, part: Path, progress: Callable[[int], None]
@@ -241,15 +245,20 @@ class UpdateClient:
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
         assert self._stub is not None, "a check without a cloud"
         fetcher = GrpcFetcher(self._stub, self._limits)
-        before = _files(self._slots.metadata)
-        try:
+        with self._metadata_counted():
             fleet = self._slots.vehicle.fleet
             catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher, fleet)
+        self._hold_time(catalogue)
+        return catalogue
+
+    @contextmanager
+    def _metadata_counted(self) -> Iterator[None]:
+        before = _files(self._slots.metadata)
+        try:
+            yield
         finally:
             for _, _, size in _files(self._slots.metadata) - before:
                 self._slots.disk.wrote(size)
-        self._hold_time(catalogue)
-        return catalogue
 
     def _hold_time(self, catalogue: Catalogue) -> None:
         """Hold every expiry against clock and floor, and raise the floor by what was signed."""

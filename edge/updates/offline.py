@@ -6,11 +6,16 @@ to see in any case. So of a bundle only what the owner's offline keys signed mus
 targets, models), and it is the counters that keep older releases out: the release counter, and the versions
 of targets and models that this vehicle has seen. python-tuf's Updater has no such mode, hence this reading of
 its metadata by the same steps (TUF specification 1.0.34, section 5).
+
+What a bundle proves is remembered as what the network proves (`edge.updates.remembered`), whether or not its
+release is taken: a root as soon as the one before it and itself vouch for it, the other roles when all of the
+bundle verified and none has ended. So keys that were revoked stay so, on whatever way that became known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +24,7 @@ from typing import Any
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
+from edge.updates import remembered
 from edge.updates.bundle import Bundle, BundleError, NoSuchMetadataError
 from edge.updates.errors import Refusal, RefusedError
 from edge.updates.evidence import Evidence
@@ -26,6 +32,8 @@ from edge.updates.metadata import Catalogue, readable_releases
 from protos.release_facts import SIGNED_AT_FIELD, path_of_fleet, role_of_fleet
 
 MAX_ROOTS = 256  # rotations that are followed, as python-tuf does
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +43,26 @@ class Offer:
     Attributes:
         catalogue: its releases; expiries of the roles that must not have ended.
         evidence: what proves the release at a path; verified by whoever uses it.
+        roles: role -> its metadata, for `remembered.keep_roles` once it is known that none has ended.
     """
 
     catalogue: Catalogue
     evidence: Callable[[str], Evidence]
+    roles: Mapping[str, bytes]
 
 
 def read_offer(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | None = None) -> Offer:
-    """Verify a bundle's metadata from the shipped root down. Nothing of it is kept.
+    """Verify a bundle's metadata from the shipped root down. Newer roots are kept, the rest is not yet.
 
     Args:
         bundle: an open one.
-        cache: python-tuf's folder of what came by the network: its newer roots count here too.
+        cache: python-tuf's folder, with what this vehicle has seen on either way.
         shipped_root: the trust anchor.
         fleet: the vehicle's; None: it belongs to none.
 
     Raises:
         RefusedError: METADATA: it does not check, or is older than what this vehicle has seen.
+        OSError: the cache cannot be read or written.
     """
     try:
         return _read(bundle, cache, shipped_root, fleet)
@@ -61,28 +72,15 @@ def read_offer(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | No
 
 def _read(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | None) -> Offer:
     role_name, within = role_of_fleet(fleet), path_of_fleet(fleet)
-    root = _load(Root, shipped_root)
-    root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
-    roots: list[bytes] = []
-    for _ in range(MAX_ROOTS):
-        data = _root(bundle, cache, root.signed.version + 1)
-        if data is None:
-            break
-        newer = _load(Root, data)
-        if newer.signed.version != root.signed.version + 1:
-            raise RepositoryError(f"expected root version {root.signed.version + 1}")
-        for judge in (root, newer):
-            judge.signed.verify_delegate(Root.type, newer.signed_bytes, newer.signatures)
-        root = newer
-        roots.append(data)
+    root, roots = _follow_roots(bundle, cache, shipped_root)
     stamp = _load(Timestamp, bundle.metadata(Timestamp.type, None))
     root.signed.verify_delegate(Timestamp.type, stamp.signed_bytes, stamp.signatures)
-    snapshot, _ = _role(bundle, Snapshot, Snapshot.type, root.signed, stamp.signed.snapshot_meta)
+    snapshot, snapshot_data = _role(bundle, Snapshot, Snapshot.type, root.signed, stamp.signed.snapshot_meta)
     listed = snapshot.signed.meta
     targets, targets_data = _role(bundle, Targets, Targets.type, root.signed, listed["targets.json"])
     models, models_data = _role(bundle, Targets, role_name, targets.signed, listed[f"{role_name}.json"])
-    for role, metadata in ((Targets.type, targets), (role_name, models)):
-        _require_no_older(cache, role, metadata.signed.version)
+    _require_no_older(cache, Targets.type, targets, root)
+    _require_no_older(cache, role_name, models, targets)
     expiries = {"root": root, "targets": targets, role_name: models}
     # A path elsewhere is another role's to speak of, whoever lists it.
     listed_targets = models.signed.targets.items()
@@ -92,15 +90,50 @@ def _read(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | None) -
         {role: metadata.signed.expires for role, metadata in expiries.items()},
         _signed_at(stamp.signed),
     )
-    return Offer(catalogue, lambda path: Evidence(tuple(roots), targets_data, models_data, path))
+    roles = {Targets.type: targets_data, role_name: models_data}
+    if _moves_on(_held(cache, Snapshot, Snapshot.type, root), snapshot.signed):
+        roles[Snapshot.type] = snapshot_data
+    return Offer(catalogue, lambda path: Evidence(tuple(roots), targets_data, models_data, path), roles)
 
 
-def _root(bundle: Bundle, cache: Path, version: int) -> bytes | None:
+def _follow_roots(bundle: Bundle, cache: Path, shipped_root: bytes) -> tuple[Metadata[Root], list[bytes]]:
+    """The newest root that follows from the shipped one, and all after that one, in order."""
+    root = _load(Root, shipped_root)
+    root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
+    roots: list[bytes] = []
+    for _ in range(MAX_ROOTS):
+        version = root.signed.version + 1
+        # What is kept comes first: whoever has revoked root keys can sign another root of that version.
+        data = remembered.kept_root(cache, version)
+        newer = None if data is None else _successor_or_none(root, data)
+        if data is None or newer is None:
+            try:
+                data = bundle.metadata(Root.type, version)
+            except NoSuchMetadataError:
+                break
+            newer = _successor(root, data)
+            remembered.keep_root(cache, version, data)
+        root = newer
+        roots.append(data)
+    return root, roots
+
+
+def _successor(root: Metadata[Root], data: bytes) -> Metadata[Root]:
+    newer = _load(Root, data)
+    if newer.signed.version != root.signed.version + 1:
+        raise RepositoryError(f"expected root version {root.signed.version + 1}")
+    for judge in (root, newer):
+        judge.signed.verify_delegate(Root.type, newer.signed_bytes, newer.signatures)
+    return newer
+
+
+def _successor_or_none(root: Metadata[Root], data: bytes) -> Metadata[Root] | None:
     try:
-        return bundle.metadata(Root.type, version)
-    except NoSuchMetadataError:
-        kept = cache / "root_history" / f"{version}.root.json"
-        return kept.read_bytes() if kept.is_file() else None
+        return _successor(root, data)
+    except (RepositoryError, ValueError, TypeError, KeyError, RecursionError) as error:
+        # Damaged, or of another cloud's: the Updater asks for it anew, too.
+        _LOG.warning("the root kept after version %d does not follow it: %s", root.signed.version, error)
+        return None
 
 
 def _role(
@@ -122,13 +155,39 @@ def _load(kind: type[Signed], data: bytes) -> Metadata[Any]:
     return metadata
 
 
-def _require_no_older(cache: Path, role: str, version: int) -> None:
+def _require_no_older(cache: Path, role: str, metadata: Metadata[Any], judge: Metadata[Any]) -> None:
+    held = _held(cache, Targets, role, judge)
+    if held is not None and metadata.signed.version < held.version:
+        raise RepositoryError(
+            f"its {role} metadata has version {metadata.signed.version}, this vehicle has seen {held.version}"
+        )
+
+
+def _held(cache: Path, kind: type[Signed], role: str, judge: Metadata[Any]) -> Any:
+    """What was seen of a role, if those who signed it may sign it today; None: nothing.
+
+    A revoked key's version numbers are forgotten, or a thief could raise them beyond reach for good (TUF
+    specification 1.0.34, 5.3.11).
+    """
+    data = remembered.kept_role(cache, role)
+    if data is None:
+        return None
     try:
-        seen = Metadata[Targets].from_bytes((cache / f"{role}.json").read_bytes()).signed.version
-    except (OSError, RepositoryError):  # nothing was seen, or nothing that can be read
-        return
-    if version < seen:
-        raise RepositoryError(f"its {role} metadata has version {version}, this vehicle has seen {seen}")
+        metadata = _load(kind, data)
+        judge.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return metadata.signed
+
+
+def _moves_on(held: Snapshot | None, snapshot: Snapshot) -> bool:
+    """Whether the Updater would let a snapshot follow the one that is held (5.5.5 and 5.5.6)."""
+    if held is None:
+        return True
+    return snapshot.version > held.version and all(
+        name in snapshot.meta and snapshot.meta[name].version >= entry.version
+        for name, entry in held.meta.items()
+    )
 
 
 def _signed_at(stamp: Timestamp) -> datetime | None:

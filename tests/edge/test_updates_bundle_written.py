@@ -1,65 +1,44 @@
-"""A bundle as the cloud writes it, read by the vehicle and verified by TUF's client as from the network."""
+"""A bundle as the cloud writes it, judged by the vehicle that it is put into."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import dataclasses
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from tuf.api.exceptions import DownloadHTTPError, RepositoryError
-from tuf.api.metadata import TargetFile
-from tuf.ngclient import FetcherInterface, Updater
 
-from cloud.release.bundling import LongWay, write_bundle
+from cloud.release.bundling import write_bundle
 from cloud.release.errors import ReleaseError
 from cloud.release.repository import list_releases
 from cloud.release.role_files import current_role, read_timestamp
-from edge.updates.bundle import Bundle, NoSuchMetadataError, open_bundle
+from edge.updates.bundle import NoSuchMetadataError, open_bundle
+from edge.updates.client import UpdateClient, UpdateResult
+from edge.updates.errors import Refusal
+from edge.updates.slots import Slots
+from protos.traffic_vision.v1.common_pb2 import UpdatePhase
 from tests.update_attack import check, driving
-from tests.update_world import World, model
+from tests.update_world import VEHICLE, World, model
+
+STAGED = UpdatePhase.UPDATE_PHASE_STAGED
 
 
-class BundleFetcher(FetcherInterface):
-    """TUF's network, out of a bundle."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        version, _, role = url.rpartition("/")[2].removesuffix(".json").rpartition(".")
-        try:
-            return iter([self.bundle.metadata(role, int(version) if version else None)])
-        except NoSuchMetadataError as error:
-            raise DownloadHTTPError(str(error), 404) from None
-
-
-def offered(world: World, bundle: Bundle, cache: Path, role: str = "models") -> list[TargetFile]:
-    """What a vehicle with the first root finds in it, verified."""
-    cache.mkdir(parents=True, exist_ok=True)
-    updater = Updater(str(cache), "x/", fetcher=BundleFetcher(bundle), bootstrap=world.root)
-    updater.refresh()
-    updater.get_targetinfo(f"{role.replace('-', '/')}/-")
-    listed = json.loads((cache / f"{role}.json").read_bytes())["signed"]["targets"]
-    found = [updater.get_targetinfo(path) for path in listed]
-    return [target for target in found if target is not None]
+def install(slots: Slots, bundle: Path, now: datetime | None = None) -> UpdateResult:
+    clock = now or datetime.now(timezone.utc)
+    return UpdateClient(None, slots, clock=lambda: clock).install(bundle)
 
 
 def test_a_bundle_holds_what_a_vehicle_needs_through_rotations(world: World, tmp_path: Path) -> None:
+    slots = world.slots(tmp_path / "vehicle")
     world.release(model("1"))
     world.exchange("root")
     world.exchange("timestamp")
     facts = world.release(model("2"))
     content = write_bundle(world.folder, tmp_path / "out.tvbundle")
     assert (content.releases, content.roots) == ((facts,), (1, 3))
-    with open_bundle(tmp_path / "out.tvbundle") as bundle:
-        *_, target = offered(world, bundle, tmp_path / "cache")
-        assert target.path == facts.target_path
-        with bundle.target(target.path, target.hashes["sha256"]) as file:
-            target.verify_length_and_hashes(file)
-            file.seek(0)
-            assert file.read() == model("2")
+    result = install(slots, tmp_path / "out.tvbundle")
+    assert (result.phase, result.release) == (STAGED, facts), result.detail
+    assert slots.load(result.staged.slot).data == model("2")
 
 
 def test_the_same_bundle_is_the_same_file(world: World, tmp_path: Path) -> None:
@@ -75,6 +54,9 @@ def test_each_hardware_gets_its_newest_release_and_one_may_be_asked_for(world: W
     newest = world.release(model("2"))
     out = tmp_path / "out.tvbundle"
     assert set(write_bundle(world.folder, out).releases) == {other, newest}
+    for hardware, release in (("aarch64-trt", other), ("x86_64-cpu", newest)):
+        vehicle = dataclasses.replace(VEHICLE, hardware_ids=frozenset({hardware}))
+        assert install(world.slots(tmp_path / hardware, vehicle), out).release == release
     assert write_bundle(world.folder, out, counter=1).releases == (first,)
     for counter in (4, 99):
         with pytest.raises(ReleaseError, match=f"no release {counter} .*there are: 1, 2, 3"):
@@ -88,51 +70,50 @@ def test_a_fleets_bundle_is_the_fleets(world: World, tmp_path: Path) -> None:
         write_bundle(world.folder, tmp_path / "out", fleet="trucks")
     facts = world.release(model("truck"), fleet="trucks")
     assert write_bundle(world.folder, tmp_path / "out", fleet="trucks").releases == (facts,)
-    with open_bundle(tmp_path / "out") as bundle:
-        found = offered(world, bundle, tmp_path / "cache", "models-trucks")
-        assert [target.path for target in found] == [facts.target_path]
-        with pytest.raises(NoSuchMetadataError):
-            bundle.metadata("models", current_role(world.folder, "models").signed.version)
+    truck = world.slots(tmp_path / "truck", dataclasses.replace(VEHICLE, fleet="trucks"))
+    assert install(truck, tmp_path / "out").release == facts
+    assert install(world.slots(tmp_path / "car"), tmp_path / "out").refusal is Refusal.METADATA
+    with open_bundle(tmp_path / "out") as bundle, pytest.raises(NoSuchMetadataError):
+        bundle.metadata("models", current_role(world.folder, "models").signed.version)
 
 
-def test_a_bundle_for_a_long_way_lasts_and_does_not_hold_back_what_comes_by_the_network(
+def test_a_bundle_lasts_as_long_as_it_says_and_does_not_hold_back_what_comes_by_the_network(
     world: World, tmp_path: Path
 ) -> None:
+    """Its timestamp's day does not count, the offline roles' year does."""
     slots = driving(world, tmp_path / "vehicle")
-    before = read_timestamp(world.folder).version
-    way = LongWay(20, world.keys.signer("snapshot"), world.keys.signer("timestamp"))
-    content = write_bundle(world.folder, tmp_path / "out", way=way)
-    ends = datetime.fromisoformat(content.until)
-    assert timedelta(days=19.9) < ends - datetime.now(timezone.utc) <= timedelta(days=20)
-    assert read_timestamp(world.folder).version == before + 2
-    assert read_timestamp(world.folder).expires < ends
-    with open_bundle(tmp_path / "out") as bundle:
-        offered(world, bundle, slots.metadata)  # as a stick that the vehicle took
     facts = world.release(model("2"))
+    before = read_timestamp(world.folder)
+    content = write_bundle(world.folder, tmp_path / "out")
+    ends = datetime.fromisoformat(content.until)
+    now = datetime.now(timezone.utc)
+    assert ends - now > timedelta(days=300) > before.expires - now
+    assert read_timestamp(world.folder) == before, "nothing is signed for it"
+    late = install(world.slots(tmp_path / "late"), tmp_path / "out", ends)
+    assert (late.refusal, late.staged) == (Refusal.EXPIRED, None)
+    result = install(slots, tmp_path / "out", ends - timedelta(seconds=1))
+    assert (result.phase, result.release) == (STAGED, facts)
+    newer = world.release(model("3"))
     result = check(world, slots)
-    assert result.release == facts, result.detail
+    assert result.release == newer, result.detail
 
 
-def test_a_bundle_that_is_too_late_or_altered_is_refused_as_from_the_network(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_bundle_that_is_altered_or_lacks_a_root_is_refused(world: World, tmp_path: Path) -> None:
     world.release(model("1"))
+    slots = world.slots(tmp_path / "vehicle")
     write_bundle(world.folder, tmp_path / "out")
     data = (tmp_path / "out").read_bytes()
     (tmp_path / "forged").write_bytes(data.replace(b'"release_counter":1', b'"release_counter":9'))
     assert (tmp_path / "forged").read_bytes() != data
-    with open_bundle(tmp_path / "forged") as bundle, pytest.raises(RepositoryError):
-        offered(world, bundle, tmp_path / "cache")
+    assert install(slots, tmp_path / "forged").refusal is Refusal.METADATA
     for _ in range(2):
         world.exchange("timestamp", revoke=True)
-    write_bundle(world.folder, tmp_path / "later", first_root=2)
-    with open_bundle(tmp_path / "later") as bundle:
-        assert len(offered(world, bundle, tmp_path / "other")) == 1, (
-            "the root that the vehicle has may be left out"
-        )
-    write_bundle(world.folder, tmp_path / "later", first_root=3)
-    with open_bundle(tmp_path / "later") as bundle, pytest.raises(RepositoryError):
-        offered(world, bundle, tmp_path / "third")  # the second one is missing
+    write_bundle(world.folder, tmp_path / "third", first_root=3)
+    result = install(slots, tmp_path / "third")
+    assert result.refusal is Refusal.METADATA, "the second one is missing"
+    write_bundle(world.folder, tmp_path / "second", first_root=2)
+    assert install(slots, tmp_path / "second").phase == STAGED, "the one that the vehicle has may be left out"
+    assert install(slots, tmp_path / "third").phase == STAGED, "by now it has the second"
 
 
 def test_a_damaged_release_and_a_root_that_is_not_there_are_refused(world: World, tmp_path: Path) -> None:

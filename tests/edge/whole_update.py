@@ -17,7 +17,9 @@ import grpc
 from tuf.api.metadata import Metadata, Root
 
 from cloud.release import releasing, repository, serving
+from cloud.release.bundling import write_bundle
 from cloud.release.keys import create_keys
+from cloud.release.role_files import current_role
 from edge.updates.client import UpdateClient, UpdateResult
 from edge.updates.errors import Refusal
 from edge.updates.slot_state import SlotState, lost, violations
@@ -26,7 +28,8 @@ from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1.common_pb2 import UpdatePhase
 from tests.update_world import TERMS, VEHICLE, model
 
-RELEASES = 5
+RELEASES = 6
+BY_BUNDLE = 6  # the release that no network brings; another root comes with it
 PADDING = 100_000  # bytes: more than one chunk
 KNOWN = re.compile(
     r"lock|assignment\.json|state\.json|[ab]|[ab]/(model\.onnx|evidence\.json)|staging|staging/[0-9a-f]{64}\.part"
@@ -35,7 +38,7 @@ KNOWN = re.compile(
 )
 STAGED, REFUSED = UpdatePhase.UPDATE_PHASE_STAGED, UpdatePhase.UPDATE_PHASE_REFUSED
 
-Action = Callable[["Slots", UpdateClient], Any]
+Action = Callable[["Slots", "Client"], Any]
 
 
 class _RpcError(grpc.RpcError, grpc.Call):
@@ -112,7 +115,13 @@ class Step:
     @property
     def is_check(self) -> bool:
         """It looks for a release, and another look brings it on."""
-        return self.action is check
+        return self.action in (check, install)
+
+
+class Client(UpdateClient):
+    """One that has a stick at hand."""
+
+    stick: Path
 
 
 @dataclass(frozen=True)
@@ -123,24 +132,29 @@ class Around:
     after: SlotState
 
 
-def check(slots: Slots, client: UpdateClient) -> UpdateResult:
+def check(slots: Slots, client: Client) -> UpdateResult:
     """A look for releases."""
     return client.check()
 
 
-def drop_candidate(slots: Slots, client: UpdateClient) -> None:
+def install(slots: Slots, client: Client) -> UpdateResult:
+    """A bundle by hand."""
+    return client.install(client.stick)
+
+
+def drop_candidate(slots: Slots, client: Client) -> None:
     """The candidate failed its check."""
     candidate = slots.candidate()
     if candidate is not None:
         slots.mark_bad(candidate.digest, "on purpose")
 
 
-def lose_active(slots: Slots, client: UpdateClient) -> None:
+def lose_active(slots: Slots, client: Client) -> None:
     """The disk broke the active slot."""
     slots.lose(slots.state.active, "on purpose")
 
 
-def raise_floors(slots: Slots, client: UpdateClient) -> None:
+def raise_floors(slots: Slots, client: Client) -> None:
     """As a look does that finds a later time."""
     slots.raise_floors(release=5, clock_s=slots.state.clock_floor_s + 60)
 
@@ -170,6 +184,8 @@ STEPS = (
     Step("activate it", 5, lambda slots, client: slots.activate()),
     Step("confirm it", 5, lambda slots, client: slots.confirm()),
     Step("roll back by hand", 5, lambda slots, client: slots.roll_back("on purpose")),
+    Step("sixth release, a bundle with another root", BY_BUNDLE, install),
+    Step("activate the sixth", BY_BUNDLE, lambda slots, client: slots.activate()),
 )
 
 
@@ -187,7 +203,7 @@ class Vehicle:
         self.released: list[ReleaseFacts] = []
         signers = [keys.signer(name) for name in ("gate", "snapshot", "timestamp")]
         for number in range(1, RELEASES + 1):
-            if number == 2:
+            if number in (2, BY_BUNDLE):
                 root = Metadata[Root].from_bytes(self.root).signed
                 repository.publish_root(cloud, root, [keys.signer("root-1"), keys.signer("root-2")])
             data = model(str(number), PADDING)
@@ -195,15 +211,18 @@ class Vehicle:
             releasing.complete_release(cloud, facts.model_sha256, *signers)
             self.released.append(facts)
             shutil.copytree(cloud, place / f"cloud-{number}")
+            write_bundle(cloud, place / f"stick-{number}")
 
     def open(self, state: Path) -> Slots:
         """The slots of a vehicle with this state folder."""
         return Slots(state / "slots", self.factory, self.root, VEHICLE)
 
-    def client(self, slots: Slots, step: Step) -> UpdateClient:
+    def client(self, slots: Slots, step: Step) -> Client:
         """What looks for releases, as far as they are there."""
         stub: Any = Stub(self.place / f"cloud-{step.cloud}", 1 if step.cut else None)
-        return UpdateClient(stub, slots)
+        client = Client(stub, slots)
+        client.stick = self.place / f"stick-{step.cloud}"
+        return client
 
     def do(self, state: Path, step: Step) -> tuple[Around, Any]:
         """One step, from the start of the slots on; and what came of it."""
@@ -227,6 +246,7 @@ class Vehicle:
         5. Floors are no lower than before the step.
         6. A start drives on a model that was released, or the factory's, and has nothing to complain of.
         7. The step done again, a look at most twice, ends where it ends uncut.
+        8. What a bundle proved is remembered no later than its release is staged, and each file of it whole.
         """
         with self.open(state) as slots:
             found = slots.state
@@ -236,6 +256,7 @@ class Vehicle:
                 name = str(path.relative_to(state / "slots"))
                 assert KNOWN.fullmatch(name), f"{step.name}: {name} is left"
             self._loads(slots)
+            self._remembers(slots)
             assert found.release_floor >= around.before.release_floor
             assert found.clock_floor_s >= around.before.clock_floor_s
             boot = slots.boot()
@@ -268,9 +289,9 @@ class Vehicle:
         again = replace(step, cut=False)
         client = self.client(slots, again)
         if step.is_check:
-            result = client.check()
+            result = step.action(slots, client)
             if result.refusal is Refusal.CONTENT:  # what was kept of the file is damaged: once more
-                result = client.check()
+                result = step.action(slots, client)
             assert (result.phase, result.refusal) == (STAGED, None), result
             if step.cut:  # uncut, it got further
                 slots.lose(result.staged.slot, "as after the cut")  # type: ignore[union-attr]
@@ -284,6 +305,19 @@ class Vehicle:
             release = loaded.content.release
             number = None if release is None else release.release_counter
             assert loaded.data == (model("factory") if number is None else self._models()[number])
+
+    def _remembers(self, slots: Slots) -> None:
+        published = self.place / f"cloud-{BY_BUNDLE}" / "metadata"
+        root = slots.metadata / "root_history" / "3.root.json"
+        held = {path.name.partition(".")[0]: path for path in slots.metadata.glob("*.json")}
+        by_bundle = slots.candidate() if slots.state.candidate else slots.active()
+        if by_bundle is not None and by_bundle.release == self.released[BY_BUNDLE - 1]:
+            for role in ("targets", "models", "snapshot"):
+                newest = current_role(published.parent, role).to_bytes()
+                assert held[role].read_bytes() == newest, f"{role} was not remembered"
+            assert root.exists()
+        if root.exists():
+            assert root.read_bytes() == (published / root.name).read_bytes()
 
     def _models(self) -> list[bytes]:
         return [model("factory"), *(model(str(number), PADDING) for number in range(1, RELEASES + 1))]

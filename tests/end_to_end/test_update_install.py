@@ -75,7 +75,7 @@ def test_a_bundle_into_a_running_daemon(world: World, config: Path, tmp_path: Pa
         assert code == 0 and "release 2 (rectangles 2) is staged; it runs now, on probation" in said
         confirmed(daemon, "2")
         code, said = install(config, old)
-        assert code == 1 and "the least allowed is 2" in said
+        assert code == 1 and "this vehicle has seen 3" in said
         stick.write_bytes(stick.read_bytes().replace(b'"version"', b'"versiom"'))
         code, said = install(config, stick)
         assert code == 1 and "does not check" in said

@@ -31,31 +31,24 @@ def _release() -> None:
     help="The oldest root that goes in  [default: 1]",
 )
 @_CONFIG
-@click.option(
-    "--days", type=click.IntRange(1, 90), help="How long vehicles shall take it  [default: see above]"
-)
-def _bundle(
-    out: Path, counter: int | None, fleet: str | None, first_root: int, config: Path, days: int | None
-) -> None:
+def _bundle(out: Path, counter: int | None, fleet: str | None, first_root: int, config: Path) -> None:
     """Write the file OUT for a stick: a release, and all by which a vehicle without a network verifies it.
 
-    Vehicles take it until the moment that is printed: the published timestamp's end, a day from now at the
-    most. With --days the online keys sign a timestamp that is in OUT alone and lasts so long.
+    Vehicles take it until the moment that is printed, when the first of its offline roles ends (root,
+    targets, or the releases'), however old its timestamp is. One that has seen newer metadata, a newer
+    release, or that keys in it were revoked, refuses it. No private key is needed.
     """
     from cloud.config import load_config
     from cloud.fleet.enrolment import operator
     from cloud.fleet.fleets import check_fleet
-    from cloud.release.bundling import LongWay, write_bundle
-    from cloud.release.keys import load_keys
+    from cloud.release.bundling import write_bundle
     from cloud.store import open_database
     from cloud.store.database import audit
 
     loaded = load_config(config)
     if fleet is not None:
         check_fleet(loaded, fleet)
-    keys = load_keys(loaded.folders.keys)
-    way = LongWay(days, keys.signer("snapshot"), keys.signer("timestamp")) if days else None
-    content = write_bundle(loaded.folders.repository, out, counter, fleet, first_root, way)
+    content = write_bundle(loaded.folders.repository, out, counter, fleet, first_root)
     counters = [facts.release_counter for facts in content.releases]
     store = open_database(loaded.store.database)
     try:
