@@ -86,8 +86,8 @@ class Updates:
         Args:
             models: where releases go; closed when the thread ends.
             config: how often to look, and how long a probation is.
-            channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs. None: there is
-                no cloud, and what comes comes by the inbox.
+            channel: to the fleet's service; its owner closes it. None: there is no cloud, and what comes
+                comes by the inbox.
             links: to the daemon.
             records: of published frames; it is among the observers.
             shadow: where candidates run beside the active model; among the observers too.
@@ -151,8 +151,8 @@ class Updates:
     def stop(self) -> None:
         """Ask the thread to end. Returns at once; may be called twice.
 
-        An RPC ends with its channel, a change of model with the daemon's `ModelChanger`: whoever owns these
-        stops them before this part is joined.
+        A transfer is left soon, a change of model ends with the daemon's `ModelChanger`: whoever owns that
+        one stops it before this part is joined.
         """
         self._stopping.set()
         self._models.stop()
@@ -363,10 +363,11 @@ class Updates:
             self._put_in(content)
 
     def _put_off(self, result: UpdateResult, *, was_nudged: bool) -> None:
-        """Look again as soon as that is done which came first."""
+        """Look again soon after that is done which came first."""
         if was_nudged:
             self._nudged.set()
-        self._check_in(0.0)
+        self._last_check_s = time.monotonic()
+        self._check_in(_LEAST_PAUSE_S)  # however often a cloud says something else
         if result.metadata_expires is not None:
             self._contact.note(result)
         self._shown.result(result, self._watch.set_aside)
