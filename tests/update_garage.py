@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -35,7 +36,7 @@ from edge.updates.models import open_slot_models
 from edge.updates.part import Updates
 from edge.updates.shadow import Shadow
 from protos.release_facts import ReleaseFacts
-from protos.traffic_vision.v1 import common_pb2, perception_pb2
+from protos.traffic_vision.v1 import common_pb2, fleet_pb2, perception_pb2
 from tests.daemons import write_config
 from tests.models_factory import constant_model, golden_frame, picture
 from tests.update_world import LIMITS, World, model
@@ -227,6 +228,55 @@ class Garage:
         vehicle.publishing = FRAMES
         eventually(lambda: vehicle.models.slots.state.release_floor == facts.release_counter, "confirmed")
         return vehicle
+
+
+class SlowDownload:
+    """A server that has a release's file, and gives little of it or nothing until it is let go."""
+
+    def __init__(self, world: World, facts: ReleaseFacts, *, drips: bool) -> None:
+        self._inner = world.server.target
+        self._asked = world.server.asked
+        self._path = facts.target_path
+        self._drips = drips
+        self._let_go = threading.Event()
+        self._calls = 0
+        world.server.target = self._target
+
+    def __enter__(self) -> SlowDownload:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.let_go()
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+    def offsets(self) -> list[int]:
+        """From where the file was asked for, in order."""
+        calls = (asked.rpartition("@") for asked in tuple(self._asked))
+        return [int(offset) for path, _, offset in calls if path == self._path]
+
+    def _target(self, request: fleet_pb2.FetchTargetRequest) -> Iterator[fleet_pb2.FetchTargetResponse]:
+        if request.path == self._path:
+            self._calls += 1
+            yield from self._slowly(request, self._calls)
+        yield from self._inner(request)
+
+    def _slowly(
+        self, request: fleet_pb2.FetchTargetRequest, call: int
+    ) -> Iterator[fleet_pb2.FetchTargetResponse]:
+        """1 kB each 0.2 s, or but once, until the client asks anew, which frees the server's thread."""
+        chunk = next(self._inner(request))
+        chunk.data = chunk.data[:1024]
+        while not self._let_go.is_set():
+            yield chunk
+            request.offset_bytes += len(chunk.data)
+            chunk = next(self._inner(request))
+            chunk.data = chunk.data[:1024]
+            while not self._let_go.wait(0.2) and not self._drips and call == self._calls:
+                pass
+            if call != self._calls:
+                return
 
 
 @contextmanager

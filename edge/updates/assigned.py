@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Assigned:
-    """`say`, `counter` and `is_news` from any thread; the rest from the updates' own."""
+    """`say`, `counter`, `changes` and `is_news` from any thread; the rest from the updates' own."""
 
     def __init__(self, slots: Slots, hold_s: float) -> None:
         """With what an earlier run was assigned.
@@ -43,6 +43,14 @@ class Assigned:
         """The cloud assigns a release; None: none."""
         with self._lock:
             self._said = (None if message is None else assignment.from_message(message),)
+
+    def changes(self) -> bool:
+        """Whether what was said, and not yet taken over, assigns another release."""
+        with self._lock:
+            said = self._said
+        if said is None:
+            return False
+        return (None if said[0] is None else said[0].release_counter) != self.counter
 
     def take(self) -> bool:
         """Take over what was said since the last time; whether that changes anything."""

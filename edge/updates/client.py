@@ -19,8 +19,9 @@ from edge.perception.model_file import ModelFileError, read_model_file
 from edge.updates import trust
 from edge.updates.assignment import why_kept
 from edge.updates.download import TransferLimits, copy_target, fetch_target
-from edge.updates.errors import Refusal, RefusedError, UpdateError
+from edge.updates.errors import PutOffError, Refusal, RefusedError, UpdateError
 from edge.updates.history import Actor
+from edge.updates.interruption import Interrupted, never
 from edge.updates.report import resting_phase
 from edge.updates.slot_content import SlotContent
 from edge.updates.slots import Slots
@@ -72,6 +73,7 @@ class UpdateResult:
         refusal: the rule that was broken, with REFUSED.
         retry: the cause may pass by itself: check again after a while.
         runs_already: what is offered is the active model.
+        put_off: something else came first; check again after that.
         metadata_expires: when the first role's metadata ends; None where none was verified this time.
     """
 
@@ -82,6 +84,7 @@ class UpdateResult:
     refusal: Refusal | None = None
     retry: bool = False
     runs_already: bool = False
+    put_off: bool = False
     metadata_expires: datetime | None = None
 
 
@@ -113,6 +116,9 @@ class UpdateClient:
         on_progress: called from within `check`; cheap, and never raises.
         clock: the present time, UTC; python-tuf itself always asks the system's.
         assigned: the counter of the release that the cloud wants here, 0 for none; None: the newest applies.
+        interrupted: whether the caller has something to do that a transfer must not hold up; asked from other
+            threads too, a few times a second. `check` then ends soon, and what has arrived is kept. It must
+            not stay so after the caller has done that: else nothing is ever fetched.
     """
 
     def __init__(
@@ -124,6 +130,7 @@ class UpdateClient:
         on_progress: Callable[[Progress], None] = lambda progress: None,
         clock: Callable[[], datetime] = utc_now,
         assigned: Callable[[], int | None] = lambda: None,
+        interrupted: Interrupted = never,
     ) -> None:
         self._stub = stub
         self._slots = slots
@@ -135,6 +142,7 @@ class UpdateClient:
         self._release: ReleaseFacts | None = None  # of the look that is under way
         self._expires: datetime | None = None
         self._assigned = assigned
+        self._interrupted = interrupted
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
@@ -159,6 +167,8 @@ class UpdateClient:
         self._release, self._expires = None, None
         try:
             result = look()
+        except PutOffError as error:
+            result = UpdateResult(resting_phase(self._slots.state), str(error), put_off=True)
         except RefusedError as error:
             retry = error.refusal in _MAY_PASS
             phase = UpdatePhase.UPDATE_PHASE_REFUSED
@@ -184,7 +194,7 @@ class UpdateClient:
         def fetch(release: ReleaseFacts, length: int, part: Path, on_progress: Progressed) -> None:
             request = FetchTargetRequest(path=release.target_path, sha256=release.model_sha256)
             assert self._stub is not None, "a check without a cloud"
-            fetch_target(self._stub, request, length, part, self._limits, on_progress)
+            fetch_target(self._stub, request, length, part, self._limits, on_progress, self._interrupted)
 
         def evidence(path: str) -> Evidence:
             return evidence_for(slots.metadata, slots.shipped_root, path, slots.vehicle.fleet)
@@ -244,7 +254,7 @@ class UpdateClient:
 
         self._on_progress(Progress(UpdatePhase.UPDATE_PHASE_CHECKING))
         assert self._stub is not None, "a check without a cloud"
-        fetcher = GrpcFetcher(self._stub, self._limits)
+        fetcher = GrpcFetcher(self._stub, self._limits, self._interrupted)
         with self._metadata_counted():
             fleet = self._slots.vehicle.fleet
             catalogue = refresh(self._slots.metadata, self._slots.shipped_root, fetcher, fleet)

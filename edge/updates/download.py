@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import IO, Protocol
 import grpc
 
 from edge.updates.errors import TransferError
+from edge.updates.interruption import Interrupted, cancelled_if, never, put_off
 from protos.traffic_vision.v1.fleet_pb2 import FetchTargetRequest
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -30,6 +32,8 @@ class TransferLimits:
     Attributes:
         rpc_s: deadline of one RPC, seconds.
         least_bytes_per_s: a target's RPC that brought less than this on average is the last one.
+        target_s: for a target in one check, seconds; the next goes on from what is kept, by metadata that is
+            fresh.
         metadata_s: for all metadata of one check together, seconds.
         metadata_bytes: of all metadata of one check together; targets are capped by what is signed, and by
             the vehicle's `max_model_bytes`.
@@ -39,6 +43,11 @@ class TransferLimits:
     least_bytes_per_s: float = 4096.0
     metadata_s: float = 60.0
     metadata_bytes: int = 1 << 24
+    target_s: float = 3600.0
+
+    def target_deadline_s(self, left_bytes: int) -> float:
+        """Seconds that so many bytes of a target may take in one check: as at the least pace, bounded."""
+        return min(self.target_s, left_bytes / self.least_bytes_per_s + self.rpc_s)
 
 
 class Chunk(Protocol):
@@ -56,6 +65,7 @@ def fetch_target(
     part: Path,
     limits: TransferLimits,
     on_progress: Callable[[int], None],
+    interrupted: Interrupted = never,
 ) -> None:
     """Fetch a target into `part`, from where an earlier try ended; on disk when this returns.
 
@@ -66,8 +76,10 @@ def fetch_target(
         part: holds what arrived so far, also after an error.
         limits: how long the server may take.
         on_progress: called with the bytes that are there, at most once a chunk.
+        interrupted: whether something else comes first. Asked at each chunk, and while none comes.
 
     Raises:
+        PutOffError: something else does.
         TransferError: the server is away, too slow, or sends something else.
         OSError: the file cannot be written.
     """
@@ -75,10 +87,18 @@ def fetch_target(
         if file.tell() > length:
             file.truncate(0)
             file.seek(0)
+        allowed_s = limits.target_deadline_s(length - file.tell())
+        end_s = time.monotonic() + allowed_s
         while (begin := file.tell()) < length:
             on_progress(begin)
-            if not _one_call(stub, request, length, file, limits, on_progress):
-                pace = (file.tell() - begin) / limits.rpc_s
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                raise TransferError(
+                    f"the file took more than {allowed_s:.0f} s; {begin} of {length} bytes are kept"
+                )
+            call_s = min(limits.rpc_s, left_s)
+            if not _one_call(stub, request, length, file, call_s, on_progress, interrupted):
+                pace = (file.tell() - begin) / call_s
                 if pace < limits.least_bytes_per_s:
                     raise TransferError(
                         f"the server sends {pace:.0f} bytes a second, at least {limits.least_bytes_per_s:.0f}"
@@ -114,30 +134,38 @@ def _one_call(
     request: FetchTargetRequest,
     length: int,
     file: IO[bytes],
-    limits: TransferLimits,
+    call_s: float,
     on_progress: Callable[[int], None],
+    interrupted: Interrupted,
 ) -> bool:
     """Append what one RPC brings; False where its deadline ended it."""
     following = FetchTargetRequest()
     following.CopyFrom(request)
     following.offset_bytes = file.tell()
     following.chunk_limit_bytes = CHUNK_LIMIT_BYTES
+
+    def kept() -> str:
+        return f"{file.tell()} of {length} bytes are kept"
+
+    if interrupted():
+        raise put_off(kept())
     try:
-        call = stub.FetchTarget(following, timeout=limits.rpc_s)
+        call = stub.FetchTarget(following, timeout=call_s)
     except ValueError as error:  # gRPC's answer on a channel that was closed meanwhile
         raise TransferError(f"{request.path}: {error}") from None
     try:
-        for data in checked_chunks(call, following.offset_bytes, length):
-            file.write(data)
-            on_progress(file.tell())
+        with cancelled_if(interrupted, call, kept):
+            for data in checked_chunks(call, following.offset_bytes, length):
+                file.write(data)
+                on_progress(file.tell())
+                if file.tell() < length and interrupted():
+                    raise put_off(kept())
     except grpc.RpcError as error:
         if code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
             return False
         raise TransferError(
             f"{request.path}: {described(error)}; {file.tell()} of {length} bytes kept"
         ) from None
-    finally:
-        call.cancel()
     return True
 
 

@@ -42,5 +42,9 @@ class TransferError(UpdateError):
     """The server is away, slow or answers nonsense. Worth another try, after a while."""
 
 
+class PutOffError(UpdateError):
+    """A transfer was left because something else comes first. Nothing is wrong; it goes on after that."""
+
+
 class SlotError(UpdateError):
     """A slot is not what the call needs: empty, busy, or its content does not check."""

@@ -13,6 +13,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from edge.updates.download import TransferLimits, checked_chunks, code_of, described
 from edge.updates.errors import TransferError
+from edge.updates.interruption import Interrupted, cancelled_if, never, put_off
 from protos.traffic_vision.v1.fleet_pb2 import FetchMetadataRequest
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -31,11 +32,15 @@ class GrpcFetcher(FetcherInterface):
     Args:
         stub: of the fleet's service.
         limits: how long the server may take.
+        interrupted: whether something else comes first. Asked at each chunk, and while none comes.
     """
 
-    def __init__(self, stub: FleetServiceStub, limits: TransferLimits) -> None:
+    def __init__(
+        self, stub: FleetServiceStub, limits: TransferLimits, interrupted: Interrupted = never
+    ) -> None:
         self._stub = stub
         self._limits = limits
+        self._interrupted = interrupted
         self._end = time.monotonic() + limits.metadata_s
         self._left_bytes = limits.metadata_bytes
 
@@ -43,6 +48,7 @@ class GrpcFetcher(FetcherInterface):
         """Give the chunks of one file.
 
         Raises:
+            PutOffError: something else comes first. The Updater lets it through.
             DownloadHTTPError: 404: the server has no such file. No other status says so: 403, too, would end
                 the Updater's search for newer roots.
             SlowRetrievalError: the time is over.
@@ -61,13 +67,16 @@ class GrpcFetcher(FetcherInterface):
         except ValueError as error:  # gRPC's answer on a channel that was closed meanwhile
             raise DownloadError(f"{url}: {error}") from None
         try:
-            for data in checked_chunks(call, 0, None):
-                self._left_bytes -= len(data)
-                if self._left_bytes < 0:
-                    raise DownloadError(
-                        f"{url}: the metadata has more than {self._limits.metadata_bytes} bytes"
-                    )
-                yield data
+            with cancelled_if(self._interrupted, call, _kept):
+                for data in checked_chunks(call, 0, None):
+                    self._left_bytes -= len(data)
+                    if self._left_bytes < 0:
+                        raise DownloadError(
+                            f"{url}: the metadata has more than {self._limits.metadata_bytes} bytes"
+                        )
+                    yield data
+                    if self._interrupted():
+                        raise put_off(_kept())
         except TransferError as error:
             raise DownloadError(f"{url}: {error}") from None
         except grpc.RpcError as error:
@@ -77,5 +86,7 @@ class GrpcFetcher(FetcherInterface):
             if code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise SlowRetrievalError(message) from None
             raise DownloadError(message) from None
-        finally:
-            call.cancel()
+
+
+def _kept() -> str:
+    return "what is verified of the metadata is kept"

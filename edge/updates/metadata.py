@@ -60,6 +60,7 @@ def refresh(
         fleet: whose releases to look for; None: those for vehicles without one.
 
     Raises:
+        PutOffError: by the fetcher: something else comes first.
         TransferError: the server is away, too slow, or answers nonsense.
         RefusedError: METADATA or EXPIRED: the metadata does not check.
         OSError: the cache cannot be written.

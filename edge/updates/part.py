@@ -5,7 +5,8 @@
                  +---------+-> refused                   +-> reverted: the last good model again
 
 One thing at a time, so that nothing has to be undone in the middle: while a model is on probation (`watch`),
-nothing is fetched.
+nothing is fetched. A transfer may take long, and the server has its length in hand: it is left as soon as a
+turn has something else to do, and goes on after that from the bytes that are kept.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from edge.updates.assigned import Assigned
 from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
 from edge.updates.contact import CloudContact
 from edge.updates.download import TransferLimits
-from edge.updates.errors import Refusal
 from edge.updates.frame_records import FrameRecords
+from edge.updates.good_start import GoodStart
 from edge.updates.inbox import BUNDLE, ROLLBACK, Answer, Inbox
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
 from edge.updates.roll_back import roll_back
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_stage import ShadowStage
+from edge.updates.shown import Shown
 from edge.updates.slot_content import SlotContent
 from edge.updates.telling import Teller
 from edge.updates.watch import BUSY_S, PUT_IN, Watch
-from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -58,7 +59,6 @@ ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
 # A vehicle that was never assigned anything waits so long for a cloud that may, before it takes the newest.
 HOLD_S = 60.0
-RUNS_WELL_S = 30.0  # after the start: a model that lets the daemon run so long is in no crash loop
 _CHANCE = random.SystemRandom()
 
 
@@ -86,8 +86,8 @@ class Updates:
         Args:
             models: where releases go; closed when the thread ends.
             config: how often to look, and how long a probation is.
-            channel: to the fleet's service. Its owner closes it, which ends an RPC that hangs. None: there is
-                no cloud, and what comes comes by the inbox.
+            channel: to the fleet's service; its owner closes it. None: there is no cloud, and what comes
+                comes by the inbox.
             links: to the daemon.
             records: of published frames; it is among the observers.
             shadow: where candidates run beside the active model; among the observers too.
@@ -110,6 +110,7 @@ class Updates:
             on_progress=self._progress,
             clock=clock,
             assigned=lambda: self._assigned.counter,
+            interrupted=self._comes_first,
         )
         self._stopping = threading.Event()
         self._has_failed = False
@@ -128,14 +129,14 @@ class Updates:
         self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
         self._shadow_stage = ShadowStage(shadow, models, config, self._assigned.allows)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
-        self._teller = Teller()
-        self._runs_well_from_s = time.monotonic() + RUNS_WELL_S
+        self._shown, self._teller = Shown(models), Teller()
+        self._good_start = GoodStart(models)
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
         self._troubles, self._defects = Repeated(logger, logging.WARNING), Repeated(logger, logging.ERROR)
         self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
-        self._staged = self._refused = ""  # the digest and the reason that were logged last
+        self._staged = ""  # the digest that was logged last
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -150,8 +151,8 @@ class Updates:
     def stop(self) -> None:
         """Ask the thread to end. Returns at once; may be called twice.
 
-        An RPC ends with its channel, a change of model with the daemon's `ModelChanger`: whoever owns these
-        stops them before this part is joined.
+        A transfer is left soon, a change of model ends with the daemon's `ModelChanger`: whoever owns that
+        one stops it before this part is joined.
         """
         self._stopping.set()
         self._models.stop()
@@ -224,14 +225,28 @@ class Updates:
                     return
                 pause_s = self._guarded_turn()
                 self._contact.log()
-                if time.monotonic() >= self._runs_well_from_s and self._models.slots.state.starts:
-                    self._note(self._models.ran_well)
+                if self._good_start.is_due:
+                    self._note(self._good_start.note)
                 self._pause(min(pause_s, ALARM_LOOK_S))
         finally:
             self._shadow_stage.stop()
             if self._stopping.is_set() and not self._has_failed:  # in order
                 self._note(self._watch.pause)
             self._models.close()
+
+    def _comes_first(self) -> bool:
+        """Whether there is something to do that a transfer must not hold up. From any thread.
+
+        Only what the next turn ends, or waits for without fetching: else no transfer came to an end.
+        """
+        return (
+            self._stopping.is_set()
+            or self._watch.has_work()
+            or self._assigned.changes()
+            or self._shadow.is_over()
+            or (self._good_start.is_due and not self._good_start.was_tried)
+            or self._given() is not None
+        )
 
     def _note(self, noted: Callable[[], None]) -> None:
         try:
@@ -299,7 +314,7 @@ class Updates:
                 return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
             result = by_hand(given)
-            self._show(result)
+            self._shown.result(result, self._watch.set_aside)
             self._tell()
             if result.staged is None:
                 answer = Answer(result.runs_already, result.detail)
@@ -324,8 +339,12 @@ class Updates:
 
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
+        was_nudged = self._nudged.is_set()
         self._nudged.clear()
         result = self._client.check()
+        if result.put_off:
+            self._put_off(result, was_nudged=was_nudged)
+            return
         self._last_check_s = time.monotonic()
         if result.retry:
             self._check_in(self._retry.next_s())
@@ -333,7 +352,7 @@ class Updates:
             self._retry.reset()
             self._check_in(self._config.check_interval_s * _CHANCE.uniform(1 - _JITTER, 1 + _JITTER))
         self._contact.note(result)
-        self._show(result)
+        self._shown.result(result, self._watch.set_aside)
         self._tell()
         content = result.staged
         if content is None and result.retry and result.refusal is None:
@@ -342,6 +361,16 @@ class Updates:
         self._take_assignment()  # it may have come during the download
         if content is not None and self._assigned.allows(content) and not self._stopping.is_set():
             self._put_in(content)
+
+    def _put_off(self, result: UpdateResult, *, was_nudged: bool) -> None:
+        """Look again soon after that is done which came first."""
+        if was_nudged:
+            self._nudged.set()
+        self._last_check_s = time.monotonic()
+        self._check_in(_LEAST_PAUSE_S)  # however often a cloud says something else
+        if result.metadata_expires is not None:
+            self._contact.note(result)
+        self._shown.result(result, self._watch.set_aside)
 
     def _put_in(self, content: SlotContent) -> None:
         if content.digest != self._staged:
@@ -390,26 +419,7 @@ class Updates:
 
     def _refuse(self, content: SlotContent, reason: str) -> None:
         self._models.mark_bad(content, reason)
-        self._show_refusal(content.release, reason)
-
-    def _show(self, result: UpdateResult) -> None:
-        """Show how a check ended. What failed here before is shown with what it failed by."""
-        state, offered = self._models.slots.state, result.release
-        known = {entry.sha256: entry for entry in state.bad}
-        failed = known.get(offered.model_sha256) if offered is not None else None
-        if result.refusal is None or (failed is not None and failed == state.reverted):
-            self._models.show(Work(detail=result.detail if result.retry else self._watch.set_aside))
-        elif result.refusal is Refusal.KNOWN_BAD and failed is not None:
-            self._show_refusal(offered, failed.reason)
-        else:
-            self._show_refusal(offered, result.detail)
-
-    def _show_refusal(self, release: ReleaseFacts | None, reason: str) -> None:
-        self._models.show(Work(common_pb2.UPDATE_PHASE_REFUSED, release, detail=reason))
-        if reason != self._refused:  # not at each check that finds the same
-            self._refused = reason
-            digest = release.model_sha256 if release else ""
-            log_release("update_refused", release, digest, f"is refused: {reason}", logging.WARNING)
+        self._shown.refusal(content.release, reason)
 
     def _progress(self, progress: Progress) -> None:
         self._models.show(

@@ -143,6 +143,16 @@ class Shadow:
             extra={"event": "shadow_begun", "model": model.digest},
         )
 
+    def is_over(self) -> bool:
+        """Whether a look would find that it has ended. From any thread."""
+        run = self._run
+        if run is None:
+            return False
+        if run.process.end is not None:
+            return True
+        with run.lock:
+            return is_over(run.terms, run.drive.seconds, run.tally) or bool(early_failure(run.tally))
+
     def look(self) -> ShadowVerdict | None:
         """How it ended, and then nothing runs any more; None: it goes on, or nothing runs."""
         run = self._run

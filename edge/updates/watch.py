@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class _Failure:
 
 
 class Watch:
-    """Watches what runs. `failed` is for any thread, the rest for one."""
+    """Watches what runs. `failed` and `has_work` are for any thread, the rest for one."""
 
     def __init__(
         self,
@@ -71,16 +72,28 @@ class Watch:
         self._report: common_pb2.ProbationReport | None = None
         self._gave_up: set[str] = set()  # models that were taken out in this run of the daemon
         self._stuck = Backoff(STUCK)
+        self._stuck_with, self._stuck_until_s = "", 0.0  # the digest that nothing could replace
 
     def failed(self, digest: str, reason: str) -> None:
-        """The running model must make place. Returns at once."""
+        """The running model must make place. Returns at once.
+
+        Not where nothing could take its place a moment ago: it is told again as it crashes on, and meanwhile
+        the release that mends it is fetched.
+        """
         with self._lock:
-            self._failure = _Failure(digest, reason)
+            if digest != self._stuck_with or time.monotonic() >= self._stuck_until_s:
+                self._failure = _Failure(digest, reason)
 
     def withdrawn(self, digest: str, reason: str) -> None:
         """The model on probation is taken back by its owner. Returns at once; a failure comes first."""
         with self._lock:
             self._failure = self._failure or _Failure(digest, reason, is_withdrawn=True)
+
+    def has_work(self) -> bool:
+        """Whether a turn has something to watch or to act upon."""
+        with self._lock:
+            has_failed = self._failure is not None
+        return has_failed or self._models.slots.state.on_probation
 
     def report(self) -> common_pb2.ProbationReport | None:
         """How the probation under way is doing, or how the last one ended; None before the first."""
@@ -184,6 +197,7 @@ class Watch:
                     if not failure.is_withdrawn:
                         self._gave_up.add(failure.digest)
                     self._stuck.reset()
+                    self._stuck_with = ""
                     break
                 if result.outcome is ChangeOutcome.BUSY or self._stopping.is_set():
                     return BUSY_S
@@ -195,9 +209,17 @@ class Watch:
                     failure.reason,
                     extra={"event": "model_stuck", "model": failure.digest},
                 )
-                return self._stuck.next_s()
+                return self._is_stuck(failure)
         self._note(failure)
         self._done_with(failure)
+        return 0.0
+
+    def _is_stuck(self, failure: _Failure) -> float:
+        pause_s = self._stuck.next_s()
+        if self._models.slots.state.on_probation:
+            return pause_s
+        with self._lock:
+            self._stuck_with, self._stuck_until_s = failure.digest, time.monotonic() + pause_s
         return 0.0
 
     def _note(self, failure: _Failure) -> None:

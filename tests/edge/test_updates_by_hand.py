@@ -265,7 +265,7 @@ def test_a_daemon_takes_a_good_release_and_refuses_a_wrong_one(world: World, tmp
 def test_a_model_that_runs_for_a_while_or_stops_in_order_is_in_no_crash_loop(
     start: Garage, monkeypatch: pytest.MonkeyPatch, runs_well_s: float
 ) -> None:
-    monkeypatch.setattr("edge.updates.part.RUNS_WELL_S", runs_well_s)
+    monkeypatch.setattr("edge.updates.good_start.RUNS_WELL_S", runs_well_s)
     start.confirmed(model("1"))
     vehicle = start(start=False)
     assert vehicle.models.slots.state.starts == 1
