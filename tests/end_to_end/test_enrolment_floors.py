@@ -163,6 +163,8 @@ def test_a_fresh_vehicle_takes_what_its_ticket_allows(cloud: CloudConfig, tmp_pa
     updates = load_edge_config(path).updates
     assert updates is not None
     assert updates.release_floor == 2 and updates.clock_floor in days
+    told = run("edge", "update", "status", "--config", path).stdout
+    assert f"floors     release 2, clock {updates.clock_floor} 00:00:00Z" in told
     assert until(path, lambda model: model.release_counter == 2).active.version == "2"
 
 
