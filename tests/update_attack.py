@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, TargetFile
 
+from cloud.release.keys import KeyRing
 from cloud.release.role_files import (
     current_role,
     meta_of,
@@ -53,6 +55,16 @@ def refused(world: World, slots: Slots, refusal: Refusal, told: str = "") -> Non
     assert told in result.detail
     assert "\n" not in result.detail
     assert unharmed(before, slots)
+
+
+def online_only(folder: Path, keys: KeyRing, models_version: int) -> None:
+    """What the keys of snapshot and timestamp alone can publish: an older role, under newer versions."""
+    snapshot = current_role(folder, "snapshot")
+    snapshot.signed.meta["models.json"] = meta_of(folder, "models", models_version)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    renew_snapshot(snapshot, now)
+    online = keys.signer("snapshot"), keys.signer("timestamp")
+    publish_online(folder, snapshot, read_timestamp(folder).version + 1, *online, now)
 
 
 def kept_away(world: World, slots: Slots, told: str = "") -> None:

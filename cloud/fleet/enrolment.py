@@ -22,8 +22,10 @@ from cloud.config import DEFAULT_LISTEN, CloudConfig, load_config
 from cloud.datasets.files import write_file
 from cloud.fleet.enrolment_desk import token_sha256
 from cloud.fleet.fleets import check_fleet
+from cloud.fleet.floors import release_floor
 from cloud.fleet.pki import Authority, check_vehicle_name
 from cloud.fleet.repository import open_repository
+from cloud.release.repository import list_releases
 from cloud.store import open_database
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
@@ -117,7 +119,8 @@ def enrol(
 ) -> Ticket:
     """Register a vehicle, and give a ticket by which it gets its certificate, once.
 
-    A ticket of the same vehicle that was not used is good for nothing from now on.
+    A ticket of the same vehicle that was not used is good for nothing from now on. The ticket carries the
+    floors of a vehicle that never saw an update: the newest release that all are given, and the time.
 
     Args:
         config: the cloud's.
@@ -142,10 +145,12 @@ def enrol(
     authority = x509.load_pem_x509_certificate(Authority.open(config.folders.pki).certificate)
     token, now = secrets.token_urlsafe(32), utc_now()
     expires = now + valid
+    releases = [release.facts for release in list_releases(config.folders.repository)]
     store = open_database(config.store.database)
     try:
         with store.writing() as session:
             _register(session, vehicle, fleet)
+            floor = release_floor(session, releases, vehicle, fleet, now)
             session.execute(
                 update(EnrolmentToken)
                 .where(
@@ -158,7 +163,8 @@ def enrol(
             session.add(
                 EnrolmentToken(sha256=token_sha256(token), vehicle=vehicle, expires=expires, fleet=fleet)
             )
-            audit(session, operator(), "ticket issued", vehicle, expires=expires.isoformat(), fleet=fleet)
+            facts = {"expires": expires.isoformat(), "fleet": fleet, "release_floor": floor}
+            audit(session, operator(), "ticket issued", vehicle, **facts)
     finally:
         store.close()
     ticket = EnrolmentTicket(
@@ -168,6 +174,8 @@ def enrol(
         token=token,
         expires_wall_ns=int(expires.timestamp()) * 10**9,
         fleet=fleet or "",
+        release_floor=floor,
+        issued_wall_ns=int(now.timestamp()) * 10**9,
     )
     return Ticket(ticket_to_text(ticket), expires, address, authority.fingerprint(hashes.SHA256()).hex())
 

@@ -160,9 +160,9 @@ class UpdatesConfig(Section):
     probation_frames: Annotated[int, Field(gt=0)] = 500
     # The fleet whose releases the vehicle takes; unset: those for vehicles without one.
     fleet: Fleet | None = None
-    # No release below it, even on a vehicle that never saw an update: the newest one when its image was made.
+    # No release below it, even on a vehicle that never saw an update: what all were given as it was enrolled.
     release_floor: Annotated[int, Field(ge=0)] = 0
-    # A day that is past, whatever the clock says: when the image was made. Unset: as the program was written.
+    # A day that is past, whatever the clock says: when it was enrolled. Unset: as the program was written.
     clock_floor: Day | None = None
     # A model that nobody signed may be put in by hand (`edge update install --unsigned`), never by a network.
     # Every status says so.

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import grpc
@@ -34,6 +34,7 @@ from edge.fleet.identity import (
     write_identity,
 )
 from protos.enrolment import TicketError, ticket_of_text
+from protos.release_facts import MAX_COUNTER
 from protos.traffic_vision.v1 import enrolment_pb2
 from protos.traffic_vision.v1.enrolment_pb2_grpc import EnrolmentServiceStub
 
@@ -58,7 +59,7 @@ key = {identity}
 
 [updates]
 root = "root.json"
-{fleet}"""
+{fleet}{floors}"""
 
 _EDGE_TOML = """\
 # The vehicle {vehicle}. Paths are relative to this folder.
@@ -108,12 +109,15 @@ class Enrolled:
         ends: when the certificate ends, UTC.
         missing: sections that an `edge.toml` which was there already should have; empty: it has them, or is
             new.
+        floors: keys of `[updates]` that an `edge.toml` which was there already lacks, or has lower than the
+            ticket; empty: none, or `missing` has them.
         open_to_others: the folder with the key, where others than its owner may look into it.
     """
 
     vehicle: str
     ends: datetime
     missing: str
+    floors: str
     open_to_others: Path | None
 
 
@@ -130,6 +134,7 @@ def enrol(text: str, folder: Path, choices: VehicleChoices) -> Enrolled:
             ticket's, or the folder is another vehicle's.
     """
     ticket, authority = _read_ticket(text)
+    floors = _floors(ticket)
     if choices.model is not None and not choices.model.is_file():
         raise EnrolmentError(f"{choices.model}: there is no such model file")
     found = _read_config(folder / CONFIG_FILE, ticket.vehicle)
@@ -146,6 +151,7 @@ def enrol(text: str, folder: Path, choices: VehicleChoices) -> Enrolled:
             enrol_address=_toml(ticket.enrol_address),
             identity=_toml(_identity_path(folder, state)),
             fleet=f"fleet = {_toml(ticket.fleet)}\n" if ticket.fleet else "",
+            floors=_lines(floors),
         )
         atomic_write(folder / "ca.crt", authority.public_bytes(Encoding.PEM))
         if answer.root_json:
@@ -161,7 +167,9 @@ def enrol(text: str, folder: Path, choices: VehicleChoices) -> Enrolled:
     except OSError as error:
         raise EnrolmentError(f"{error.filename or folder}: {error.strerror or error}") from None
     missing = "" if found is None or _has_cloud(found, folder, state) else cloud
-    return Enrolled(ticket.vehicle, identity.ends, missing, state if state.stat().st_mode & 0o077 else None)
+    lower = "" if found is None or missing else _lines(_above(found, floors))
+    open_to_others = state if state.stat().st_mode & 0o077 else None
+    return Enrolled(ticket.vehicle, identity.ends, missing, lower, open_to_others)
 
 
 def _read_ticket(text: str) -> tuple[enrolment_pb2.EnrolmentTicket, x509.Certificate]:
@@ -172,6 +180,36 @@ def _read_ticket(text: str) -> tuple[enrolment_pb2.EnrolmentTicket, x509.Certifi
         raise EnrolmentError(
             f"{error}; `traffic-vision cloud enrol` prints a ticket, one long line"
         ) from None
+
+
+def _floors(ticket: enrolment_pb2.EnrolmentTicket) -> dict[str, int | str]:
+    """What a vehicle that never saw an update knows: keys of `[updates]`. Tickets of before say nothing."""
+    floors: dict[str, int | str] = {}
+    if ticket.release_floor > MAX_COUNTER:
+        raise EnrolmentError(f"the ticket says release_floor = {ticket.release_floor}, which no release has")
+    if ticket.release_floor:
+        floors["release_floor"] = ticket.release_floor
+    if ticket.issued_wall_ns > 0:
+        issued = datetime.fromtimestamp(ticket.issued_wall_ns // 10**9, timezone.utc)
+        floors["clock_floor"] = issued.date().isoformat()
+    return floors
+
+
+def _above(found: dict[str, object], floors: Mapping[str, int | str]) -> dict[str, int | str]:
+    """The floors that are above those of a configuration."""
+    updates = found.get("updates")
+    known = updates if isinstance(updates, dict) else {}
+    return {key: floor for key, floor in floors.items() if _is_lower(known.get(key), floor)}
+
+
+def _is_lower(known: object, floor: int | str) -> bool:
+    if isinstance(floor, int):
+        return not isinstance(known, int) or known < floor
+    return not isinstance(known, str) or known < floor  # days as ISO 8601 writes them sort as text
+
+
+def _lines(floors: Mapping[str, int | str]) -> str:
+    return "".join(f"{key} = {json.dumps(floor)}\n" for key, floor in floors.items())
 
 
 def _read_config(path: Path, vehicle: str) -> dict[str, object] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import date, datetime, time, timezone
 from typing import Any
 
 from edge.config import EdgeConfig
@@ -56,6 +56,7 @@ def read_overview(config: EdgeConfig) -> dict[str, Any]:
         "detail": state.reverted.reason if state.reverted else "",
         "metadata_expires": _expiry(config),
         **_slots(state),
+        **_floors(state, config),
     }
     try:
         address = require_serving(config.serve)
@@ -125,10 +126,22 @@ def _slots(state: SlotState) -> dict[str, Any]:
         "slots": {slot: _release(state.release(slot)) for slot in slot_state.WRITABLE},
         "probation_starts": state.probation_starts,
         "starts": state.starts,
-        "release_floor": state.release_floor,
-        "clock_floor": _time(state.clock_floor_s),
         "bad": [{"sha256": bad.sha256, "reason": bad.reason} for bad in state.bad],
     }
+
+
+def _floors(state: SlotState, config: EdgeConfig) -> dict[str, Any]:
+    """What the vehicle has seen, and what it was told as it was enrolled: the later of both holds."""
+    assert config.updates is not None
+    enrolled_s = _midnight_s(config.updates.clock_floor)
+    return {
+        "release_floor": max(state.release_floor, config.updates.release_floor),
+        "clock_floor": _time(max(state.clock_floor_s, enrolled_s)),
+    }
+
+
+def _midnight_s(day: date | None) -> int:
+    return 0 if day is None else int(datetime.combine(day, time(), timezone.utc).timestamp())
 
 
 def _release(facts: ReleaseFacts | None) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ def model_state(slots: Slots, running: ModelRef, factory: ModelRef) -> ModelStat
         active=running,
         active_slot=_SLOTS[in_slots[0]] if in_slots else common_pb2.SLOT_UNSPECIFIED,
         phase=resting_phase(state),
-        release_counter=max(state.release_floor, slots.vehicle.release_floor),
+        release_counter=state.release_floor,
         bad_sha256=[entry.sha256 for entry in state.bad],
         detail="" if state.reverted is None else state.reverted.reason,
         unsigned_allowed=slots.vehicle.unsigned_allowed,

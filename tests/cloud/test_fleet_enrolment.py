@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import select
 
-from cloud.config import load_config
+from cloud.config import RolloutConfig, load_config
 from cloud.fleet.enrolment_desk import EnrolmentDesk, NotGivenError, token_sha256
 from cloud.fleet.pki import PkiError, check_vehicle_name, vehicle_of
+from cloud.fleet.rollouts import Rollouts
 from cloud.fleet.vehicle_records import IdentityInUse, Record, VehicleRecords
 from cloud.fleet.vehicles import list_vehicles
 from cloud.store.models import AuditEntry, Candidate, EnrolmentToken, Release, Run, Vehicle, Verdict
@@ -29,6 +30,8 @@ from edge.fleet.identity import new_key, renewal_due, request_for, used_since
 from protos.enrolment import ticket_of_text
 from protos.traffic_vision.v1 import common_pb2 as common
 from tests import clouds
+from tests.models_factory import rectangles_model
+from tests.rollout_fleet import publish
 from tools.cli import root
 
 
@@ -247,6 +250,28 @@ def test_a_vehicle_goes_to_the_fleet_of_a_later_ticket_when_it_uses_it(folder: P
     assert fleet() == "trucks"
     clouds.enrol_vehicle(config, "van-1")
     assert fleet() is None
+
+
+def test_a_ticket_carries_the_floors_of_its_day_and_fleet(folder: Path) -> None:
+    config = load_config(folder / "cloud.toml")
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    ticket = ticket_of_text(run("enrol", "van-1", "--cloud", folder).stdout)
+    issued = datetime.fromtimestamp(ticket.issued_wall_ns / 1e9, timezone.utc)
+    assert before <= issued <= datetime.now(timezone.utc)
+    assert ticket.release_floor == 0, "nothing is released"
+    for version in ("1", "2", "3"):
+        publish(config, rectangles_model(version=version), version)
+    starting = ("rollout", "start", "--release")
+    with clouds.database(config) as store:
+        Rollouts(store, RolloutConfig(automatic=False)).look()  # 1 and 2 were there before rollouts
+    run(*starting, "3", "--config", folder / "cloud.toml")
+    assert ticket_of_text(run("enrol", "van-1", "--cloud", folder).stdout).release_floor == 2
+    run("keys", "delegate", "trucks", "--config", folder / "cloud.toml")
+    trucks = ticket_of_text(run("enrol", "truck-1", "--cloud", folder, "--fleet", "trucks").stdout)
+    assert trucks.release_floor == 0, "the others' releases are not for it"
+    with clouds.database(config) as store, store.reading() as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == "ticket issued"))
+        assert [entry.detail["release_floor"] for entry in entries] == [0, 2, 0]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-a", "ä", "a" * 64, "a\n"])

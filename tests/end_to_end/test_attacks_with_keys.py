@@ -17,13 +17,13 @@ from tuf.api.metadata import TargetFile
 
 from cloud.release import repository
 from cloud.release.keys import create_keys
-from cloud.release.role_files import current_role, meta_of, publish_online, read_timestamp, renew_snapshot
+from cloud.release.role_files import current_role
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 from tests import evil_models
 from tests.hostile_cloud import OWN_HARDWARE, Prey, prey
 from tests.models_factory import loaded
-from tests.update_attack import publish, with_release
+from tests.update_attack import online_only, publish, with_release
 from tests.update_world import World, model, open_world
 from tests.waiting import eventually
 
@@ -77,7 +77,7 @@ def test_rollback_to_an_older_release_that_is_newly_signed(vehicle: Prey) -> Non
 def test_a_stolen_online_key_takes_a_known_vehicle_nowhere(vehicle: Prey) -> None:
     world = vehicle.world
     vehicle.confirmed(model("2"))
-    online_only(world, models_version=2)
+    online_only(world.folder, world.keys, models_version=2)
     vehicle.refuses("metadata does not check")
 
 
@@ -85,20 +85,10 @@ def test_a_stolen_online_key_meets_the_floor_of_a_fresh_vehicle(world: World, tm
     """The thief shows only what was released long ago. The vehicle's image knows better."""
     world.release(model("1"), hardware_ids=OWN_HARDWARE)
     world.release(model("2"), hardware_ids=OWN_HARDWARE)
-    online_only(world, models_version=2)
+    online_only(world.folder, world.keys, models_version=2)
     with prey(world, tmp_path / "vehicle", updates={"release_floor": 2}) as fresh:
         fresh.says("its counter is 1, the least allowed is 2")
-        fresh.drives_on(loaded(model("factory")).digest, 2)
-
-
-def online_only(world: World, models_version: int) -> None:
-    """What the keys of snapshot and timestamp alone can publish: an older role, under newer versions."""
-    snapshot = current_role(world.folder, "snapshot")
-    snapshot.signed.meta["models.json"] = meta_of(world.folder, "models", models_version)
-    now = datetime.now(timezone.utc).replace(microsecond=0)
-    renew_snapshot(snapshot, now)
-    online = world.keys.signer("snapshot"), world.keys.signer("timestamp")
-    publish_online(world.folder, snapshot, read_timestamp(world.folder).version + 1, *online, now)
+        fresh.drives_on(loaded(model("factory")).digest, 0)
 
 
 def test_freeze_at_metadata_that_ended(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ tickets = st.builds(
     authority_der=st.binary(max_size=600),
     token=st.text(max_size=64),
     expires_wall_ns=st.integers(0, 2**62),
+    release_floor=st.integers(0, 2**64 - 1),
+    issued_wall_ns=st.integers(-(2**63), 2**63 - 1),
 )
 
 

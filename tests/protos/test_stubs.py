@@ -81,6 +81,7 @@ UNITLESS = {
         "captured_frames",
     ),
     *("newest", "oldest", "p_value", "priority", "protocol_version", "queue_limit", "release_counter"),
+    "release_floor",
     *("assigned_release_counter", "withdrawn_release_counters"),
     *("samples", "samples_in_flight_limit", "score", "min_score", "sequence", "values", "version"),
     *("needed_frames", "compared_frames", "over_budget_frames", "busy_frames", "error_frames"),

@@ -38,6 +38,12 @@ def _enrol(ticket: TextIO, folder: Path, cameras: tuple[str, ...], model: Path |
     click.echo(f"{enrolled.vehicle}: enrolled, with a certificate until {enrolled.ends:%Y-%m-%d}", err=True)
     if enrolled.missing:
         click.echo(f"{CONFIG_FILE} is as it was, and needs:\n{enrolled.missing}", err=True)
+    if enrolled.floors:
+        click.echo(
+            f"{CONFIG_FILE} is as it was; against old releases and wrong clocks, its [updates] should say:\n"
+            f"{enrolled.floors}",
+            err=True,
+        )
     if enrolled.open_to_others is not None:
         click.echo(
             f"others may look into the folder with the key: chmod 700 {enrolled.open_to_others}", err=True

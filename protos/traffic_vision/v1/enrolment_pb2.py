@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/traffic_vision/v1/enrolment.proto\x12\x11traffic_vision.v1\"\x8f\x01\n\x0f\x45nrolmentTicket\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12\x15\n\renrol_address\x18\x02 \x01(\t\x12\x15\n\rauthority_der\x18\x03 \x01(\x0c\x12\r\n\x05token\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ns\x18\x05 \x01(\x03\x12\r\n\x05\x66leet\x18\x06 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"6\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\"k\n\rEnrolResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x11\n\troot_json\x18\x02 \x01(\x0c\x12\x15\n\rfleet_address\x18\x03 \x01(\t\x12\x0f\n\x07vehicle\x18\x04 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"\x1d\n\x13\x42\x65ginRenewalRequestJ\x06\x08\xe8\x07\x10\xd0\x0f\"E\n\x14\x42\x65ginRenewalResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x16\n\x0eserver_wall_ns\x18\x02 \x01(\x03J\x06\x08\xe8\x07\x10\xd0\x0f\"b\n\x0cRenewRequest\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\"0\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\x32\x8b\x02\n\x10\x45nrolmentService\x12J\n\x05\x45nrol\x12\x1f.traffic_vision.v1.EnrolRequest\x1a .traffic_vision.v1.EnrolResponse\x12_\n\x0c\x42\x65ginRenewal\x12&.traffic_vision.v1.BeginRenewalRequest\x1a\'.traffic_vision.v1.BeginRenewalResponse\x12J\n\x05Renew\x12\x1f.traffic_vision.v1.RenewRequest\x1a .traffic_vision.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/traffic_vision/v1/enrolment.proto\x12\x11traffic_vision.v1\"\xbe\x01\n\x0f\x45nrolmentTicket\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12\x15\n\renrol_address\x18\x02 \x01(\t\x12\x15\n\rauthority_der\x18\x03 \x01(\x0c\x12\r\n\x05token\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ns\x18\x05 \x01(\x03\x12\r\n\x05\x66leet\x18\x06 \x01(\t\x12\x15\n\rrelease_floor\x18\x07 \x01(\x04\x12\x16\n\x0eissued_wall_ns\x18\x08 \x01(\x03J\x06\x08\xe8\x07\x10\xd0\x0f\"6\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\"k\n\rEnrolResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x11\n\troot_json\x18\x02 \x01(\x0c\x12\x15\n\rfleet_address\x18\x03 \x01(\t\x12\x0f\n\x07vehicle\x18\x04 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"\x1d\n\x13\x42\x65ginRenewalRequestJ\x06\x08\xe8\x07\x10\xd0\x0f\"E\n\x14\x42\x65ginRenewalResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x16\n\x0eserver_wall_ns\x18\x02 \x01(\x03J\x06\x08\xe8\x07\x10\xd0\x0f\"b\n\x0cRenewRequest\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\"0\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\x32\x8b\x02\n\x10\x45nrolmentService\x12J\n\x05\x45nrol\x12\x1f.traffic_vision.v1.EnrolRequest\x1a .traffic_vision.v1.EnrolResponse\x12_\n\x0c\x42\x65ginRenewal\x12&.traffic_vision.v1.BeginRenewalRequest\x1a\'.traffic_vision.v1.BeginRenewalResponse\x12J\n\x05Renew\x12\x1f.traffic_vision.v1.RenewRequest\x1a .traffic_vision.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.traffic_vision.v1.en
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLMENTTICKET']._serialized_start=64
-  _globals['_ENROLMENTTICKET']._serialized_end=207
-  _globals['_ENROLREQUEST']._serialized_start=209
-  _globals['_ENROLREQUEST']._serialized_end=263
-  _globals['_ENROLRESPONSE']._serialized_start=265
-  _globals['_ENROLRESPONSE']._serialized_end=372
-  _globals['_BEGINRENEWALREQUEST']._serialized_start=374
-  _globals['_BEGINRENEWALREQUEST']._serialized_end=403
-  _globals['_BEGINRENEWALRESPONSE']._serialized_start=405
-  _globals['_BEGINRENEWALRESPONSE']._serialized_end=474
-  _globals['_RENEWREQUEST']._serialized_start=476
-  _globals['_RENEWREQUEST']._serialized_end=574
-  _globals['_RENEWRESPONSE']._serialized_start=576
-  _globals['_RENEWRESPONSE']._serialized_end=624
-  _globals['_ENROLMENTSERVICE']._serialized_start=627
-  _globals['_ENROLMENTSERVICE']._serialized_end=894
+  _globals['_ENROLMENTTICKET']._serialized_end=254
+  _globals['_ENROLREQUEST']._serialized_start=256
+  _globals['_ENROLREQUEST']._serialized_end=310
+  _globals['_ENROLRESPONSE']._serialized_start=312
+  _globals['_ENROLRESPONSE']._serialized_end=419
+  _globals['_BEGINRENEWALREQUEST']._serialized_start=421
+  _globals['_BEGINRENEWALREQUEST']._serialized_end=450
+  _globals['_BEGINRENEWALRESPONSE']._serialized_start=452
+  _globals['_BEGINRENEWALRESPONSE']._serialized_end=521
+  _globals['_RENEWREQUEST']._serialized_start=523
+  _globals['_RENEWREQUEST']._serialized_end=621
+  _globals['_RENEWRESPONSE']._serialized_start=623
+  _globals['_RENEWRESPONSE']._serialized_end=671
+  _globals['_ENROLMENTSERVICE']._serialized_start=674
+  _globals['_ENROLMENTSERVICE']._serialized_end=941
 # @@protoc_insertion_point(module_scope)

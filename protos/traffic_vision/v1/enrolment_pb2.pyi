@@ -5,20 +5,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolmentTicket(_message.Message):
-    __slots__ = ("vehicle", "enrol_address", "authority_der", "token", "expires_wall_ns", "fleet")
+    __slots__ = ("vehicle", "enrol_address", "authority_der", "token", "expires_wall_ns", "fleet", "release_floor", "issued_wall_ns")
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     ENROL_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_DER_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     FLEET_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     vehicle: str
     enrol_address: str
     authority_der: bytes
     token: str
     expires_wall_ns: int
     fleet: str
-    def __init__(self, vehicle: _Optional[str] = ..., enrol_address: _Optional[str] = ..., authority_der: _Optional[bytes] = ..., token: _Optional[str] = ..., expires_wall_ns: _Optional[int] = ..., fleet: _Optional[str] = ...) -> None: ...
+    release_floor: int
+    issued_wall_ns: int
+    def __init__(self, vehicle: _Optional[str] = ..., enrol_address: _Optional[str] = ..., authority_der: _Optional[bytes] = ..., token: _Optional[str] = ..., expires_wall_ns: _Optional[int] = ..., fleet: _Optional[str] = ..., release_floor: _Optional[int] = ..., issued_wall_ns: _Optional[int] = ...) -> None: ...
 
 class EnrolRequest(_message.Message):
     __slots__ = ("token", "csr_der")
