@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -12,11 +13,13 @@ import grpc
 from sqlalchemy import select
 
 from cloud.fleet.pki import fingerprint, vehicle_of_uri
-from cloud.fleet.sessions import Sessions
+from cloud.fleet.sessions import Session, Sessions
 from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.models import Certificate, Vehicle
 from protos.handshake import INSTANCE_METADATA
+
+_LOG = logging.getLogger(__name__)
 
 
 class Standing(enum.Enum):
@@ -62,7 +65,8 @@ class Guest:
 
     def is_welcome(self) -> bool:
         """Tell whether it is, still: no other instance of it is connected, also since the call began."""
-        return self.sessions.admits(self.caller.vehicle, self.caller.instance_id, self.caller.peer)
+        caller = self.caller
+        return self.sessions.admits(caller.vehicle, caller.instance_id, caller.peer, peer=caller.peer)
 
 
 class Admission:
@@ -90,14 +94,21 @@ class Admission:
         caller = await self.caller(context)
         if caller.standing is not Standing.ENROLLED:
             await deny(context, caller.standing)
-        guest = Guest(caller, self._sessions)
-        if not guest.is_welcome():
+        other = await self.rival(caller.vehicle, caller.instance_id, caller.peer)
+        if other is not None:
+            other.meets(caller.instance_id, caller.peer)
             await deny(context, Standing.IN_USE)
-        return guest
+        return Guest(caller, self._sessions)
 
-    async def in_force(self, vehicle: str, certificate: str) -> bool:
-        """Tell whether a vehicle's certificate, given its SHA-256, still lets anybody in."""
-        return await asyncio.to_thread(self._standing, vehicle, certificate) is Standing.ENROLLED
+    async def rival(self, vehicle: str, instance_id: str, peer: str | None) -> Session | None:
+        """Give the session of another instance, as `Sessions.other`; one whose certificate ended is ended."""
+        while (other := self._sessions.other(vehicle, instance_id, peer)) is not None:
+            standing = await asyncio.to_thread(self._standing, vehicle, other.certificate)
+            if standing is Standing.ENROLLED:
+                return other
+            _LOG.warning("%s at %s: the certificate of its stream: %s", vehicle, other.peer, standing.value)
+            self._sessions.evict(other)
+        return None
 
     def _standing(self, vehicle: str, certificate: str) -> Standing:
         query = (

@@ -56,7 +56,7 @@ class ControlService:
         limits: LimitsConfig,
         assigner: Assigner,
         sessions: Sessions,
-        in_force: Callable[[str, str], Awaitable[bool]],
+        rival: Callable[[str, str, str | None], Awaitable[Session | None]],
     ) -> None:
         """Take what vehicles are told, and who knows the rest.
 
@@ -66,7 +66,7 @@ class ControlService:
             limits: of what they send.
             assigner: knows which release each shall have.
             sessions: the open streams; filled from here.
-            in_force: tells of a vehicle's certificate, by SHA-256, whether it still lets anybody in.
+            rival: gives the session of another instance of a vehicle; see `Admission.rival`.
         """
         self._records = records
         self._assigner = assigner
@@ -74,7 +74,7 @@ class ControlService:
         self._serve = serve
         self._limits = limits
         self._sessions = sessions
-        self._in_force = in_force
+        self._rival = rival
         self.release_counter = 0
         self._stopping = False
 
@@ -151,14 +151,20 @@ class ControlService:
         return hello
 
     async def _connect(self, caller: Caller, hello: fleet.Hello) -> Session:
+        rival = await self._rival(caller.vehicle, hello.instance_id, None)
+        if rival is not None:
+            rival.meets(hello.instance_id, caller.peer)
+            raise _ProblemError(
+                fleet.PROBLEM_CODE_IDENTITY_IN_USE,
+                Standing.IN_USE.value,
+                int(2000 * self._serve.heartbeat_interval_s),
+            )
         if self._stopping:
             raise _shutting_down()
-        while (earlier := self._sessions.of(caller.vehicle)) is not None:
-            if earlier.instance_id == hello.instance_id or self._sessions.is_silent(earlier):
-                earlier.end()
-                break
-            await self._displace(earlier, caller, hello)
-        if earlier is None and len(self._sessions) >= self._serve.max_vehicles:
+        earlier = self._sessions.of(caller.vehicle)
+        if earlier is not None:  # of the same daemon, or of one that fell silent
+            earlier.end()
+        elif len(self._sessions) >= self._serve.max_vehicles:
             raise _ProblemError(
                 fleet.PROBLEM_CODE_OVERLOADED, "as many vehicles as are served at a time", RETRY_AFTER_MS
             )
@@ -175,20 +181,6 @@ class ControlService:
             raise
         _LOG.info("%s: connected from %s, daemon %s", caller.vehicle, caller.peer, hello.daemon_version)
         return session
-
-    async def _displace(self, earlier: Session, caller: Caller, hello: fleet.Hello) -> None:
-        """End the stream of another instance whose certificate was replaced; refuse beside any other."""
-        if not await self._in_force(earlier.vehicle, earlier.certificate):
-            _LOG.warning("%s at %s: its certificate is no more in force", earlier.vehicle, earlier.peer)
-            earlier.end(_ProblemError(fleet.PROBLEM_CODE_REVOKED, "the certificate was revoked").response)
-            self._sessions.leave(earlier)
-            return
-        earlier.rival = IdentityInUse(earlier.instance_id, hello.instance_id, caller.peer)
-        raise _ProblemError(
-            fleet.PROBLEM_CODE_IDENTITY_IN_USE,
-            "another instance is connected under this identity",
-            int(2000 * self._serve.heartbeat_interval_s),
-        )
 
     async def _report(self, twice: IdentityInUse, vehicle: str) -> None:
         """Write down that an identity is on two computers: both were heard from."""

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 
 import grpc
 from sqlalchemy import func, select
@@ -113,7 +112,7 @@ class FleetServer:
         )
         sessions = Sessions(SILENT_HEARTBEATS * self._config.serve.heartbeat_interval_s)
         admission = Admission(self._store, sessions)
-        control = ControlService(records, self._config.serve, limits, assigner, sessions, admission.in_force)
+        control = ControlService(records, self._config.serve, limits, assigner, sessions, admission.rival)
         service = FleetService(admission, control, uploads, self._repository, limits.in_flight)
 
         server = self._make_server()
@@ -123,7 +122,7 @@ class FleetServer:
             self._store,
             authority,
             timedelta(days=self._config.serve.certificate_days),
-            admits=partial(sessions.admits, over_same=False),  # its connections are none of the fleet's
+            admits=sessions.admits,
         )
         enrolment = EnrolmentService(desk, self._repository, self._address_for_vehicles(address))
         enrolment_server = _make_enrolment_server()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from cloud.fleet.vehicle_records import IdentityInUse
+from protos import handshake
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 OUTGOING_LIMIT = 64
@@ -59,6 +60,10 @@ class Session:
             self.offer(response)
         self.offer(None)
 
+    def meets(self, instance_id: str, came_from: str) -> None:
+        """Note that another instance came under the same identity, to be reported if this one still lives."""
+        self.rival = IdentityInUse(self.instance_id, instance_id, came_from)
+
     def to_report(self) -> IdentityInUse | None:
         """Give who came beside it, now that it is heard from, if that is to be written down."""
         rival, self.rival = self.rival, None
@@ -100,23 +105,33 @@ class Sessions:
         del self._by_vehicle[session.vehicle]
         return True
 
-    def admits(self, vehicle: str, instance_id: str, peer: str, *, over_same: bool = True) -> bool:
-        """Tell whether a call is of no other instance than the one that is connected, and note it if it is.
+    def other(self, vehicle: str, instance_id: str, peer: str | None) -> Session | None:
+        """Give the session of another instance than the one that asks; None: there is none.
 
         Args:
             vehicle: by the caller's certificate.
             instance_id: that the caller names; empty: none.
-            peer: the caller's connection.
-            over_same: the connection of the control stream proves as much as its instance's id.
+            peer: the caller's connection; None: it proves nothing.
         """
         session = self._by_vehicle.get(vehicle)
-        if session is None or session.instance_id == instance_id or (over_same and session.peer == peer):
-            return True
-        if self.is_silent(session):
-            return True
-        session.rival = IdentityInUse(session.instance_id, instance_id, peer)
-        return False
+        if session is None or instance_id == session.instance_id or peer == session.peer:
+            return None
+        return None if monotonic() - session.last_heard > self._silent_limit_s else session
 
-    def is_silent(self, session: Session) -> bool:
-        """Tell whether a vehicle said nothing for so long that it does not count as connected."""
-        return monotonic() - session.last_heard > self._silent_limit_s
+    def admits(self, vehicle: str, instance_id: str, came_from: str, *, peer: str | None = None) -> bool:
+        """Tell whether no other instance is connected (see `other`), and note who came if one is."""
+        other = self.other(vehicle, instance_id, peer)
+        if other is not None:
+            other.meets(instance_id, came_from)
+        return other is None
+
+    def evict(self, session: Session) -> None:
+        """End a session whose certificate lets nobody in any more."""
+        problem = fleet.Problem(
+            code=fleet.PROBLEM_CODE_REVOKED,
+            detail="the certificate was revoked, or has ended",
+            protocol=handshake.supported(),
+        )
+        session.rival = None
+        session.end(fleet.ControlResponse(problem=problem))
+        self.leave(session)

@@ -422,8 +422,12 @@ def test_a_copy_that_was_there_first_is_reported_and_ends_when_the_vehicle_is_en
         speaks(stolen)
         assert used_twice(running, "too-late")
         fresh = enrolled(running.config, "too-late")
-        with running.as_(fresh, "the vehicle") as stub, connected(stub, "the vehicle"):
+        with running.as_(fresh, "the vehicle") as stub:
+            assert_served(stub)  # before its control stream
             (last,) = stolen.rest()
             assert last.problem.code == fleet.PROBLEM_CODE_REVOKED
-            assert_served(stub)
-            assert_refused_as_a_clone(running, pair)
+            with connected(stub, "the vehicle") as stream:
+                assert_refused_as_a_clone(running, pair)
+                speaks(stream)
+    assert not used_twice(running, "too-late"), "a certificate that was revoked is no second one"
+    assert running.renews(fresh)
