@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -102,7 +103,9 @@ class VehicleParts:
             )
             observers.append(sampling)
             self._sampling = sampling
-        channel = None if config.cloud is None else open_cloud_channel(config.cloud)
+        # Not the run's id, which messages on the vehicle's bus and drives carry: the cloud alone knows it.
+        instance_id = uuid.uuid4().hex
+        channel = None if config.cloud is None else open_cloud_channel(config.cloud, instance_id)
         updates = self._updates(config, channel, links, vehicle, drift, observers)
         fleet = Fleet(
             config,
@@ -112,6 +115,7 @@ class VehicleParts:
             sampling=sampling,
             channel=channel,
             hardware_ids=hardware_ids(config.model.providers),
+            instance_id=instance_id,
             disk=self._disk,
             nudge=updates.nudge if updates else lambda counter: None,
             assign=updates.assign if updates else lambda assignment: None,
@@ -121,7 +125,9 @@ class VehicleParts:
             from edge.fleet.identity_keeper import IdentityKeeper
 
             lane = self._disk.lane("identity")
-            background.append(IdentityKeeper(config.cloud, channel, fleet.is_connected, lane))
+            background.append(
+                IdentityKeeper(config.cloud, channel, fleet.is_connected, lane, instance_id=instance_id)
+            )
         if updates is not None:
             background.append(updates)
             if fleet.control is not None:

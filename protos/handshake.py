@@ -9,6 +9,8 @@ from protos.traffic_vision.v1.common_pb2 import ProtocolRange
 
 OLDEST_PROTOCOL = 1
 NEWEST_PROTOCOL = 1
+# In the metadata of each call of a vehicle: the instance_id of its Hello.
+INSTANCE_METADATA = "traffic-vision-instance"
 
 
 def supported() -> ProtocolRange:

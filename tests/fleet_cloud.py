@@ -21,6 +21,7 @@ import grpc
 
 from edge.files import atomic_write
 from edge.fleet.channel import ChannelOptions
+from protos.handshake import INSTANCE_METADATA
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 from tests.certificates import SERVER_NAME, Authority, Issued
@@ -64,6 +65,7 @@ class Cloud(fleet_grpc.FleetServiceServicer):
         self.streams = 0
         self.open_streams = 0
         self.peers: list[str] = []
+        self.instances: list[object] = []  # as the calls' metadata says
         self.changed = threading.Condition()
 
     def wait_for(self, holds: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
@@ -98,6 +100,7 @@ class Cloud(fleet_grpc.FleetServiceServicer):
             self.open_streams += 1
             names = context.auth_context().get("x509_common_name", [b""])
             self.peers.append(names[0].decode())
+            self.instances.append(dict(context.invocation_metadata()).get(INSTANCE_METADATA))
             self.changed.notify_all()
         try:
             for item_id, message in items:

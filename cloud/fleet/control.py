@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from time import monotonic, time_ns
 
@@ -14,13 +13,13 @@ from cloud.config import LimitsConfig, ServeConfig
 from cloud.fleet.admission import Caller, Standing
 from cloud.fleet.assigner import Assigner
 from cloud.fleet.group_commit import ClosedError, GroupCommit
+from cloud.fleet.sessions import Session, Sessions
 from cloud.fleet.vehicle_records import Disconnected, IdentityInUse, Message, Record, problem_of
 from protos import handshake
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 HELLO_TIMEOUT_S = 10.0
 SILENT_HEARTBEATS = 3
-OUTGOING_LIMIT = 64
 RETRY_AFTER_MS = 5_000
 MAX_INSTANCE_ID = 64
 MAX_MESSAGE_BYTES = 256_000
@@ -43,35 +42,6 @@ class _ProblemError(Exception):
         )
 
 
-@dataclass(slots=True, eq=False)
-class _Session:
-    """An open stream. What is in `outgoing` is sent; None ends the stream."""
-
-    vehicle: str
-    instance_id: str
-    outgoing: asyncio.Queue[fleet.ControlResponse | None] = field(
-        default_factory=lambda: asyncio.Queue(OUTGOING_LIMIT)
-    )
-    last_heard: float = field(default_factory=monotonic)
-    assigned: fleet.Assignment | None = None  # as it was told last
-
-    def offer(self, response: fleet.ControlResponse | None) -> bool:
-        """Send soon, or not at all to a vehicle that takes nothing: it is told again at its next Hello."""
-        try:
-            self.outgoing.put_nowait(response)
-        except asyncio.QueueFull:
-            return False
-        return True
-
-    def end(self, response: fleet.ControlResponse | None = None) -> None:
-        """End the stream, with this as the last message."""
-        while not self.outgoing.empty():
-            self.outgoing.get_nowait()
-        if response is not None:
-            self.offer(response)
-        self.offer(None)
-
-
 class ControlService:
     """Speaks with the vehicles. Everything here runs on the event loop.
 
@@ -85,14 +55,26 @@ class ControlService:
         serve: ServeConfig,
         limits: LimitsConfig,
         assigner: Assigner,
+        sessions: Sessions,
+        rival: Callable[[str, str, str | None], Awaitable[Session | None]],
     ) -> None:
-        """Take where records go, what vehicles are told, and who knows which release each shall have."""
+        """Take what vehicles are told, and who knows the rest.
+
+        Args:
+            records: where what they say goes.
+            serve: how often they are heard from, and how many.
+            limits: of what they send.
+            assigner: knows which release each shall have.
+            sessions: the open streams; filled from here.
+            rival: gives the session of another instance of a vehicle; see `Admission.rival`.
+        """
         self._records = records
         self._assigner = assigner
         assigner.listen(self.assign)
         self._serve = serve
         self._limits = limits
-        self._sessions: dict[str, _Session] = {}
+        self._sessions = sessions
+        self._rival = rival
         self.release_counter = 0
         self._stopping = False
 
@@ -124,12 +106,12 @@ class ControlService:
     def nudge(self, release_counter: int) -> None:
         """Tell every connected vehicle, and those that come later, that there may be something new."""
         self.release_counter = release_counter
-        for session in self._sessions.values():
+        for session in self._sessions:
             session.offer(_nudge(release_counter))
 
     def assign(self) -> None:
         """Tell each connected vehicle whose assignment is another one now."""
-        for session in self._sessions.values():
+        for session in self._sessions:
             assignment = self._assigner.known(session.vehicle)
             if assignment is None or assignment == session.assigned:
                 continue
@@ -139,7 +121,7 @@ class ControlService:
     def stop(self) -> None:
         """End every stream, and take no more."""
         self._stopping = True
-        for session in self._sessions.values():
+        for session in self._sessions:
             session.end(_shutting_down().response)
 
     async def _hello(self, caller: Caller, requests: AsyncIterator[fleet.ControlRequest]) -> fleet.Hello:
@@ -168,58 +150,58 @@ class ControlService:
             raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "hello.instance_id: empty or too long")
         return hello
 
-    async def _connect(self, caller: Caller, hello: fleet.Hello) -> _Session:
+    async def _connect(self, caller: Caller, hello: fleet.Hello) -> Session:
+        rival = await self._rival(caller.vehicle, hello.instance_id, None)
+        if rival is not None:
+            rival.meets(hello.instance_id, caller.peer)
+            raise _ProblemError(
+                fleet.PROBLEM_CODE_IDENTITY_IN_USE,
+                Standing.IN_USE.value,
+                int(2000 * self._serve.heartbeat_interval_s),
+            )
         if self._stopping:
             raise _shutting_down()
-        earlier = self._sessions.get(caller.vehicle)
-        if earlier is not None:
-            await self._displace(earlier, caller, hello)
+        earlier = self._sessions.of(caller.vehicle)
+        if earlier is not None:  # of the same daemon, or of one that fell silent
+            earlier.end()
         elif len(self._sessions) >= self._serve.max_vehicles:
             raise _ProblemError(
                 fleet.PROBLEM_CODE_OVERLOADED, "as many vehicles as are served at a time", RETRY_AFTER_MS
             )
-        session = _Session(caller.vehicle, hello.instance_id)
-        self._sessions[caller.vehicle] = session
+        session = Session(caller.vehicle, hello.instance_id, caller.peer, caller.certificate)
+        self._sessions.enter(session)
         try:
             if not await self._record(session.vehicle, hello):
                 raise _ProblemError(fleet.PROBLEM_CODE_REVOKED, f"{caller.vehicle} was revoked")
         except ClosedError:
-            self._leave(session)
+            self._sessions.leave(session)
             raise _shutting_down() from None
         except BaseException:
-            self._leave(session)
+            self._sessions.leave(session)
             raise
         _LOG.info("%s: connected from %s, daemon %s", caller.vehicle, caller.peer, hello.daemon_version)
         return session
 
-    async def _displace(self, earlier: _Session, caller: Caller, hello: fleet.Hello) -> None:
-        """End an earlier stream of the same daemon, or of one that fell silent; refuse beside a live one."""
-        silent_s = monotonic() - earlier.last_heard
-        if earlier.instance_id == hello.instance_id or silent_s > 2 * self._serve.heartbeat_interval_s:
-            earlier.end()
-            return
+    async def _report(self, twice: IdentityInUse, vehicle: str) -> None:
+        """Write down that an identity is on two computers: both were heard from."""
         _LOG.error(
             "%s: the identity is used twice: %s is connected, %s came from %s",
-            caller.vehicle,
-            earlier.instance_id,
-            hello.instance_id,
-            caller.peer,
+            vehicle,
+            twice.connected,
+            twice.refused or "another",
+            twice.peer,
         )
-        twice = IdentityInUse(earlier.instance_id, hello.instance_id, caller.peer)
-        await self._record(caller.vehicle, twice)
-        raise _ProblemError(
-            fleet.PROBLEM_CODE_IDENTITY_IN_USE,
-            "another instance is connected under this identity",
-            int(2000 * self._serve.heartbeat_interval_s),
-        )
+        await self._record(vehicle, twice)
 
-    async def _listen(self, session: _Session, requests: AsyncIterator[fleet.ControlRequest]) -> None:
+    async def _listen(self, session: Session, requests: AsyncIterator[fleet.ControlRequest]) -> None:
         """Take what a vehicle says until it ends, falls silent or breaks the contract."""
         silent_s = SILENT_HEARTBEATS * self._serve.heartbeat_interval_s
         try:
             while True:
                 request = await asyncio.wait_for(anext(requests), silent_s)
                 session.last_heard = monotonic()
+                if (twice := session.to_report()) is not None:
+                    await self._report(twice, session.vehicle)
                 await self._take(session, request)
         except StopAsyncIteration:
             await session.outgoing.put(None)  # after the receipts that are still on their way
@@ -235,7 +217,7 @@ class ControlService:
             _LOG.exception("%s: the control stream failed", session.vehicle)
             session.end()
 
-    async def _take(self, session: _Session, request: fleet.ControlRequest) -> None:
+    async def _take(self, session: Session, request: fleet.ControlRequest) -> None:
         _check_size(request)
         kind = request.WhichOneof("message")
         if kind is None:
@@ -255,18 +237,11 @@ class ControlService:
         size = 0 if isinstance(message, (Disconnected, IdentityInUse)) else message.ByteSize()
         return await (await self._records.submit(Record(vehicle, message), size))
 
-    async def _disconnect(self, session: _Session) -> None:
-        if self._leave(session):
+    async def _disconnect(self, session: Session) -> None:
+        if self._sessions.leave(session):
             _LOG.info("%s: disconnected", session.vehicle)
             with suppress(ClosedError):
                 await self._record(session.vehicle, Disconnected(session.instance_id))
-
-    def _leave(self, session: _Session) -> bool:
-        """Take a session out, unless a newer one of the same vehicle has its place."""
-        if self._sessions.get(session.vehicle) is not session:
-            return False
-        del self._sessions[session.vehicle]
-        return True
 
     def _welcome(self, assigns_releases: bool) -> fleet.ControlResponse:
         welcome = fleet.Welcome(

@@ -18,16 +18,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from cloud.fleet.nonces import Nonces
 from cloud.fleet.pki import Authority, PkiError, key_of_request, vehicle_of
 from cloud.fleet.rate_limit import RateLimit
+from cloud.fleet.vehicle_records import IDENTITY_IN_USE
 from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
-from cloud.store.models import Certificate, EnrolmentToken, Vehicle
+from cloud.store.models import AuditEntry, Certificate, EnrolmentToken, Vehicle
 from protos.enrolment import renewal_text
 
 # A vehicle that was away for longer is enrolled anew.
@@ -53,6 +54,7 @@ class Renewal:
     nonce: bytes
     csr_der: bytes
     signature: bytes
+    instance_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,18 @@ class EnrolmentDesk:
         lifetime: timedelta,
         *,
         now: Callable[[], datetime] = utc_now,
+        admits: Callable[[str, str, str], bool] = lambda vehicle, instance_id, peer: True,
     ) -> None:
-        """Take the database, who signs, how long certificates hold, and the clock."""
+        """Take the database, who signs, how long certificates hold, the clock, and who is connected.
+
+        `admits` tells of a vehicle, an instance of it and where that came from, whether no other instance is
+        connected; see `Sessions.admits`.
+        """
         self._store = store
         self._authority = authority
         self._lifetime = lifetime
         self._now = now
+        self._admits = admits
         self._nonces = Nonces()
         # Refusals cost rows for ever, and anybody can cause them.
         self._audited_refusals = RateLimit(0.1, 100)
@@ -169,6 +177,12 @@ class EnrolmentDesk:
                     "enrol the vehicle anew",
                     vehicle.name,
                 )
+            if not self._admits(vehicle.name, renewal.instance_id, peer):
+                raise NotGivenError("another instance is connected under this identity", vehicle.name)
+            if _was_used_twice(session, vehicle):
+                raise NotGivenError(
+                    "this identity was used on two computers at once: enrol the vehicle anew", vehicle.name
+                )
             self._end_others(session, vehicle.name, now, keep=(row.sha256,))
             certificate = self._certify(session, vehicle.name, key, now)
             audit(
@@ -239,6 +253,16 @@ def _served(session: Session, name: str) -> Vehicle:
     if vehicle.revoked is not None:
         raise NotGivenError(f"{name} was revoked", name)
     return vehicle
+
+
+def _was_used_twice(session: Session, vehicle: Vehicle) -> bool:
+    """Tell whether that was reported since it was enrolled, which ended all certificates from before."""
+    query = select(AuditEntry.id).where(
+        AuditEntry.subject == vehicle.name, AuditEntry.action == IDENTITY_IN_USE
+    )
+    if vehicle.enrolled is not None:
+        query = query.where(AuditEntry.at > vehicle.enrolled)
+    return session.scalar(query.limit(1)) is not None
 
 
 def _require_in_force(session: Session, certificate_der: bytes, vehicle: str) -> None:

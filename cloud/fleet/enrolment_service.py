@@ -74,7 +74,13 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         """See enrolment.proto."""
 
         def work() -> enrolment.RenewResponse:
-            renewal = Renewal(request.certificate_der, request.nonce, request.csr_der, request.signature)
+            renewal = Renewal(
+                request.certificate_der,
+                request.nonce,
+                request.csr_der,
+                request.signature,
+                request.instance_id,
+            )
             given = self._desk.renew(renewal, context.peer())
             return enrolment.RenewResponse(certificate_der=given.certificate_der)
 

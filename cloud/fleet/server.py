@@ -23,6 +23,7 @@ from cloud.fleet.ingest import Answer, Ingest, Upload
 from cloud.fleet.pki import Authority, KeyPair, read_pair
 from cloud.fleet.repository import Repository, open_repository
 from cloud.fleet.service import FleetService
+from cloud.fleet.sessions import Sessions
 from cloud.fleet.vehicle_records import Record, VehicleRecords
 from cloud.store import FolderObjects, Store, open_database
 from cloud.store.models import Release
@@ -36,6 +37,7 @@ GRACE_S = 1.5
 RECEIVE_HEADROOM = 2
 UPLOAD_BATCH = 256
 RECORD_BATCH = 256
+SILENT_HEARTBEATS = 2  # after so many, another instance may take a vehicle's place
 RECORDS_WAITING_BYTES = 16_000_000
 CALLS_PER_VEHICLE = 4  # control, samples, features, a fetch
 CONNECTION_AGE_MS = 6 * 3_600_000
@@ -108,13 +110,20 @@ class FleetServer:
             waiting_limit_bytes=RECORDS_WAITING_BYTES,
             batch_limit=RECORD_BATCH,
         )
-        control = ControlService(records, self._config.serve, limits, assigner)
-        service = FleetService(Admission(self._store), control, uploads, self._repository, limits.in_flight)
+        sessions = Sessions(SILENT_HEARTBEATS * self._config.serve.heartbeat_interval_s)
+        admission = Admission(self._store, sessions)
+        control = ControlService(records, self._config.serve, limits, assigner, sessions, admission.rival)
+        service = FleetService(admission, control, uploads, self._repository, limits.in_flight)
 
         server = self._make_server()
         fleet_grpc.add_FleetServiceServicer_to_server(service, server)
         address = _bind(server, self._config.serve.listen, certificates, authority.certificate)
-        desk = EnrolmentDesk(self._store, authority, timedelta(days=self._config.serve.certificate_days))
+        desk = EnrolmentDesk(
+            self._store,
+            authority,
+            timedelta(days=self._config.serve.certificate_days),
+            admits=sessions.admits,
+        )
         enrolment = EnrolmentService(desk, self._repository, self._address_for_vehicles(address))
         enrolment_server = _make_enrolment_server()
         enrolment_grpc.add_EnrolmentServiceServicer_to_server(enrolment, enrolment_server)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from cloud.fleet.admission import Admission, Standing, deny
+from cloud.fleet.admission import Admission, Guest, Standing, deny
 from cloud.fleet.control import ControlService
 from cloud.fleet.group_commit import GroupCommit
 from cloud.fleet.ingest import Answer, Upload
@@ -53,37 +53,39 @@ class FleetService(fleet_grpc.FleetServiceServicer):
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[fleet.UploadSamplesResponse]:
         """See fleet.proto."""
-        vehicle = await self._admission.vehicle(context)
-        stream = UploadStream[fleet.Sample](vehicle, self._uploads, self._in_flight_limit)
-        messages = (request.sample async for request in request_iterator)
+        guest = await self._admission.guest(context)
+        stream = UploadStream[fleet.Sample](guest.vehicle, self._uploads, self._in_flight_limit)
+        messages = (request.sample async for request in _while_welcome(guest, request_iterator))
         try:
             async for identity, answer in stream.answers(messages):
                 yield fleet.UploadSamplesResponse(sample_id=identity, **_fields(answer))
-        except NotServedError:
-            await deny(context, Standing.REVOKED)
+        except NotServedError as ended:
+            await deny(context, ended.standing)
 
     async def UploadFeatures(  # noqa: N802
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[fleet.UploadFeaturesResponse]:
         """See fleet.proto."""
-        vehicle = await self._admission.vehicle(context)
-        stream = UploadStream[fleet.FeatureSeries](vehicle, self._uploads, self._in_flight_limit)
-        messages = (request.series async for request in request_iterator)
+        guest = await self._admission.guest(context)
+        stream = UploadStream[fleet.FeatureSeries](guest.vehicle, self._uploads, self._in_flight_limit)
+        messages = (request.series async for request in _while_welcome(guest, request_iterator))
         try:
             async for identity, answer in stream.answers(messages):
                 yield fleet.UploadFeaturesResponse(series_id=identity, **_fields(answer))
-        except NotServedError:
-            await deny(context, Standing.REVOKED)
+        except NotServedError as ended:
+            await deny(context, ended.standing)
 
     async def FetchMetadata(  # noqa: N802
         self, request: fleet.FetchMetadataRequest, context: Any
     ) -> AsyncIterator[fleet.FetchMetadataResponse]:
         """See fleet.proto."""
-        await self._admission.vehicle(context)
+        guest = await self._admission.guest(context)
         repository = await self._opened(context)
         try:
-            async for response in _in_thread(repository.fetch_metadata(request)):
+            async for response in _while_welcome(guest, _in_thread(repository.fetch_metadata(request))):
                 yield response
+        except NotServedError as ended:
+            await deny(context, ended.standing)
         except NoSuchFileError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
 
@@ -91,11 +93,13 @@ class FleetService(fleet_grpc.FleetServiceServicer):
         self, request: fleet.FetchTargetRequest, context: Any
     ) -> AsyncIterator[fleet.FetchTargetResponse]:
         """See fleet.proto."""
-        await self._admission.vehicle(context)
+        guest = await self._admission.guest(context)
         repository = await self._opened(context)
         try:
-            async for response in _in_thread(repository.fetch_target(request)):
+            async for response in _while_welcome(guest, _in_thread(repository.fetch_target(request))):
                 yield response
+        except NotServedError as ended:
+            await deny(context, ended.standing)
         except NoSuchFileError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except OffsetError as error:
@@ -106,6 +110,14 @@ class FleetService(fleet_grpc.FleetServiceServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, "this cloud signs nothing")
             raise AssertionError("abort returned")
         return self._repository
+
+
+async def _while_welcome(guest: Guest, items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:
+    """Pass on what comes, until another instance of the vehicle connects."""
+    async for item in items:
+        if not guest.is_welcome():
+            raise NotServedError(guest.vehicle, Standing.IN_USE)
+        yield item
 
 
 async def _in_thread(items: Iterator[_Item]) -> AsyncIterator[_Item]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
+from cloud.fleet.admission import Standing
 from cloud.fleet.group_commit import ClosedError, GroupCommit
 from cloud.fleet.ingest import RETRY_AFTER_MS, Answer, Upload
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
@@ -27,9 +28,10 @@ _STOPPING = Answer(
 
 @dataclass(frozen=True, slots=True)
 class NotServedError(Exception):
-    """The vehicle was revoked while it was sending."""
+    """The vehicle is served no more since the call began; why, says its standing."""
 
     vehicle: str
+    standing: Standing = Standing.REVOKED
 
 
 class UploadStream(Generic[_Message]):

@@ -24,6 +24,7 @@ from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.words import word
 
 MAX_DRIFT_FEATURES = 1_000
+IDENTITY_IN_USE = "identity in use"  # in the audit trail
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class IdentityInUse:
-    """A second daemon tried to connect under a vehicle's identity."""
+    """A second daemon came under a vehicle's identity. `refused` is its instance, empty where unsaid."""
 
     connected: str
     refused: str
@@ -142,10 +143,10 @@ def _apply(session: Session, vehicle: Vehicle, message: Message, now: datetime) 
         audit(
             session,
             "server",
-            "identity in use",
+            IDENTITY_IN_USE,
             vehicle.name,
             connected=message.connected,
-            refused=message.refused,
+            refused=_short(message.refused, 64),
             peer=message.peer,
         )
     else:

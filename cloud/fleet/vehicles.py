@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, undefer
 
 from cloud.config import CloudConfig
 from cloud.fleet.enrolment import EnrolmentError, operator
+from cloud.fleet.vehicle_records import IDENTITY_IN_USE
 from cloud.store import Store, open_database
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
@@ -28,7 +29,7 @@ class VehicleIdentity:
         certificate_until: the end of its newest certificate that is in force.
         connected_since: None: it is away.
         model: that runs there, as it last said; empty before that.
-        used_twice: when a second computer last came under its identity.
+        used_twice: when a second computer last came under its identity; None: not since it was enrolled.
         certificate_seen_until: the end of the certificate that it has, as it last said.
         fleet: whose releases it takes; None: those for vehicles without one.
     """
@@ -73,7 +74,7 @@ def list_vehicles(store: Store) -> list[VehicleIdentity]:
         twice = _newest(
             session,
             select(AuditEntry.subject, func.max(AuditEntry.at))
-            .where(AuditEntry.action == "identity in use")
+            .where(AuditEntry.action == IDENTITY_IN_USE)
             .group_by(AuditEntry.subject),
         )
         ever = set(session.scalars(select(Certificate.vehicle).distinct()))
@@ -162,10 +163,14 @@ def _identity(
         last_seen=vehicle.last_seen,
         daemon_version=vehicle.daemon_version,
         model=f"{active.name} {active.version}".strip(),
-        used_twice=twice.get(vehicle.name),
+        used_twice=_since(vehicle.enrolled, twice.get(vehicle.name)),
         revoked=vehicle.revoked,
         fleet=vehicle.fleet,
     )
+
+
+def _since(start: datetime | None, moment: datetime | None) -> datetime | None:
+    return moment if moment is None or start is None or moment > start else None
 
 
 def _seen(status: common.VehicleStatus) -> datetime | None:

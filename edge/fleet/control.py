@@ -51,7 +51,7 @@ class ControlOptions:
 
     Attributes:
         daemon_version, hardware_ids, fleet: see `Hello`; `fleet` None: it is not said.
-        instance_id: made anew at each start.
+        instance_id: made anew at each start, as the channel's calls say it.
         welcome_s: a cloud that does not answer Hello in so long is hung up on.
         receipt_s: a drift event without a receipt is sent again after so long.
         stream_s: a stream ends after so long, and a new one begins.

@@ -77,6 +77,7 @@ class IdentityKeeper:
         disk: DiskLane,
         options: KeeperOptions | None = None,
         *,
+        instance_id: str = "",
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """Read the certificate; nothing is asked before `start`.
@@ -87,6 +88,7 @@ class IdentityKeeper:
             is_connected: whether the cloud lets this vehicle in.
             disk: counts what is written.
             options: how patient.
+            instance_id: that the control stream tells: while that is open, nobody else renews.
             wall_ns: this machine's clock, which may be wrong.
 
         Raises:
@@ -97,6 +99,7 @@ class IdentityKeeper:
         self._is_connected = is_connected
         self._disk = disk
         self._options = options or KeeperOptions()
+        self._instance_id = instance_id
         self._wall_ns = wall_ns
         self._retry = Backoff(self._options.retry)
         self._jitter = _CHANCE.uniform(-_JITTER, _JITTER)
@@ -198,6 +201,7 @@ class IdentityKeeper:
             nonce=nonce,
             csr_der=csr,
             signature=sign_renewal(identity, nonce, csr),
+            instance_id=self._instance_id,
         )
         answer = stub.Renew(request, timeout=_CALL_S)
         return accept(key, answer.certificate_der, self._authority)

@@ -32,14 +32,18 @@ _RETRY_S = 0.5  # the first pause between two tries
 _STREAM_STOP_S = 1.0
 
 
-def open_cloud_channel(config: CloudConfig) -> RenewableChannel:
+def open_cloud_channel(config: CloudConfig, instance_id: str) -> RenewableChannel:
     """Open the vehicle's connection to its cloud; it connects when it is first used.
+
+    Args:
+        config: where the cloud is, and who we are.
+        instance_id: of this run, for the cloud alone; see `RenewableChannel`.
 
     Raises:
         ChannelError: a file is missing or not what it should be.
     """
     options = ChannelOptions(config.address, config.ca, config.cert, config.key, backoff=_backoff(config))
-    return RenewableChannel(lambda: open_channel(options))
+    return RenewableChannel(lambda: open_channel(options), instance_id)
 
 
 def open_spools(config: EdgeConfig, disk: DiskBudget) -> Spools:
@@ -77,6 +81,7 @@ class Fleet:
         sampling: Sampling | None,
         channel: grpc.Channel | None,
         hardware_ids: tuple[str, ...],
+        instance_id: str,
         disk: DiskBudget | None = None,
         nudge: Callable[[int], None] = lambda counter: None,
         assign: Callable[[fleet_pb2.Assignment | None], None] = lambda assignment: None,
@@ -91,6 +96,7 @@ class Fleet:
             sampling: takes the cloud's wishes for samples; None: there is no sampler.
             channel: to the cloud, closed from here; None: the spools are kept until there is one.
             hardware_ids: what releases are made for.
+            instance_id: as the channel has it.
             disk: counts what is written.
             nudge: is told that there may be a release.
             assign: is told which release the cloud wants here; None: it assigns nothing.
@@ -105,8 +111,14 @@ class Fleet:
         self._uplinks: tuple[Uplink, ...] = ()
         self._control: ControlClient | None = None
         if channel is not None and config.cloud is not None:
-            fleet = None if config.updates is None else config.updates.fleet or ""
-            self._connect(config.cloud, links, channel, hardware_ids, fleet, nudge, assign)
+            who = ControlOptions(
+                daemon_version=daemon_version(),
+                hardware_ids=hardware_ids,
+                instance_id=instance_id,
+                backoff=_backoff(config.cloud),
+                fleet=None if config.updates is None else config.updates.fleet or "",
+            )
+            self._connect(config.cloud, links, channel, who, nudge, assign)
 
     @property
     def control(self) -> ControlClient | None:
@@ -183,8 +195,7 @@ class Fleet:
         config: CloudConfig,
         links: Links,
         channel: grpc.Channel,
-        hardware_ids: tuple[str, ...],
-        fleet: str | None,
+        who: ControlOptions,
         nudge: Callable[[int], None],
         assign: Callable[[fleet_pb2.Assignment | None], None],
     ) -> None:
@@ -200,13 +211,6 @@ class Fleet:
             upload_budget=self._limit_budget,
             welcome=self._welcome,
             assignment=assign,
-        )
-        who = ControlOptions(
-            daemon_version=daemon_version(),
-            hardware_ids=hardware_ids,
-            instance_id=links.run_id,
-            backoff=_backoff(config),
-            fleet=fleet,
         )
         self._control = ControlClient(channel, self._spools.events, handlers, who)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from protos.handshake import INSTANCE_METADATA
+
 
 class RenewableChannel(grpc.Channel):
     """Hands each new call to the channel of the newest certificate. From any thread.
@@ -15,13 +17,16 @@ class RenewableChannel(grpc.Channel):
     The fleet's service has streams alone, and no more is here.
     """
 
-    def __init__(self, open_one: Callable[[], grpc.Channel]) -> None:
+    def __init__(self, open_one: Callable[[], grpc.Channel], instance_id: str = "") -> None:
         """Open the first.
 
         Args:
             open_one: opens a channel with the certificate as it is now, and raises where it can't.
+            instance_id: each call says it: by it the cloud knows a call over a new connection, while that of
+                the control stream still stands, from one of a copy of the identity. Empty: none says any.
         """
         self._open_one = open_one
+        self._metadata = ((INSTANCE_METADATA, instance_id),) if instance_id else ()
         self._lock = threading.Lock()
         self._current = open_one()
         self._closed = False
@@ -84,6 +89,7 @@ class RenewableChannel(grpc.Channel):
         call: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
+        options["metadata"] = (*(options.get("metadata") or ()), *self._metadata)
         # A stream begins without waiting, so that this is held for no time that counts; without it, a call
         # could begin on a channel that `renew` has just closed.
         with self._lock:

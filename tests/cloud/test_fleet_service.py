@@ -9,7 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
+from cloud.fleet.admission import Caller, Guest, Standing
 from cloud.fleet.service import CHUNKS_AHEAD, FleetService
+from cloud.fleet.sessions import Sessions
 from cloud.release.serving import NoSuchFileError, OffsetError
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
@@ -21,8 +23,8 @@ CHUNKS = 2 * CHUNKS_AHEAD + 3
 class Admits:
     """Everyone is the vehicle "one"."""
 
-    async def vehicle(self, _: object) -> str:
-        return "one"
+    async def guest(self, _: object) -> Guest:
+        return Guest(Caller("one", Standing.ENROLLED, "a peer"), Sessions(1.0))
 
 
 class Files:

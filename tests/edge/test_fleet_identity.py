@@ -132,7 +132,7 @@ def test_a_channel_that_changes_its_certificate_while_it_is_in_use(
     cloud = Cloud()
     with serving(cloud, authority) as address:
         options = vehicle_options(tmp_path, address, authority, authority.vehicle("old"))
-        with RenewableChannel(lambda: open_channel(options)) as channel:
+        with RenewableChannel(lambda: open_channel(options), "instance-1") as channel:
             goes_on = threading.Event()
             stub = fleet_pb2_grpc.FleetServiceStub(channel)
 
@@ -155,6 +155,7 @@ def test_a_channel_that_changes_its_certificate_while_it_is_in_use(
                 channel.renew()
             upload(channel)
             assert cloud.peers == ["old", "new", "new"]
+            assert cloud.instances == ["instance-1"] * 3, "who it is, over each connection"
         with pytest.raises(ValueError, match="closed"):
             upload(channel)
 
@@ -214,6 +215,7 @@ class Desk(enrolment_pb2_grpc.EnrolmentServiceServicer):
         self.authority = authority
         self.now = NOW
         self.begun = self.renewed = 0
+        self.instance = ""
         self.key_of: Callable[[bytes], object] = lambda csr: x509.load_der_x509_csr(csr).public_key()
         self.refuses = ""
 
@@ -231,6 +233,7 @@ class Desk(enrolment_pb2_grpc.EnrolmentServiceServicer):
         if self.refuses:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, self.refuses)
         self.renewed += 1
+        self.instance = request.instance_id
         made = self.authority.sign(self.key_of(request.csr_der), "v", self.now, self.now + LIFE)
         return enrolment_pb2.RenewResponse(certificate_der=made.public_bytes(Encoding.DER))
 
@@ -265,6 +268,7 @@ class World:
                 lambda: self.connected,
                 DiskBudget().lane("identity"),
                 options,
+                instance_id="instance-1",
                 wall_ns=lambda: int(self.wall.timestamp()) * 10**9,
             )
             keeper.start()
@@ -304,7 +308,7 @@ def test_when_its_time_has_come_it_is_renewed_once_and_in_use(world: World) -> N
         assert world.ends(keeper) == world.desk.now + LIFE
     pair = read_identity(world.path)
     assert pair.key.public_key() != world.first.key.public_key() and pair.ends == world.desk.now + LIFE
-    assert world.desk.renewed == 1
+    assert world.desk.renewed == 1 and world.desk.instance == "instance-1"
 
 
 def test_before_its_time_nobody_is_asked(world: World) -> None:

@@ -57,16 +57,18 @@ class BeginRenewalResponse(_message.Message):
     def __init__(self, nonce: _Optional[bytes] = ..., server_wall_ns: _Optional[int] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
-    __slots__ = ("certificate_der", "nonce", "csr_der", "signature")
+    __slots__ = ("certificate_der", "nonce", "csr_der", "signature", "instance_id")
     CERTIFICATE_DER_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     CSR_DER_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     certificate_der: bytes
     nonce: bytes
     csr_der: bytes
     signature: bytes
-    def __init__(self, certificate_der: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., csr_der: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    instance_id: str
+    def __init__(self, certificate_der: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., csr_der: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., instance_id: _Optional[str] = ...) -> None: ...
 
 class RenewResponse(_message.Message):
     __slots__ = ("certificate_der",)

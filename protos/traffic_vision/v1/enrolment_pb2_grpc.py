@@ -71,7 +71,7 @@ class EnrolmentServiceServicer(object):
 
     def Renew(self, request, context):
         """A new certificate for a vehicle that signs with the key of its old one, which may have ended.
-        PERMISSION_DENIED: the old one is not known here, revoked, or ended too long ago.
+        PERMISSION_DENIED: the old one is not known here, revoked, ended too long ago, or used twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class EnrolmentServiceStub:
     """What a request to renew must be signed over."""
     Renew: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewResponse]
     """A new certificate for a vehicle that signs with the key of its old one, which may have ended.
-    PERMISSION_DENIED: the old one is not known here, revoked, or ended too long ago.
+    PERMISSION_DENIED: the old one is not known here, revoked, ended too long ago, or used twice.
     """
 
 @_typing.type_check_only
@@ -56,7 +56,7 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     """What a request to renew must be signed over."""
     Renew: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewResponse]  # type: ignore[assignment]
     """A new certificate for a vehicle that signs with the key of its old one, which may have ended.
-    PERMISSION_DENIED: the old one is not known here, revoked, or ended too long ago.
+    PERMISSION_DENIED: the old one is not known here, revoked, ended too long ago, or used twice.
     """
 
 class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -85,7 +85,7 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_pb2.RenewResponse, _abc.Awaitable[_enrolment_pb2.RenewResponse]]:
         """A new certificate for a vehicle that signs with the key of its old one, which may have ended.
-        PERMISSION_DENIED: the old one is not known here, revoked, or ended too long ago.
+        PERMISSION_DENIED: the old one is not known here, revoked, ended too long ago, or used twice.
         """
 
 def add_EnrolmentServiceServicer_to_server(servicer: EnrolmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
