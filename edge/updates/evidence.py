@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Signed, Targets
+from tuf.api.metadata import Metadata, Root, Signed, Targets, Timestamp
 
 from edge.updates.errors import Refusal, RefusedError
 from protos.release_facts import FactsError, ReleaseFacts, from_custom, role_of_fleet
@@ -131,6 +132,21 @@ def verify(
     return facts
 
 
+def verify_timestamp(shipped_root: bytes, roots: Iterable[bytes], timestamp: bytes) -> Timestamp:
+    """Check timestamp metadata from the shipped root down; that it ended does not matter.
+
+    Raises:
+        RefusedError: METADATA: the chain of signatures breaks.
+    """
+    try:
+        signed = _load(Timestamp, timestamp)
+        _verify_by(_newest_root(shipped_root, roots).signed, Timestamp.type, signed)
+    except (RepositoryError, ValueError, TypeError, KeyError) as error:
+        raise RefusedError(Refusal.METADATA, f"the timestamp does not check: {error}") from None
+    found: Timestamp = signed.signed
+    return found
+
+
 def _verify_unsigned(custom: object, model: bytes, allowed: bool) -> ReleaseFacts:
     if not allowed:
         raise RefusedError(Refusal.UNSIGNED, "nobody signed this model, and updates.unsigned is not set")
@@ -144,17 +160,7 @@ def _verify_unsigned(custom: object, model: bytes, allowed: bool) -> ReleaseFact
 
 
 def _target(shipped_root: bytes, evidence: Evidence, role: str) -> Any:
-    root = _load(Root, shipped_root)
-    _verify_by(root.signed, Root.type, root)
-    for data in evidence.roots:
-        newer = _load(Root, data)
-        if newer.signed.version <= root.signed.version:  # the installation brought a newer one
-            continue
-        if newer.signed.version != root.signed.version + 1:
-            raise RepositoryError(f"root {root.signed.version + 1} is missing")
-        _verify_by(root.signed, Root.type, newer)
-        _verify_by(newer.signed, Root.type, newer)
-        root = newer
+    root = _newest_root(shipped_root, evidence.roots)
     targets, models = _load(Targets, evidence.targets), _load(Targets, evidence.models)
     _verify_by(root.signed, Targets.type, targets)
     _verify_by(targets.signed, role, models)
@@ -166,6 +172,21 @@ def _target(shipped_root: bytes, evidence: Evidence, role: str) -> Any:
     if evidence.path not in models.signed.targets:
         raise RepositoryError(f"role {role} does not list it")
     return models.signed.targets[evidence.path]
+
+
+def _newest_root(shipped_root: bytes, roots: Iterable[bytes]) -> Metadata[Root]:
+    root: Metadata[Root] = _load(Root, shipped_root)
+    _verify_by(root.signed, Root.type, root)
+    for data in roots:
+        newer = _load(Root, data)
+        if newer.signed.version <= root.signed.version:  # the installation brought a newer one
+            continue
+        if newer.signed.version != root.signed.version + 1:
+            raise RepositoryError(f"root {root.signed.version + 1} is missing")
+        _verify_by(root.signed, Root.type, newer)
+        _verify_by(newer.signed, Root.type, newer)
+        root = newer
+    return root
 
 
 def _load(kind: type[Signed], data: bytes) -> Metadata[Any]:

@@ -5,7 +5,7 @@ The list is kept in the slots' own state file, so an entry is on disk exactly wh
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from protos.release_facts import ReleaseFacts
@@ -25,7 +25,8 @@ class Entry:
 
     Attributes:
         wall_s: when, by the vehicle's clock, seconds of Unix time.
-        what: staged, activated, confirmed, reverted, given_up, returned_to, bad.
+        what: staged, activated, confirmed, reverted, given_up, returned_to, bad, state_repaired,
+            state_rebuilt.
         by: whose doing it was: a release from the cloud, somebody by hand, or the daemon's own judgement.
         sha256: of the model; empty: the factory's.
         release: its counter; 0: of none.
@@ -87,6 +88,15 @@ def what_happened(
     return tuple(entries)
 
 
+def noted(state: SlotState, what: str, wall_s: int, detail: str) -> SlotState:
+    """A state with one more entry: of what happened to the state itself, about the model that is active."""
+    release = state.release(state.active)
+    named = "the factory's" if release is None else f"{release.model_name} {release.model_version}"
+    digest, counter = ("", 0) if release is None else (release.model_sha256, release.release_counter)
+    entry = Entry(wall_s, what, "daemon", digest, counter, named, _cut(detail))
+    return replace(state, history=(*state.history, entry)[-MAX_ENTRIES:])
+
+
 def to_document(entries: tuple[Entry, ...]) -> list[dict[str, Any]]:
     """Return JSON objects; `from_document` reads them back."""
     return [asdict(entry) for entry in entries]
@@ -99,7 +109,7 @@ def from_document(document: object) -> tuple[Entry, ...]:
         try:
             texts = [str(item[name])[:MAX_DETAIL] for name in ("what", "by", "sha256", "model", "detail")]
             wall_s, release = int(item["wall_s"]), int(item["release"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
         what, by, sha256, model, detail = texts
         found.append(Entry(wall_s, what, by, sha256, release, model, detail))

@@ -18,7 +18,7 @@ from tuf.ngclient.updater import Updater
 
 from edge.files import sync_folder
 from edge.updates.errors import Refusal, RefusedError, TransferError
-from edge.updates.evidence import Evidence
+from edge.updates.evidence import Evidence, verify_timestamp
 from edge.updates.fetcher import BASE_URL
 from protos.release_facts import (
     SIGNED_AT_FIELD,
@@ -102,6 +102,22 @@ def cached_expiry(folder: Path, fleet: str | None = None) -> datetime | None:
     except (OSError, RepositoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return min(expiries)
+
+
+def cached_signed_at(folder: Path, shipped_root: bytes) -> datetime | None:
+    """When the timestamp that is kept in the cache was signed, verified from the shipped root down.
+
+    Returns:
+        None where there is none, it does not check, or does not say.
+    """
+    history = (folder / "root_history").glob("*.root.json")
+    try:
+        by_version = sorted(history, key=lambda path: int(path.name.partition(".")[0]))
+        roots = [path.read_bytes() for path in by_version]
+        timestamp = verify_timestamp(shipped_root, roots, (folder / "timestamp.json").read_bytes())
+    except (OSError, ValueError, RefusedError, RecursionError):
+        return None
+    return _moment(timestamp.unrecognized_fields.get(SIGNED_AT_FIELD))
 
 
 def evidence_for(folder: Path, shipped_root: bytes, path: str, fleet: str | None = None) -> Evidence:

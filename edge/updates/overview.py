@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date, datetime, time, timezone
 from typing import Any
 
 from edge.config import EdgeConfig
 from edge.serve.client import ClientError, PerceptionClient
 from edge.serve.probe import NotServingError, require_serving
-from edge.updates import history, slot_state
+from edge.updates import history, slot_state, state_file
 from edge.updates.errors import SlotError, UpdateError
 from edge.updates.report import resting_phase
 from edge.updates.slot_state import SlotState
-from edge.updates.slots import MAX_STATE_BYTES
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.words import word
@@ -27,18 +25,13 @@ def read_state(config: EdgeConfig) -> SlotState:
     """
     if config.updates is None:
         raise UpdateError("there is no section [updates] in the configuration: models have no slots")
-    path = config.state_folder / "slots" / "state.json"
-    try:
-        with path.open("rb") as file:
-            return slot_state.from_document(json.loads(file.read(MAX_STATE_BYTES)))
-    except FileNotFoundError:
-        return SlotState()
-    except OSError as error:
+    found = state_file.read(config.state_folder / "slots")
+    if found.state is None and found.trouble:
         raise SlotError(
-            f"{path} cannot be read: {error.strerror}; run it as the daemon's user, or as root"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise SlotError(f"{path} is damaged: {error}") from None
+            f"{found.trouble}; run it as the daemon's user, or as root. The daemon's next start mends what is"
+            " damaged"
+        )
+    return found.state or SlotState()
 
 
 def read_overview(config: EdgeConfig) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The two slots on disk, their state file, and the check of what is in them before it is loaded.
 
     folder/state.json          which slot is what (slot_state.py); the only file whose change decides anything
+    folder/state.json.old      the same, for when that one is damaged (state_file.py)
     folder/a/model.onnx        the release's file, as fetched
     folder/a/evidence.json     the signed metadata that vouches for it (evidence.py)
     folder/b/...               the same
@@ -18,7 +19,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import itertools
-import json
 import logging
 import os
 import threading
@@ -33,17 +33,15 @@ from typing import TYPE_CHECKING
 
 from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
-from edge.updates import history, slot_state
+from edge.updates import history, slot_files, slot_state, state_file, state_rebuild
 from edge.updates.errors import RefusedError, SlotError
 from edge.updates.slot_content import Boot, CheckedModel, SlotContent
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.trust import Vehicle, check_suits
-from protos.release_facts import ReleaseFacts
 
 if TYPE_CHECKING:
     from edge.updates.evidence import Evidence
 
-MAX_STATE_BYTES = 1 << 20
 MAX_PROBATION_STARTS = 3  # starts of the daemon in one probation; the next one reverts
 
 _LOG = logging.getLogger(__name__)
@@ -168,22 +166,17 @@ class Slots:
         """
         content = self.content(slot)
         try:
-            data = content.model_path.read_bytes()
             if slot == "factory":
+                data = content.model_path.read_bytes()
                 self._factory_digest = hashlib.sha256(data).hexdigest()
                 return CheckedModel(replace(content, digest=self._factory_digest), data)
-            proof = (content.model_path.parent / "evidence.json").read_bytes()
+            checked = slot_files.read_checked(self._folder / slot, self.shipped_root, self.vehicle)
         except OSError as error:
             raise SlotError(f"slot {slot} cannot be read: {error}") from None
-        from edge.updates.evidence import Evidence  # imports python-tuf
-
-        facts = self._verified(Evidence.from_bytes(proof), data)
-        if facts != content.release:
-            raise SlotError(
-                f"slot {slot} holds release {facts.release_counter}, which is not what was staged there"
-            )
-        check_suits(facts, self.vehicle)
-        return CheckedModel(content, data)
+        if checked.facts != content.release:
+            found = checked.facts.release_counter
+            raise SlotError(f"slot {slot} holds release {found}, which is not what was staged there")
+        return CheckedModel(content, checked.data)
 
     def boot(self, most_starts: int = MAX_PROBATION_STARTS) -> Boot:
         """Choose and check what this start drives on, without a network.
@@ -239,10 +232,11 @@ class Slots:
         if isinstance(model, bytes):
             atomic_write(path, model)
             self.disk.wrote(len(model))
-        facts = self._verified(evidence, path.read_bytes())
+        facts = slot_files.verified(self.shipped_root, evidence, path.read_bytes(), self.vehicle)
         check_suits(facts, self.vehicle)
         slot = slot_state.slot_to_stage(self._state)
         slot_state.staged(self._state, slot, facts)  # refuses early what it would refuse below
+        self._is_unsure = True  # from here on a state lies beside the slots, or its absence is damage
         self._change(lambda state: slot_state.emptied(state, slot))
         room = self._folder / slot
         with suppress(FileNotFoundError):
@@ -322,14 +316,6 @@ class Slots:
         except OSError:
             return False
 
-    def _verified(self, evidence: Evidence, data: bytes) -> ReleaseFacts:
-        from edge.updates.evidence import verify  # imports python-tuf
-
-        vehicle = self.vehicle
-        return verify(
-            self.shipped_root, evidence, data, vehicle.fleet, unsigned_allowed=vehicle.unsigned_allowed
-        )
-
     def _change(
         self,
         change: Callable[[SlotState], SlotState],
@@ -347,33 +333,47 @@ class Slots:
             happened = history.what_happened(self._state, changed, int(self._clock()), by, reason)
             kept = (*changed.history, *happened)[-history.MAX_ENTRIES :]
             changed = replace(changed, history=kept)
-            document = json.dumps(slot_state.to_document(changed), indent=1).encode()
+            document = state_file.to_bytes(changed)
             self._is_unsure = True  # a write that fails in its last step has put the new state there
             try:
-                atomic_write(self._folder / "state.json", document)
-                self._is_unsure = False
+                self._is_unsure = not state_file.write(self._folder, document)
+                self._drop_emptied(changed)
             except OSError as error:
                 if must_be_kept:
                     raise
                 _LOG.error("%s cannot be written, this start goes on without it: %s", self._folder, error)
-            self.disk.wrote(len(document))
+            self.disk.wrote(2 * len(document))
             self._state = changed
 
+    def _drop_emptied(self, changed: SlotState) -> None:
+        """What was given up does not come back, should the state be made again from what lies here."""
+        for slot in slot_state.WRITABLE:
+            if self._state.release(slot) is not None and changed.release(slot) is None:
+                with suppress(OSError):
+                    (self._folder / slot / slot_files.EVIDENCE).unlink()
+
     def _read_state(self) -> SlotState:
-        path = self._folder / "state.json"
-        try:
-            with path.open("rb") as file:
-                return slot_state.from_document(json.loads(file.read(MAX_STATE_BYTES)))
-        except FileNotFoundError:
-            return SlotState()
-        except (SlotError, ValueError, RecursionError) as error:
-            # Better the factory's model than none. The installation's floors still hold.
-            aside = path.with_suffix(".damaged")
-            path.replace(aside)
-            _LOG.error(
-                "%s is damaged, starting on the factory's model; it is kept as %s: %s", path, aside, error
-            )
-            return SlotState()
+        found = state_file.read(self._folder)
+        state, trouble = found.state, found.trouble
+        self._is_unsure = not found.is_twice and (state is not None or bool(trouble))
+        if state is None:
+            if not trouble and not state_rebuild.anything_lies_in(self._folder):
+                return SlotState()  # a new vehicle
+            self._is_unsure = True
+            trouble = trouble or f"{self._folder / state_file.STATE} is missing"
+            state = state_rebuild.rebuild(self._folder, self.shipped_root, self.vehicle, self._clock())
+            what, how = "state_rebuilt", "it was made again from what lies in the slots"
+        elif trouble:
+            what, how = "state_repaired", "the other copy of it is used"
+        else:
+            return state
+        aside = state_file.set_aside(self._folder)
+        _LOG.error(
+            "the slots' state is damaged, %s; active is slot %s, the release floor %d: %s%s",
+            *(how, state.active, state.release_floor, trouble, aside),
+            extra={"event": f"slots_{what}", "slot": state.active},
+        )
+        return history.noted(state, what, int(self._clock()), trouble)
 
     def _digest_of_factory(self) -> str:
         if self._factory_digest is None:

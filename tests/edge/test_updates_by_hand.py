@@ -109,7 +109,7 @@ def test_a_reload_says_what_could_not_be_kept(start: Garage, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("edge.updates.slots.atomic_write", full)
+        patched.setattr("edge.updates.state_file.atomic_write", full)
         reloader = Reloader(vehicle.models, Changer())
         answer = reloader.reload(perception_pb2.ReloadModelRequest())
     assert answer.outcome == perception_pb2.RELOAD_OUTCOME_SWAPPED

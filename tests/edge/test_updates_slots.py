@@ -207,19 +207,6 @@ def test_a_newer_candidate_takes_the_place_of_an_older_one(world: World, slots: 
     assert slots.state.b is None
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b'{"schema": 1, "active": "a"}', b"[" * 100_000])
-def test_a_damaged_state_file_starts_on_the_factory_model(
-    world: World, slots: Slots, tmp_path: Path, text: bytes
-) -> None:
-    stage(world, slots, 1)
-    slots.close()
-    (tmp_path / "slots" / "state.json").write_bytes(text)
-    slots = world.slots(tmp_path)
-    assert slots.boot().model.data == model("factory")
-    assert (tmp_path / "slots" / "state.damaged").read_bytes() == text
-    stage(world, slots, 1)
-
-
 def test_without_any_model_the_error_names_the_file(world: World, tmp_path: Path) -> None:
     slots = world.slots(tmp_path)
     (tmp_path / "factory.onnx").unlink()

@@ -18,6 +18,7 @@ from edge.updates.models import open_slot_models
 from edge.updates.overview import read_state
 from edge.updates.slot_state import MAX_STARTS
 from edge.updates.slots import MAX_PROBATION_STARTS
+from edge.updates.state_file import COPY, STATE
 from protos.traffic_vision.v1 import common_pb2
 from tests.daemons import LONG_S, DaemonProcess, write_config
 from tests.replays import COMMAND
@@ -139,3 +140,28 @@ def test_a_start_that_comes_to_nothing_for_another_reason_says_nothing_of_the_mo
             after = read_state(load_config(config))
             assert (after.starts, after.probation_starts) == (before.starts, before.probation_starts)
     assert (after.active, after.bad, after.fallen) == (before.active, (), ())
+
+
+@pytest.mark.parametrize(
+    ("broken", "event", "phase"),
+    [
+        ((STATE,), "slots_state_repaired", common_pb2.UPDATE_PHASE_CONFIRMED),
+        ((STATE, COPY), "slots_state_rebuilt", common_pb2.UPDATE_PHASE_PROBATION),
+    ],
+)
+def test_a_daemon_whose_slots_state_cannot_be_read_drives_on_with_the_same_model(
+    config: Path, broken: tuple[str, ...], event: str, phase: common_pb2.UpdatePhase
+) -> None:
+    before = read_state(load_config(config))
+    for name in broken:  # a folder in a file's place: reading it is an OSError
+        path = load_config(config).state_folder / "slots" / name
+        path.unlink()
+        path.mkdir()
+    with DaemonProcess(config) as daemon:
+        assert "Is a directory" in daemon.event(event)["message"]
+        state = daemon.client.status().status.model
+        assert (state.active.version, state.phase) == ("3", phase)
+        assert daemon.terminate() == 0
+    after = read_state(load_config(config))
+    assert (after.release_floor, after.clock_floor_s) == (before.release_floor, before.clock_floor_s)
+    assert after.history[-1].what == event.removeprefix("slots_")

@@ -20,6 +20,7 @@ from cloud.release import releasing, repository, serving
 from cloud.release.bundling import write_bundle
 from cloud.release.keys import create_keys
 from cloud.release.role_files import current_role
+from edge.updates import state_file
 from edge.updates.client import UpdateClient, UpdateResult
 from edge.updates.errors import Refusal
 from edge.updates.slot_state import SlotState, lost, violations
@@ -32,7 +33,7 @@ RELEASES = 6
 BY_BUNDLE = 6  # the release that no network brings; another root comes with it
 PADDING = 100_000  # bytes: more than one chunk
 KNOWN = re.compile(
-    r"lock|assignment\.json|state\.json|[ab]|[ab]/(model\.onnx|evidence\.json)|staging|staging/[0-9a-f]{64}\.part"
+    r"lock|assignment\.json|state\.json(\.old)?|[ab]|[ab]/(model\.onnx|evidence\.json)|staging|staging/[0-9a-f]{64}\.part"
     r"|metadata|metadata/(root|timestamp|snapshot|targets|models)\.json"
     r"|metadata/root_history|metadata/root_history/[0-9]+\.root\.json"
 )
@@ -239,7 +240,8 @@ class Vehicle:
     def hold(self, state: Path, step: Step, around: Around) -> None:
         """Start again where `step` was cut: the state is old or new, whole, and the step can be done.
 
-        1. The state file, if there is one, is a state of the machine, and none was set aside as damaged.
+        1. The state file, if there is one, is a state of the machine, and none was set aside as damaged. Nor
+           is one missing: the history tells of no repair.
         2. It is the state before the step or after it, or lies between them as `_is_between` says.
         3. Nothing lies about but the files that belong there.
         4. Each slot that the state names holds what is signed, byte for byte.
@@ -251,6 +253,7 @@ class Vehicle:
         with self.open(state) as slots:
             found = slots.state
             assert not violations(found)
+            assert not any(entry.what.startswith("state_") for entry in found.history), step.name
             assert _is_between(found, around), f"{step.name}: {found}"
             for path in (state / "slots").rglob("*"):
                 name = str(path.relative_to(state / "slots"))
@@ -259,10 +262,26 @@ class Vehicle:
             self._remembers(slots)
             assert found.release_floor >= around.before.release_floor
             assert found.clock_floor_s >= around.before.clock_floor_s
+            self._hold_by_the_copy(state, step, around)
             boot = slots.boot()
             assert boot.troubles == ()
             assert boot.model.data in self._models()
             self.complete(slots, step, around)
+
+    def _hold_by_the_copy(self, state: Path, step: Step, around: Around) -> None:
+        """8. With `state.json` damaged on top of the cut, its copy says no third thing either."""
+        found = state_file.read(state / "slots")
+        assert found.trouble == "", step.name
+        copy = state / "slots" / state_file.COPY
+        if not copy.exists():  # the cut was in the very first change
+            assert around.before == SlotState(), step.name
+            return
+        copied = state_file.from_bytes(copy.read_bytes())
+        assert not violations(copied)
+        assert copied.release_floor >= around.before.release_floor, step.name
+        assert copied.clock_floor_s >= around.before.clock_floor_s, step.name
+        assert around.before.bad_sha256 <= copied.bad_sha256, step.name
+        assert _is_between(copied, around), f"{step.name}: {copied}"
 
     def hold_in_memory(self, slots: Slots, step: Step, around: Around) -> None:
         """The same of slots that stay open after an error: rules 2, 4 and 5.
