@@ -71,6 +71,7 @@ class Vehicle:
         assert config.updates is not None
         self.models = open_slot_models(config)
         self.running = self.models.active()
+        self._counting = threading.Lock()
         self.published = self.errors = 0
         self.publishing = self.erring = 0  # frames from one look at the status to the next
         self.latency_ms, self.detections = 10.0, 2  # of each frame that is published
@@ -112,6 +113,28 @@ class Vehicle:
         self.updates.listen(self.told.append)
 
     def status(self) -> common_pb2.VehicleStatus:
+        with self._counting:  # the updates' thread asks too, and what each is told belongs together
+            published, errors = self._drive_on()
+        about = self.running.metadata
+        active = common_pb2.ModelRef(sha256=self.running.digest, name=about.name, version=about.version)
+        counts = [
+            common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_PUBLISHED, frames=published),
+            common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_INFERENCE_ERROR, frames=errors),
+        ]
+        status = common_pb2.VehicleStatus(
+            model=common_pb2.ModelState(active=active),
+            cameras=[common_pb2.CameraStatus(camera="front", outcomes=counts)],
+        )
+        self.models.fill_state(status.model)
+        self.updates.fill_status(status)
+        return status
+
+    def drive(self, publishing: int, erring: int) -> None:
+        """So many frames of each kind from one look at the status to the next."""
+        with self._counting:
+            self.publishing, self.erring = publishing, erring
+
+    def _drive_on(self) -> tuple[int, int]:
         self.published += self.publishing
         self.errors += self.erring
         for _ in range(self.publishing):
@@ -128,19 +151,7 @@ class Vehicle:
                     self.detections,
                 )
             )
-        about = self.running.metadata
-        active = common_pb2.ModelRef(sha256=self.running.digest, name=about.name, version=about.version)
-        counts = [
-            common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_PUBLISHED, frames=self.published),
-            common_pb2.FrameCount(outcome=common_pb2.FRAME_OUTCOME_INFERENCE_ERROR, frames=self.errors),
-        ]
-        status = common_pb2.VehicleStatus(
-            model=common_pb2.ModelState(active=active),
-            cameras=[common_pb2.CameraStatus(camera="front", outcomes=counts)],
-        )
-        self.models.fill_state(status.model)
-        self.updates.fill_status(status)
-        return status
+        return self.published, self.errors
 
     def _show_to_shadow(self) -> None:
         frame = Frame("front", self.published, 0, self.frames_ns, self.image)
