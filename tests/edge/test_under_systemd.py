@@ -64,23 +64,22 @@ class Machine:
         self._outer = subprocess.Popen(
             ["unshare", "--mount", script, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        eventually(lambda: self._outer.poll() is not None or bool(self._inner()), "systemd starts")
+        eventually(self._begun, "systemd starts")
         if self._outer.poll() is not None:
             assert self._outer.stderr is not None
             said = self._outer.stderr.read().decode()
             self._remove_cgroup()
             assert self._outer.returncode == LACKING or "unshare failed" in said, said
             pytest.skip(f"no systemd of one's own here: {said[-200:]}")
-        (self.pid,) = self._inner()
 
-    def _inner(self) -> list[int]:
+    def _begun(self) -> bool:
+        """Whether it runs, or has given up; what it forks looks the same for a moment, and comes after it."""
         with suppress(psutil.NoSuchProcess):
-            return [
-                child.pid
-                for child in psutil.Process(self._outer.pid).children(recursive=True)
-                if child.cmdline()[:1] == [str(SYSTEMD)]
-            ]
-        return []
+            for child in psutil.Process(self._outer.pid).children(recursive=True):
+                if child.cmdline()[:1] == [str(SYSTEMD)]:
+                    self.pid = child.pid
+                    return True
+        return self._outer.poll() is not None
 
     def inside(self, *words: str) -> subprocess.CompletedProcess[str]:
         enter = ["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-C", *words]
