@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from contextlib import suppress
@@ -35,6 +36,26 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a path and hold it alone (flock(2)), until the descriptor is closed or the process ends.
+
+    Args:
+        path: a file, made where it is missing, or what the flags say.
+        flags: to open it with.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:

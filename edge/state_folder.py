@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 
 from edge.errors import TrafficVisionError
+from edge.files import lock
 
 LOCK_NAME = "daemon.lock"
 _MODE = 0o700  # keys and pictures of the road
@@ -29,18 +29,15 @@ class StateFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True, mode=_MODE)
-            self._lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise StateFolderError(f"state folder {str(path)!r} cannot be used: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock(path / LOCK_NAME)
         except BlockingIOError:
-            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
-            os.close(self._lock)
+            holder = (path / LOCK_NAME).read_text(errors="replace")[:32].strip()
             raise StateFolderError(
                 f"state folder {str(path)!r} is in use by another daemon"
                 f" (process {holder or 'unknown'}); stop it, or give this one a folder of its own"
             ) from None
+        except OSError as error:
+            raise StateFolderError(f"state folder {str(path)!r} cannot be used: {error.strerror}") from None
         # For people: the lock is the kernel's, not the file's content.
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from edge.frames.frame import BrokenFrame, Frame
 from edge.frames.records import HEADER_BYTES, Header, Kind, unpack
 from edge.frames.sources import LiveOptions, SourceError
 from edge.logs import Repeated
+from edge.machine import children
 from edge.redaction import redact
 
 logger = logging.getLogger(__name__)
@@ -58,12 +58,11 @@ class RtspCamera:
         Raises:
             SourceError: it does not answer, refuses, falls silent, or ends.
         """
-        paths = os.pathsep.join(path for path in sys.path if path)  # the child imports what this one does
         asked = json.dumps({"url": self._url, "transport": self._options.transport}) + "\n"
         self._child.start(
             [sys.executable, "-m", "edge.frames.rtsp_reader", PIPE],
             given=asked.encode(),
-            environment={**os.environ, "PYTHONPATH": paths},
+            environment=children.environment(),
         )
         try:
             yield from self._frames()

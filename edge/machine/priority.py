@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 
 # Niceness (sched(7)). Where both want the same core, of the time of who has none:
 LOW = 10  # a tenth
@@ -85,4 +86,4 @@ def _priority_of(thread: int) -> int:
 
 
 def _threads() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208 - it is called with each model
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}

@@ -26,7 +26,6 @@ No GPU has run this: it was tested with files that a test writes in the provider
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import hmac
 import json
@@ -41,7 +40,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edge.files import atomic_write
+from edge.files import atomic_write, lock
 
 MAX_BYTES = 1 << 30  # of all that is kept; what was used longest ago goes first
 KEY_BYTES = 32
@@ -167,14 +166,10 @@ def _private() -> tuple[Path, int]:
 
 
 def _hold(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "another user's", str(folder))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    descriptor = lock(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if os.fstat(descriptor).st_uid != os.geteuid():
         os.close(descriptor)
-        raise
+        raise PermissionError(errno.EPERM, "another user's", str(folder))
     return descriptor
 
 

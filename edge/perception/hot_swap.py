@@ -79,7 +79,7 @@ def prepare(
     """Check the model in a child process, then load and warm it here. Not for the thread that detects.
 
     Raises:
-        ModelRefused: it failed its check.
+        ModelRefusedError: it failed its check.
         TrafficVisionError: it passed there and does not load here.
     """
     check_in_child(model, options, timeout_s=timeout_s, stopping=stopping, memory_bytes=memory_bytes)

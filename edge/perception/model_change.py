@@ -14,7 +14,7 @@ from edge.logs import Repeated
 from edge.machine.memory import give_back
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector, prepare
-from edge.perception.model_child import ModelRefused
+from edge.perception.model_child import ModelRefusedError
 from edge.perception.model_file import ModelFile
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class ModelChanger:
             detector = self._prepare(
                 model, self._options, timeout_s=self._check_timeout_s, stopping=self._stopping
             )
-        except ModelRefused as error:
+        except ModelRefusedError as error:
             return self._refused(model, str(error), is_final=error.is_final)
         except TrafficVisionError as error:  # it passed its check: what is missing is room for two
             return self._refused(model, str(error))

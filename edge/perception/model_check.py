@@ -22,7 +22,7 @@ from edge.perception import providers
 from edge.perception.child_limits import MEMORY_BYTES, RUN_S, hold, limits_for
 from edge.perception.detector import WARM_RUNS, Detector, DetectorOptions
 from edge.perception.golden import verify
-from edge.perception.model_child import ModelRefused, ask_child, question, took_too_much
+from edge.perception.model_child import ModelRefusedError, ask_child, question, took_too_much
 from edge.perception.model_file import ModelFile, parse_model_file
 from edge.perception.providers import ProviderError
 
@@ -64,7 +64,7 @@ def check_in_child(
         run_s: that one inference on a CPU may take.
 
     Raises:
-        ModelRefused: it does not load, does not find what it must, or the check did not end well.
+        ModelRefusedError: it does not load, does not find what it must, or the check did not end well.
     """
     asked = {**asdict(options), "engine_cache": options.engine_cache and str(options.engine_cache)}
     limits = limits_for(memory_bytes, timeout_s, run_s)
@@ -73,7 +73,7 @@ def check_in_child(
         "edge.perception.model_check", about, model.data, limits, timeout_s=timeout_s, stopping=stopping
     )
     if answer["reason"]:
-        raise ModelRefused(answer["reason"], is_final=answer["is_final"])
+        raise ModelRefusedError(answer["reason"], is_final=answer["is_final"])
     return CheckReport(float(answer["load_s"]), int(answer["golden_frames"]))
 
 

@@ -18,13 +18,14 @@ from dataclasses import asdict
 from typing import Any
 
 from edge.errors import TrafficVisionError
+from edge.machine import children
 from edge.machine.priority import LOWEST, lower
 from edge.perception.child_limits import ChildLimits, resident_bytes_of
 
 _POLL_S = 0.05
 
 
-class ModelRefused(TrafficVisionError):  # noqa: N818 - what it says, and no fault of the program
+class ModelRefusedError(TrafficVisionError):
     """A model that must not come near the frames; the message says why.
 
     Attributes:
@@ -57,14 +58,12 @@ def ask_child(
         stopping: once set, the child is killed.
 
     Raises:
-        ModelRefused: it came to no answer.
+        ModelRefusedError: it came to no answer.
     """
     header = json.dumps({**about, "limits": asdict(limits)}).encode()
     command = [sys.executable, "-m", module]
-    # The child imports what this process imports.
-    paths = os.pathsep.join(path for path in sys.path if path)
     # A file in memory, not a pipe: nothing has to be written while the child is waited for.
-    with open(os.memfd_create("model"), "w+b") as given:  # noqa: PTH123 - a descriptor has no path
+    with os.fdopen(os.memfd_create("model"), "w+b") as given:
         given.write(header + b"\n")
         given.write(data)
         given.seek(0)
@@ -73,7 +72,7 @@ def ask_child(
             stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths},
+            env=children.environment(),
         )
         lower(child.pid, LOWEST)
     with child:
@@ -83,7 +82,7 @@ def ask_child(
         said = err.decode(errors="replace").strip().splitlines()
         reason = f"its check died ({_ended(child.returncode)})" + (f": {said[-1][:300]}" if said else "")
         # SIGKILL comes from outside: the kernel out of memory, or somebody by hand.
-        raise ModelRefused(reason, is_final=child.returncode != -signal.SIGKILL)
+        raise ModelRefusedError(reason, is_final=child.returncode != -signal.SIGKILL)
     return answer
 
 
@@ -110,11 +109,11 @@ def _communicate(
             except subprocess.TimeoutExpired:  # what it read so far, it keeps
                 pass
             if stopping.is_set():
-                raise ModelRefused("its check was broken off: the daemon stops", is_final=False)
+                raise ModelRefusedError("its check was broken off: the daemon stops", is_final=False)
             if resident_bytes_of(child.pid) > limits.memory_bytes:
-                raise ModelRefused(took_too_much(limits), is_final=not limits.is_machines)
+                raise ModelRefusedError(took_too_much(limits), is_final=not limits.is_machines)
             if time.monotonic() > deadline:
-                raise ModelRefused(f"its check took longer than {timeout_s:g} s", is_final=False)
+                raise ModelRefusedError(f"its check took longer than {timeout_s:g} s", is_final=False)
     finally:
         if child.poll() is None:
             child.kill()

@@ -16,7 +16,7 @@ from typing import Any
 
 from edge.perception.child_limits import MEMORY_BYTES, hold, limits_for
 from edge.perception.metadata import MetadataError, from_json, to_json
-from edge.perception.model_child import ModelRefused, ask_child, question, took_too_much
+from edge.perception.model_child import ModelRefusedError, ask_child, question, took_too_much
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
 
 APART_BYTES = 1 << 20  # what is smaller takes less time to read than a process to start
@@ -48,13 +48,13 @@ def read_apart(
     limits = limits_for(memory_bytes, TIMEOUT_S)
     try:
         answer = ask_child(__name__, {"origin": origin}, data, limits, timeout_s=TIMEOUT_S, stopping=stopping)
-    except ModelRefused as error:
+    except ModelRefusedError as error:
         if error.is_final:
             raise ModelFileError(f"{origin}: {error}") from None
         answer = None
     except OSError:  # no process can be started
         answer = None
-    if answer is None:  # that says nothing of the model
+    if answer is None or answer["is_machines"]:  # that says nothing of the model
         return parse_model_file(data, origin, path)
     if answer["reason"]:
         raise ModelFileError(answer["reason"])
@@ -72,20 +72,19 @@ def main() -> None:
     """Run the child."""
     about, limits = question()
     hold(limits, hard_memory=True)
-    answer: dict[str, Any]
+    answer: dict[str, Any] = {"reason": "", "is_machines": False}
     try:
         model = parse_model_file(sys.stdin.buffer.read(), about["origin"])
-        answer = {
-            "reason": "",
+        answer |= {
             "metadata": to_json(model.metadata),
             "input_hw": model.input_hw,
             "output_shape": model.output_shape,
             "opset": model.opset,
         }
     except ModelFileError as error:
-        answer = {"reason": str(error)}
+        answer["reason"] = str(error)
     except MemoryError:
-        answer = {"reason": f"{about['origin']}: {took_too_much(limits)}"}
+        answer |= {"reason": f"{about['origin']}: {took_too_much(limits)}", "is_machines": limits.is_machines}
     print(json.dumps(answer), flush=True)
 
 

@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frames import lifeline
+from edge.machine import children
 from edge.machine.priority import lower
 from edge.perception.cpu_budget import CpuBudget
 from edge.perception.detector import DetectorOptions
@@ -36,7 +37,6 @@ from edge.perception.model_file import ModelFile
 
 logger = logging.getLogger(__name__)
 
-# A tenth of the frame loop's weight on a core that both want; at 19 it would take minutes to load there.
 _POLL_S = 0.1
 _MOST_BOXES = 300  # by falling score; a pipe holds the line that they are in
 _MOST_ANSWER_BYTES = 1 << 20
@@ -365,17 +365,16 @@ class _Talk:
 def _started(model_fd: int, frame_fd: int, memory_bytes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edge.perception.shadow_child"]
     arguments = [str(model_fd), str(frame_fd), str(memory_bytes)]
-    paths = os.pathsep.join(path for path in sys.path if path)
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(lifeline.__file__)), str(os.getpid()), *command, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=(model_fd, frame_fd),
-        env={**os.environ, "PYTHONPATH": paths},
+        env=children.environment(),
         start_new_session=True,
     )
-    lower(child.pid)
+    lower(child.pid)  # no further: at 19 it would take minutes to load beside frames that want all cores
     return child
 
 

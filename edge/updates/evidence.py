@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Signed, Targets, Timestamp
+from tuf.api.metadata import Targets, Timestamp
 
 from edge.updates.errors import Refusal, RefusedError
+from edge.updates.signed_roles import DAMAGED, load, newest_root, trusted_root, verify_by
 from protos.release_facts import FactsError, ReleaseFacts, from_custom, role_of_fleet
 
 MAX_EVIDENCE_BYTES = 1 << 24
@@ -85,9 +86,8 @@ def check_root(data: bytes) -> None:
         RefusedError: METADATA: it is not.
     """
     try:
-        root = _load(Root, data)
-        _verify_by(root.signed, Root.type, root)
-    except (RepositoryError, ValueError, TypeError, KeyError) as error:
+        trusted_root(data)
+    except DAMAGED as error:
         raise RefusedError(Refusal.METADATA, f"no root metadata of TUF: {error}") from None
 
 
@@ -117,7 +117,7 @@ def verify(
     try:
         target = _target(shipped_root, evidence, role_of_fleet(fleet))
         facts = from_custom(target.custom)
-    except (RepositoryError, ValueError, TypeError, KeyError, FactsError) as error:
+    except (*DAMAGED, FactsError) as error:
         raise RefusedError(
             Refusal.METADATA, f"{evidence.path}: its signed metadata does not check: {error}"
         ) from None
@@ -139,9 +139,9 @@ def verify_timestamp(shipped_root: bytes, roots: Iterable[bytes], timestamp: byt
         RefusedError: METADATA: the chain of signatures breaks.
     """
     try:
-        signed = _load(Timestamp, timestamp)
-        _verify_by(_newest_root(shipped_root, roots).signed, Timestamp.type, signed)
-    except (RepositoryError, ValueError, TypeError, KeyError) as error:
+        signed = load(Timestamp, timestamp)
+        verify_by(newest_root(shipped_root, roots).signed, Timestamp.type, signed)
+    except DAMAGED as error:
         raise RefusedError(Refusal.METADATA, f"the timestamp does not check: {error}") from None
     found: Timestamp = signed.signed
     return found
@@ -160,10 +160,10 @@ def _verify_unsigned(custom: object, model: bytes, allowed: bool) -> ReleaseFact
 
 
 def _target(shipped_root: bytes, evidence: Evidence, role: str) -> Any:
-    root = _newest_root(shipped_root, evidence.roots)
-    targets, models = _load(Targets, evidence.targets), _load(Targets, evidence.models)
-    _verify_by(root.signed, Targets.type, targets)
-    _verify_by(targets.signed, role, models)
+    root = newest_root(shipped_root, evidence.roots)
+    targets, models = load(Targets, evidence.targets), load(Targets, evidence.models)
+    verify_by(root.signed, Targets.type, targets)
+    verify_by(targets.signed, role, models)
     delegations = targets.signed.delegations
     roles = {} if delegations is None or delegations.roles is None else delegations.roles
     # Metadata of a delegated role does not say which it is: where two have the same keys, the path decides.
@@ -172,29 +172,3 @@ def _target(shipped_root: bytes, evidence: Evidence, role: str) -> Any:
     if evidence.path not in models.signed.targets:
         raise RepositoryError(f"role {role} does not list it")
     return models.signed.targets[evidence.path]
-
-
-def _newest_root(shipped_root: bytes, roots: Iterable[bytes]) -> Metadata[Root]:
-    root: Metadata[Root] = _load(Root, shipped_root)
-    _verify_by(root.signed, Root.type, root)
-    for data in roots:
-        newer = _load(Root, data)
-        if newer.signed.version <= root.signed.version:  # the installation brought a newer one
-            continue
-        if newer.signed.version != root.signed.version + 1:
-            raise RepositoryError(f"root {root.signed.version + 1} is missing")
-        _verify_by(root.signed, Root.type, newer)
-        _verify_by(newer.signed, Root.type, newer)
-        root = newer
-    return root
-
-
-def _load(kind: type[Signed], data: bytes) -> Metadata[Any]:
-    metadata: Metadata[Any] = Metadata.from_bytes(data)
-    if not isinstance(metadata.signed, kind):
-        raise RepositoryError(f"expected {kind.type} metadata, found {metadata.signed.type}")
-    return metadata
-
-
-def _verify_by(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
-    delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)

@@ -20,8 +20,8 @@ from edge.files import sync_folder
 from edge.updates.errors import Refusal, RefusedError, TransferError
 from edge.updates.evidence import Evidence, verify_timestamp
 from edge.updates.fetcher import BASE_URL
+from edge.updates.signed_roles import signed_at
 from protos.release_facts import (
-    SIGNED_AT_FIELD,
     FactsError,
     ReleaseFacts,
     from_custom,
@@ -75,7 +75,7 @@ def refresh(
         ]
         targets = [updater.get_targetinfo(path) for path in listed]
         expiries = {name: _cached(folder, name).signed.expires for name in (*_TOP_LEVEL, role)}
-        signed_at = _moment(_cached(folder, Timestamp.type).signed.unrecognized_fields.get(SIGNED_AT_FIELD))
+        stamped = signed_at(_cached(folder, Timestamp.type).signed)
     except DownloadError as error:
         raise TransferError(f"the update metadata could not be fetched: {error}") from None
     except ExpiredMetadataError as error:
@@ -86,7 +86,7 @@ def refresh(
         ) from None
     except (RepositoryError, ValueError) as error:
         raise RefusedError(Refusal.METADATA, f"the update metadata does not check: {error}") from None
-    return Catalogue(readable_releases(targets), expiries, signed_at)
+    return Catalogue(readable_releases(targets), expiries, stamped)
 
 
 def cached_expiry(folder: Path, fleet: str | None = None) -> datetime | None:
@@ -117,7 +117,7 @@ def cached_signed_at(folder: Path, shipped_root: bytes) -> datetime | None:
         timestamp = verify_timestamp(shipped_root, roots, (folder / "timestamp.json").read_bytes())
     except (OSError, ValueError, RefusedError, RecursionError):
         return None
-    return _moment(timestamp.unrecognized_fields.get(SIGNED_AT_FIELD))
+    return signed_at(timestamp)
 
 
 def evidence_for(folder: Path, shipped_root: bytes, path: str, fleet: str | None = None) -> Evidence:
@@ -188,12 +188,3 @@ def readable_releases(targets: Iterable[TargetFile | None]) -> dict[ReleaseFacts
             continue
         lengths[facts] = target.length
     return lengths
-
-
-def _moment(seconds: object) -> datetime | None:
-    if type(seconds) is not int:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        return None

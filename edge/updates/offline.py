@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,8 @@ from edge.updates.bundle import Bundle, BundleError, NoSuchMetadataError
 from edge.updates.errors import Refusal, RefusedError
 from edge.updates.evidence import Evidence
 from edge.updates.metadata import Catalogue, readable_releases
-from protos.release_facts import SIGNED_AT_FIELD, path_of_fleet, role_of_fleet
+from edge.updates.signed_roles import DAMAGED, load, signed_at, successor, trusted_root, verify_by
+from protos.release_facts import path_of_fleet, role_of_fleet
 
 MAX_ROOTS = 256  # rotations that are followed, as python-tuf does
 
@@ -66,15 +66,15 @@ def read_offer(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | No
     """
     try:
         return _read(bundle, cache, shipped_root, fleet)
-    except (RepositoryError, BundleError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (*DAMAGED, BundleError) as error:
         raise RefusedError(Refusal.METADATA, f"the bundle's metadata does not check: {error}") from None
 
 
 def _read(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | None) -> Offer:
     role_name, within = role_of_fleet(fleet), path_of_fleet(fleet)
     root, roots = _follow_roots(bundle, cache, shipped_root)
-    stamp = _load(Timestamp, bundle.metadata(Timestamp.type, None))
-    root.signed.verify_delegate(Timestamp.type, stamp.signed_bytes, stamp.signatures)
+    stamp = load(Timestamp, bundle.metadata(Timestamp.type, None))
+    verify_by(root.signed, Timestamp.type, stamp)
     snapshot, snapshot_data = _role(bundle, Snapshot, Snapshot.type, root.signed, stamp.signed.snapshot_meta)
     listed = snapshot.signed.meta
     targets, targets_data = _role(bundle, Targets, Targets.type, root.signed, listed["targets.json"])
@@ -88,7 +88,7 @@ def _read(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | None) -
     catalogue = Catalogue(
         readable_releases(own),
         {role: metadata.signed.expires for role, metadata in expiries.items()},
-        _signed_at(stamp.signed),
+        signed_at(stamp.signed),
     )
     roles = {Targets.type: targets_data, role_name: models_data}
     if _moves_on(_held(cache, Snapshot, Snapshot.type, root), snapshot.signed):
@@ -98,8 +98,7 @@ def _read(bundle: Bundle, cache: Path, shipped_root: bytes, fleet: str | None) -
 
 def _follow_roots(bundle: Bundle, cache: Path, shipped_root: bytes) -> tuple[Metadata[Root], list[bytes]]:
     """The newest root that follows from the shipped one, and all after that one, in order."""
-    root = _load(Root, shipped_root)
-    root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
+    root = trusted_root(shipped_root)
     roots: list[bytes] = []
     for _ in range(MAX_ROOTS):
         version = root.signed.version + 1
@@ -111,26 +110,17 @@ def _follow_roots(bundle: Bundle, cache: Path, shipped_root: bytes) -> tuple[Met
                 data = bundle.metadata(Root.type, version)
             except NoSuchMetadataError:
                 break
-            newer = _successor(root, data)
+            newer = successor(root, data)
             remembered.keep_root(cache, version, data)
         root = newer
         roots.append(data)
     return root, roots
 
 
-def _successor(root: Metadata[Root], data: bytes) -> Metadata[Root]:
-    newer = _load(Root, data)
-    if newer.signed.version != root.signed.version + 1:
-        raise RepositoryError(f"expected root version {root.signed.version + 1}")
-    for judge in (root, newer):
-        judge.signed.verify_delegate(Root.type, newer.signed_bytes, newer.signatures)
-    return newer
-
-
 def _successor_or_none(root: Metadata[Root], data: bytes) -> Metadata[Root] | None:
     try:
-        return _successor(root, data)
-    except (RepositoryError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return successor(root, data)
+    except DAMAGED as error:
         # Damaged, or of another cloud's: the Updater asks for it anew, too.
         _LOG.warning("the root kept after version %d does not follow it: %s", root.signed.version, error)
         return None
@@ -141,18 +131,11 @@ def _role(
 ) -> tuple[Metadata[Any], bytes]:
     data = bundle.metadata(name, meta.version)
     meta.verify_length_and_hashes(data)
-    metadata = _load(kind, data)
-    judge.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
+    metadata = load(kind, data)
+    verify_by(judge, name, metadata)
     if metadata.signed.version != meta.version:
         raise RepositoryError(f"{name} has version {metadata.signed.version}, expected {meta.version}")
     return metadata, data
-
-
-def _load(kind: type[Signed], data: bytes) -> Metadata[Any]:
-    metadata: Metadata[Any] = Metadata.from_bytes(data)
-    if not isinstance(metadata.signed, kind):
-        raise RepositoryError(f"expected {kind.type} metadata, found {metadata.signed.type}")
-    return metadata
 
 
 def _require_no_older(cache: Path, role: str, metadata: Metadata[Any], judge: Metadata[Any]) -> None:
@@ -173,9 +156,9 @@ def _held(cache: Path, kind: type[Signed], role: str, judge: Metadata[Any]) -> A
     if data is None:
         return None
     try:
-        metadata = _load(kind, data)
-        judge.signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (RepositoryError, ValueError, TypeError, KeyError, RecursionError):
+        metadata = load(kind, data)
+        verify_by(judge.signed, role, metadata)
+    except DAMAGED:
         return None
     return metadata.signed
 
@@ -188,10 +171,3 @@ def _moves_on(held: Snapshot | None, snapshot: Snapshot) -> bool:
         name in snapshot.meta and snapshot.meta[name].version >= entry.version
         for name, entry in held.meta.items()
     )
-
-
-def _signed_at(stamp: Timestamp) -> datetime | None:
-    seconds = stamp.unrecognized_fields.get(SIGNED_AT_FIELD)
-    if type(seconds) is not int or not 0 <= seconds < 2**35:
-        return None
-    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -16,7 +16,6 @@ file again.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import logging
@@ -31,7 +30,7 @@ from pathlib import Path
 from tempfile import gettempprefix
 from typing import TYPE_CHECKING
 
-from edge.files import TEMPORARY_SUFFIX, atomic_write, sync_folder
+from edge.files import TEMPORARY_SUFFIX, atomic_write, lock, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.updates import history, slot_files, slot_state, state_file, state_rebuild
 from edge.updates.errors import RefusedError, SlotError
@@ -385,13 +384,10 @@ class Slots:
 
 
 def _hold(path: Path) -> int:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
+        return lock(path)
+    except BlockingIOError:
         raise SlotError(f"{path.parent}: another daemon uses these slots; stop it first") from None
-    return handle
 
 
 def _sync_file(path: Path) -> None:

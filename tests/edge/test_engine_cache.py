@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from edge.config import load_config
 from edge.inference import detector_options
+from edge.machine import children
 from edge.perception import detector, engine_cache, providers
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.engine_cache import KEY_BYTES, SUFFIX, device_identity, engines, seal, unseal
@@ -215,10 +216,9 @@ def test_what_a_killed_process_left_is_removed_and_what_another_holds_is_not(
         "with engines(Path(sys.argv[1]), {}) as private:\n"
         "    (private / 'x.engine').write_bytes(bytes(1000)); print(private, flush=True); sys.stdin.read()\n"
     )
-    paths = os.pathsep.join(path for path in sys.path if path)
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "other")],
-        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
+        env={**children.environment(), "TMPDIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

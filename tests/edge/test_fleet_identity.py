@@ -36,6 +36,7 @@ from edge.fleet.identity import (
 )
 from edge.fleet.identity_keeper import IdentityKeeper, KeeperOptions
 from edge.fleet.renewable_channel import RenewableChannel
+from edge.machine import children
 from edge.machine.disk_budget import DiskBudget
 from protos.traffic_vision.v1 import common_pb2, enrolment_pb2, enrolment_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from tests.certificates import Authority
@@ -196,10 +197,9 @@ def test_a_methods_first_call_on_a_closed_channel_is_an_error_and_no_crash() -> 
         "    except ValueError as error:\n"
         "        print(error)\n"
     )
-    paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": paths},
+        env=children.environment(),
         capture_output=True,
         text=True,
         timeout=60,

@@ -16,7 +16,7 @@ from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.hot_swap import PendingSwap, SwappableDetector, prepare
 from edge.perception.model_change import ChangeOutcome, ModelChanger
 from edge.perception.model_check import check_in_child
-from edge.perception.model_child import ModelRefused
+from edge.perception.model_child import ModelRefusedError
 from edge.perception.model_file import ModelFile
 from tests.models_factory import constant_model, golden_frame, loaded, rectangles_model
 
@@ -91,13 +91,13 @@ def test_a_good_model_passes_in_a_child_and_is_loaded_here() -> None:
     ],
 )
 def test_a_model_that_fails_its_golden_frames_is_refused(model: ModelFile, reason: str) -> None:
-    with pytest.raises(ModelRefused, match=reason) as refused:
+    with pytest.raises(ModelRefusedError, match=reason) as refused:
         check(model)
     assert refused.value.is_final
 
 
 def test_a_provider_that_is_not_there_is_named() -> None:
-    with pytest.raises(ModelRefused, match="'nonesuch' is not in this ONNX Runtime") as refused:
+    with pytest.raises(ModelRefusedError, match="'nonesuch' is not in this ONNX Runtime") as refused:
         check_in_child(
             NEW, DetectorOptions(providers=("nonesuch",)), timeout_s=LONG_S, stopping=threading.Event()
         )
@@ -113,9 +113,9 @@ def test_a_check_that_stops_or_takes_too_long_leaves_no_child() -> None:
     before = children()
     stopping = threading.Event()
     stopping.set()
-    with pytest.raises(ModelRefused, match="the daemon stops") as stopped:
+    with pytest.raises(ModelRefusedError, match="the daemon stops") as stopped:
         check(NEW, stopping=stopping)
-    with pytest.raises(ModelRefused, match="took longer than 0 s") as late:
+    with pytest.raises(ModelRefusedError, match="took longer than 0 s") as late:
         check(NEW, timeout_s=0.0)
     assert not stopped.value.is_final and not late.value.is_final, "nothing was found out about the model"
     assert children() <= before
@@ -136,7 +136,7 @@ def test_a_child_that_dies_is_a_refusal(
     child.write_text(f"#!{sys.executable}\n{body}\n")
     child.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(child))
-    with pytest.raises(ModelRefused, match=reason):
+    with pytest.raises(ModelRefusedError, match=reason):
         check(NEW)
 
 

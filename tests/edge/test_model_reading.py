@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.perception import model_reading
+from edge.perception import child_limits, model_reading
 from edge.perception.metadata import to_json
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
 from edge.perception.model_reading import APART_BYTES, read_apart
@@ -67,6 +67,11 @@ def test_damage_is_refused_with_the_same_words(seed: int, cut: bool) -> None:
 def test_what_takes_too_much_memory_to_read_is_refused(only_apart: None) -> None:
     with pytest.raises(ModelFileError, match=r"test: it takes more than 20 MB of memory"):
         read(LARGE, memory_bytes=20_000_000)
+
+
+def test_what_the_machine_has_not_left_says_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_limits, "available_bytes", lambda: 40_000_000)
+    assert facts(read(LARGE)) == facts(parse_model_file(LARGE, "test"))
 
 
 def test_a_daemon_that_stops_waits_for_no_child() -> None:

@@ -20,7 +20,7 @@ from edge.perception.child_limits import limits_for
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.metadata import MAX_DOCUMENT, MAX_JPEG_SCANS
 from edge.perception.model_check import check_in_child
-from edge.perception.model_child import ModelRefused
+from edge.perception.model_child import ModelRefusedError
 from edge.perception.model_file import ModelFileError, parse_model_file
 from edge.perception.onnx_rules import CONTRIBUTED_OPERATORS, OPERATORS, GraphError, check_graph
 from edge.perception.onnx_wire import WireError, check_wire
@@ -40,10 +40,10 @@ def refusal(data: bytes) -> str:
     return message
 
 
-def check(data: bytes, **limits: float) -> ModelRefused:
+def check(data: bytes, **limits: float) -> ModelRefusedError:
     """The refusal of a file that passes every look at it alone."""
     options = DetectorOptions(threads=1)
-    with pytest.raises(ModelRefused) as refused:
+    with pytest.raises(ModelRefusedError) as refused:
         check_in_child(loaded(data), options, timeout_s=LONG_S, stopping=threading.Event(), **limits)
     return refused.value
 

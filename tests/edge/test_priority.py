@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.machine import children
 from edge.machine.priority import LOW, LOWEST, lower, lowered
 
 # On a thread of its own, so that nothing is left of it where it goes wrong.
@@ -54,10 +55,9 @@ def seen(limit: int, uid: int, niceness: int = 0) -> tuple[int, ...]:
     capabilities = Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0]
     if uid == 0 and not int(capabilities, 16) >> _CAP_SYS_NICE & 1:
         pytest.skip("root may not raise a priority here (CAP_SYS_NICE)")
-    paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         ["nice", "-n", str(niceness), sys.executable, "-c", IN_AND_OUT, str(limit), str(uid)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env=children.environment(),
         capture_output=True,
         text=True,
         check=False,
