@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,7 +28,6 @@ from edge.updates.slots import Slots
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-from tests.models_factory import loaded
 from tests.update_world import HARDWARE, World, model
 
 REFUSED = common.UPDATE_PHASE_REFUSED
@@ -97,8 +97,9 @@ def publish(world: World, models: Metadata[Any], signers: list[Signer]) -> None:
 def with_release(world: World, data: bytes, counter: int, **fields: Any) -> Metadata[Any]:
     """The current role and one release more, unsigned; its file lies ready."""
     models = current_role(world.folder, "models")
-    digest = loaded(data).digest
-    facts = ReleaseFacts(counter, "rectangles", "x", digest, (HARDWARE,), **fields)
+    digest = hashlib.sha256(data).hexdigest()
+    about = {"model_version": "x", "hardware_ids": (HARDWARE,), **fields}
+    facts = ReleaseFacts(counter, "rectangles", model_sha256=digest, **about)
     target = TargetFile.from_data(facts.target_path, data, ["sha256"])
     target.unrecognized_fields["custom"] = facts.to_custom()
     file = world.folder / "targets" / "models" / f"{digest}.{facts.target_path.removeprefix('models/')}"

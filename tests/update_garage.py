@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +31,7 @@ from edge.perception.on_demand import OnDemand
 from edge.publication import Publication
 from edge.updates.client import utc_now
 from edge.updates.frame_records import FrameRecord, FrameRecords
+from edge.updates.good_start import GoodStart
 from edge.updates.hardware import hardware_ids
 from edge.updates.inbox import Inbox
 from edge.updates.models import open_slot_models
@@ -67,6 +69,7 @@ class Vehicle:
         clock: Callable[[], datetime] = utc_now,
         hold_s: float = 0.0,
         hang_s: float = HANG_S,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         assert config.updates is not None
         self.models = open_slot_models(config)
@@ -109,6 +112,7 @@ class Vehicle:
             change_retry=SOON,
             clock=clock,
             hold_s=hold_s,
+            good_start=GoodStart(self.models, seconds),
         )
         self.updates.listen(self.told.append)
 
@@ -220,17 +224,30 @@ class Garage:
         self.hold_s, self.hang_s = 0.0, HANG_S
         self.vehicles: list[Vehicle] = []
         self.clock: Callable[[], datetime] = utc_now
+        self.seconds: Callable[[], float] = time.monotonic  # by which a start goes well
 
     def __call__(self, *, start: bool = True) -> Vehicle:
         for vehicle in self.vehicles:
             vehicle.stop()
-        self.vehicles.append(Vehicle(self.world, self.config, self.clock, self.hold_s, self.hang_s))
+        self.vehicles.append(
+            Vehicle(self.world, self.config, self.clock, self.hold_s, self.hang_s, self.seconds)
+        )
         if start:
             self.vehicles[-1].updates.start()
         return self.vehicles[-1]
 
     def release(self, data: bytes, now: datetime | None = None, **terms: Any) -> ReleaseFacts:
         return self.world.release(data, now, hardware_ids=hardware_ids(("cpu",)), **terms)
+
+    def staged(self, data: bytes) -> Vehicle:
+        """A vehicle that has this release in a slot, and whose frame loop takes no other model."""
+        self.release(data)
+        vehicle = self(start=False)
+        for _ in range(1000):
+            vehicle.answer(ChangeOutcome.BUSY)
+        vehicle.updates.start()
+        vehicle.until(STAGED)
+        return vehicle
 
     def confirmed(self, data: bytes) -> Vehicle:
         """A vehicle that has this release, confirmed."""

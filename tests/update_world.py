@@ -26,6 +26,7 @@ from cloud.release.key_publishing import finish, publish
 from cloud.release.keys import KeyRing, create_keys, load_keys
 from cloud.release.releasing import ReleaseTerms
 from cloud.release.role_files import current_role
+from edge.machine.disk_budget import DiskLane
 from edge.updates.client import UpdateClient
 from edge.updates.download import TransferLimits
 from edge.updates.evidence import Evidence
@@ -149,13 +150,19 @@ class World:
         """What proves a release, straight from the repository."""
         return evidence_in(self.folder, facts)
 
-    def slots(self, folder: Path, vehicle: Vehicle = VEHICLE, root: bytes | None = None) -> Slots:
+    def slots(
+        self,
+        folder: Path,
+        vehicle: Vehicle = VEHICLE,
+        root: bytes | None = None,
+        disk: DiskLane | None = None,
+    ) -> Slots:
         """A vehicle's slots; they are closed with the world."""
         factory = folder / "factory.onnx"
         folder.mkdir(parents=True, exist_ok=True)
         if not factory.exists():
             factory.write_bytes(model("factory"))
-        slots = Slots(folder / "slots", factory, root or self.root, vehicle)
+        slots = Slots(folder / "slots", factory, root or self.root, vehicle, disk=disk)
         self.vehicles.append(slots)
         return slots
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from edge.updates.models import SlotModels
 
@@ -12,16 +13,17 @@ RUNS_WELL_S = 30.0  # after the start: a model that lets the daemon run so long 
 class GoodStart:
     """`is_due` and `was_tried` from any thread, `note` from one."""
 
-    def __init__(self, models: SlotModels) -> None:
-        """At the start."""
+    def __init__(self, models: SlotModels, clock: Callable[[], float] = time.monotonic) -> None:
+        """At the start, by a clock that counts seconds."""
         self.was_tried = False  # to note it; a full disk may be in the way
         self._models = models
-        self._from_s = time.monotonic() + RUNS_WELL_S
+        self._clock = clock
+        self._from_s = clock() + RUNS_WELL_S
 
     @property
     def is_due(self) -> bool:
         """Whether starts are still counted that need not be."""
-        return time.monotonic() >= self._from_s and bool(self._models.slots.state.starts)
+        return self._clock() >= self._from_s and bool(self._models.slots.state.starts)
 
     def note(self) -> None:
         """Count them no more.

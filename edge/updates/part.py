@@ -80,6 +80,7 @@ class Updates:
         change_retry: BackoffOptions = CHANGE_RETRY,
         clock: Callable[[], datetime] = utc_now,
         hold_s: float = 0.0,
+        good_start: GoodStart | None = None,
     ) -> None:
         """Make ready; nothing is asked before `start`.
 
@@ -97,6 +98,7 @@ class Updates:
             change_retry: between tries to put a model in, where it is not the model that was in the way.
             clock: the present time, UTC.
             hold_s: how long to wait, after the start, for the cloud's first word about assignments.
+            good_start: says when the start has gone well.
         """
         self._models = models
         self._config = config
@@ -130,7 +132,7 @@ class Updates:
         self._shadow_stage = ShadowStage(shadow, models, config, self._assigned.allows)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._shown, self._teller = Shown(models), Teller()
-        self._good_start = GoodStart(models)
+        self._good_start = good_start or GoodStart(models)
         # The rest is the thread's own.
         self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
@@ -386,7 +388,7 @@ class Updates:
             self._models.lose(content.slot, str(error))
             self._check_in(self._change_retry.next_s())  # which fetches it anew
             return
-        if not self._shadow_stage.is_behind(content, model):
+        if not self._shadow_stage.admits(content, model):
             self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, content.release))
             return
         result = self._links.change_model(model)

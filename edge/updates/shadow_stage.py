@@ -63,8 +63,8 @@ class ShadowStage:
         """Seconds until the next look."""
         return LOOK_S if self._shadow.digest else math.inf
 
-    def is_behind(self, content: SlotContent, model: ModelFile) -> bool:
-        """Whether a candidate has been in shadow as its release asks; else it is, from now on."""
+    def admits(self, content: SlotContent, model: ModelFile) -> bool:
+        """Whether a candidate may be put in; one that has to be in shadow first is, from now on."""
         release = content.release
         if self._shadow.digest != content.digest:
             self._break_off("it is no longer the candidate")

@@ -209,12 +209,13 @@ class Watch:
                     failure.reason,
                     extra={"event": "model_stuck", "model": failure.digest},
                 )
-                return self._is_stuck(failure)
+                return self._give_way(failure)
         self._note(failure)
         self._done_with(failure)
         return 0.0
 
-    def _is_stuck(self, failure: _Failure) -> float:
+    def _give_way(self, failure: _Failure) -> float:
+        """Nothing can replace it: for a while the turns are free for the release that mends it; seconds."""
         pause_s = self._stuck.next_s()
         if self._models.slots.state.on_probation:
             return pause_s

@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata
 from cloud.release import serving
 from cloud.release.keys import load_keys
 from cloud.release.role_files import current_role
+from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.updates.client import UpdateClient
 from edge.updates.errors import Refusal
 from edge.updates.inbox import BUNDLE, Answer, Inbox, InboxError
@@ -260,16 +261,24 @@ def test_a_stick_that_is_older_than_the_last_contact_takes_nothing_back(
     assert {path.name: path.read_bytes() for path in slots.metadata.glob("*.json")} == before
 
 
+class SizesWritten(DiskLane):
+    def __init__(self) -> None:
+        super().__init__(DiskBudget(), "slots")
+        self.sizes: list[int] = []
+
+    def wrote(self, size_bytes: int) -> None:
+        self.sizes.append(size_bytes)
+
+
 def test_what_is_remembered_is_written_once_and_counted(world: World, tmp_path: Path) -> None:
     world.release(model("1"))
     world.exchange("root")
     stick = write_bundle(world, tmp_path / "stick")
-    slots = world.slots(tmp_path / "vehicle")
-    wrote: list[int] = []
-    slots.disk.wrote = wrote.append  # type: ignore[method-assign]
+    disk = SizesWritten()
+    slots = world.slots(tmp_path / "vehicle", disk=disk)
     install(slots, stick)
     kept = {path: path.stat() for path in slots.metadata.rglob("*.json")}
-    assert {stat.st_size for stat in kept.values()} <= set(wrote)
+    assert {stat.st_size for stat in kept.values()} <= set(disk.sizes)
     install(slots, stick)
     assert {path: path.stat().st_mtime_ns for path in kept} == {
         path: stat.st_mtime_ns for path, stat in kept.items()

@@ -268,26 +268,16 @@ def test_a_part_that_was_never_started_can_be_stopped(start: Garage) -> None:
 
 
 def test_what_is_staged_is_put_in_though_the_cloud_is_away(start: Garage) -> None:
-    facts = start.release(model("1"))
-    vehicle = start(start=False)
-    for _ in range(100):
-        vehicle.answer(ChangeOutcome.BUSY)
-    vehicle.updates.start()
-    vehicle.until(STAGED)
-    vehicle.stop()
+    staged = start.staged(model("1"))
+    staged.stop()
     start.world.stop_server()
     away = start()
     away.until(PROBATION)
-    assert away.running.digest == facts.model_sha256
+    assert away.running.data == model("1")
 
 
 def test_a_candidate_that_was_damaged_is_fetched_anew(start: Garage) -> None:
-    start.release(model("1"))
-    vehicle = start(start=False)
-    for _ in range(100):
-        vehicle.answer(ChangeOutcome.BUSY)
-    vehicle.updates.start()
-    vehicle.until(STAGED)
+    vehicle = start.staged(model("1"))
     vehicle.stop()
     path = vehicle.models.slots.content("a").model_path
     path.write_bytes(path.read_bytes()[:-1] + b"x")

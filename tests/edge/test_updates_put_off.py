@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.perception.model_change import ChangeOutcome
 from edge.updates.download import TransferLimits, fetch_target
 from edge.updates.errors import PutOffError, TransferError
+from edge.updates.good_start import RUNS_WELL_S
 from edge.updates.inbox import BUNDLE, ROLLBACK, Inbox
 from edge.updates.slots import Slots
 from protos.release_promise import ShadowFacts
@@ -135,12 +135,7 @@ def test_what_is_said_again_puts_nothing_off(start: Garage) -> None:
 
 
 def test_a_probation_that_begins_by_hand_is_watched_during_a_slow_download(start: Garage) -> None:
-    start.release(model("1"))
-    vehicle = start(start=False)
-    for _ in range(1000):
-        vehicle.answer(ChangeOutcome.BUSY)
-    vehicle.updates.start()
-    vehicle.until(STAGED)
+    vehicle = start.staged(model("1"))
     facts = start.release(BIG)
     with SlowDownload(start.world, facts, drips=False) as slow:
         downloading(start, vehicle, slow)
@@ -154,9 +149,9 @@ def test_a_probation_that_begins_by_hand_is_watched_during_a_slow_download(start
         goes_on(slow)
 
 
-def test_a_start_that_goes_well_is_noted_during_a_slow_download(
-    start: Garage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_goes_well_is_noted_during_a_slow_download(start: Garage) -> None:
+    now_s = [0.0]
+    start.seconds = lambda: now_s[0]
     start.confirmed(model("1"))
     facts = start.release(BIG)
     vehicle = start(start=False)
@@ -164,7 +159,8 @@ def test_a_start_that_goes_well_is_noted_during_a_slow_download(
     with SlowDownload(start.world, facts, drips=False) as slow:
         vehicle.updates.start()
         eventually(lambda: vehicle.status().model.received_bytes > 0, "its first bytes")
-        monkeypatch.setattr(vehicle.updates._good_start, "_from_s", 0.0)
+        assert vehicle.models.slots.state.starts > 0
+        now_s[0] = RUNS_WELL_S
         eventually(lambda: vehicle.models.slots.state.starts == 0, "it is noted")
         goes_on(slow)
 

@@ -106,7 +106,12 @@ def make_a_folder(path: Path) -> None:
 DAMAGES = [flip, lower_the_floor, empty, nest, make_a_folder, Path.unlink]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.fixture(params=DAMAGES, ids=lambda damage: damage.__name__)
+def damage(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    found: Callable[[Path], None] = request.param
+    return found
+
+
 def test_a_damaged_state_is_read_from_its_copy(
     world: World,
     vehicle: Path,
@@ -170,7 +175,6 @@ def test_an_unreadable_disk_keeps_no_vehicle_from_starting(
         assert memory(state) == memory(before)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 def test_without_either_copy_the_slots_speak(
     world: World,
     vehicle: Path,

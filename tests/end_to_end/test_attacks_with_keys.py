@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuf.api.metadata import TargetFile
 
 from cloud.release import repository
 from cloud.release.keys import create_keys
 from cloud.release.role_files import current_role
-from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 from tests import evil_models
 from tests.hostile_cloud import OWN_HARDWARE, Prey, prey
@@ -157,18 +155,10 @@ def test_a_release_that_failed_here_is_not_tried_again(vehicle: Prey) -> None:
 def sign_unchecked(vehicle: Prey, data: bytes) -> str:
     """Have both keys sign bytes that the cloud's own gate would never let through; gives their SHA-256."""
     world = vehicle.world
-    models = current_role(world.folder, "models")
-    digest = hashlib.sha256(data).hexdigest()
     counter = 1 + max(release.facts.release_counter for release in repository.list_releases(world.folder))
-    facts = ReleaseFacts(counter, "rectangles", f"evil-{counter}", digest, OWN_HARDWARE)
-    target = TargetFile.from_data(facts.target_path, data, ["sha256"])
-    target.unrecognized_fields["custom"] = facts.to_custom()
-    name = facts.target_path.removeprefix("models/")
-    (world.folder / "targets" / "models" / f"{digest}.{name}").write_bytes(data)
-    models.signed.targets[facts.target_path] = target
-    models.signed.version += 1
+    models = with_release(world, data, counter, model_version=f"evil-{counter}", hardware_ids=OWN_HARDWARE)
     publish(world, models, [world.keys.signer("trainer"), world.keys.signer("gate")])
-    return digest
+    return hashlib.sha256(data).hexdigest()
 
 
 ALONE_OR_IN_A_CHILD = {**evil_models.REFUSED_BY_RULE, **evil_models.REFUSED_BY_LIMIT}
