@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.logs import Repeated
-from edge.perception.model_file import ModelFileError, read_model_file
+from edge.perception.model_file import ModelFile, ModelFileError, read_model_file
 from edge.updates import trust
 from edge.updates.assignment import why_kept
 from edge.updates.download import TransferLimits, copy_target, fetch_target
@@ -119,6 +119,7 @@ class UpdateClient:
         interrupted: whether the caller has something to do that a transfer must not hold up; asked from other
             threads too, a few times a second. `check` then ends soon, and what has arrived is kept. It must
             not stay so after the caller has done that: else nothing is ever fetched.
+        read_model: reads a model that nobody signed, and raises as `read_model_file` does.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class UpdateClient:
         clock: Callable[[], datetime] = utc_now,
         assigned: Callable[[], int | None] = lambda: None,
         interrupted: Interrupted = never,
+        read_model: Callable[[Path], ModelFile] = read_model_file,
     ) -> None:
         self._stub = stub
         self._slots = slots
@@ -143,6 +145,7 @@ class UpdateClient:
         self._expires: datetime | None = None
         self._assigned = assigned
         self._interrupted = interrupted
+        self._read_model = read_model
 
     def check(self) -> UpdateResult:
         """Look once. What the network, the repository or the disk does wrong is in the result, not raised."""
@@ -229,7 +232,7 @@ class UpdateClient:
             raise RefusedError(
                 Refusal.UNSIGNED, "models that nobody signed need `unsigned = true` in [updates] of edge.toml"
             )
-        model = read_model_file(file)
+        model = self._read_model(file)
         if model.digest == slots.active().digest:
             detail = f"{model.summary()} runs already"
             return UpdateResult(resting_phase(slots.state), detail, runs_already=True)

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, time, timezone
+from pathlib import Path
 
 from edge.config import EdgeConfig, UpdatesConfig
 from edge.errors import TrafficVisionError
 from edge.machine.disk_budget import DiskLane
 from edge.messages import model_ref_of
-from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file
+from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file, read_model_bytes
 from edge.perception.model_reading import read_apart
 from edge.status import daemon_version
 from edge.updates import history
@@ -159,6 +160,14 @@ class SlotModels:
         checked = self.slots.load(slot)
         # No path: the bytes that were checked are the bytes that run, whatever becomes of the file.
         return read_apart(checked.data, _origin(checked.content), stopping=self._stopping)
+
+    def read_file(self, path: Path) -> ModelFile:
+        """A model file from elsewhere, beside frames.
+
+        Raises:
+            ModelFileError: it is missing, unreadable or no model file.
+        """
+        return read_apart(read_model_bytes(path), str(path), path, stopping=self._stopping)
 
     def activated(self, slot: common_pb2.Slot, model: ModelFile) -> None:
         """Bring the slots in line with the model that runs now. To call it again changes nothing.

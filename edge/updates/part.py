@@ -113,6 +113,7 @@ class Updates:
             clock=clock,
             assigned=lambda: self._assigned.counter,
             interrupted=self._comes_first,
+            read_model=models.read_file,
         )
         self._stopping = threading.Event()
         self._has_failed = False
