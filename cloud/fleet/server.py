@@ -37,7 +37,7 @@ GRACE_S = 1.5
 RECEIVE_HEADROOM = 2
 UPLOAD_BATCH = 256
 RECORD_BATCH = 256
-SILENT_HEARTBEATS = 2  # after so many, another instance may take a vehicle's place
+GIVES_WAY_HEARTBEATS = 2  # an instance that is silent for so many: another may take its place
 RECORDS_WAITING_BYTES = 16_000_000
 CALLS_PER_VEHICLE = 4  # control, samples, features, a fetch
 CONNECTION_AGE_MS = 6 * 3_600_000
@@ -110,7 +110,7 @@ class FleetServer:
             waiting_limit_bytes=RECORDS_WAITING_BYTES,
             batch_limit=RECORD_BATCH,
         )
-        sessions = Sessions(SILENT_HEARTBEATS * self._config.serve.heartbeat_interval_s)
+        sessions = Sessions(GIVES_WAY_HEARTBEATS * self._config.serve.heartbeat_interval_s)
         admission = Admission(self._store, sessions)
         control = ControlService(records, self._config.serve, limits, assigner, sessions, admission.rival)
         service = FleetService(admission, control, uploads, self._repository, limits.in_flight)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, time, timezone
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.config import EdgeConfig, UpdatesConfig
@@ -29,7 +28,7 @@ from edge.updates.report import model_ref, model_state
 from edge.updates.slot_content import SlotContent
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.slots import Slots
-from edge.updates.trust import Vehicle
+from edge.updates.trust import Vehicle, clock_floor_of
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 
@@ -345,17 +344,14 @@ def log_release(
 
 def _vehicle(config: EdgeConfig, updates: UpdatesConfig) -> Vehicle:
     ids = frozenset(hardware_ids(config.model.providers))
-    vehicle = Vehicle(
+    return Vehicle(
         ids,
         daemon_version(),
         release_floor=updates.release_floor,
+        clock_floor=clock_floor_of(updates.clock_floor),
         fleet=updates.fleet,
         unsigned_allowed=updates.unsigned,
     )
-    if updates.clock_floor is None:
-        return vehicle
-    midnight = datetime.combine(updates.clock_floor, time(), timezone.utc)
-    return replace(vehicle, clock_floor=max(vehicle.clock_floor, midnight))
 
 
 def _shipped_root(config: EdgeConfig) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 from edge.config import EdgeConfig
@@ -12,6 +12,7 @@ from edge.updates import history, slot_state, state_file
 from edge.updates.errors import SlotError, UpdateError
 from edge.updates.report import resting_phase
 from edge.updates.slot_state import SlotState
+from edge.updates.trust import clock_floor_of
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.words import word
@@ -124,17 +125,13 @@ def _slots(state: SlotState) -> dict[str, Any]:
 
 
 def _floors(state: SlotState, config: EdgeConfig) -> dict[str, Any]:
-    """What the vehicle has seen, and what it was told as it was enrolled: the later of both holds."""
+    """The floors that hold: the later of what the vehicle has seen and what it was told when enrolled."""
     assert config.updates is not None
-    enrolled_s = _midnight_s(config.updates.clock_floor)
+    told_s = int(clock_floor_of(config.updates.clock_floor).timestamp())
     return {
         "release_floor": max(state.release_floor, config.updates.release_floor),
-        "clock_floor": _time(max(state.clock_floor_s, enrolled_s)),
+        "clock_floor": _time(max(state.clock_floor_s, told_s)),
     }
-
-
-def _midnight_s(day: date | None) -> int:
-    return 0 if day is None else int(datetime.combine(day, time(), timezone.utc).timestamp())
 
 
 def _release(facts: ReleaseFacts | None) -> dict[str, Any] | None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, time, timezone
 
 from edge.updates.errors import Refusal, RefusedError
 from protos.release_facts import ReleaseFacts
 
+PROGRAM_MADE = datetime(2025, 1, 1, tzinfo=timezone.utc)  # it is later than that wherever this runs
 MAX_MODEL_BYTES = 1 << 29  # 512 MiB
 
 _LEADING_NUMBERS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
@@ -38,10 +39,17 @@ class Vehicle:
     hardware_ids: frozenset[str]
     daemon_version: str
     release_floor: int = 0
-    clock_floor: datetime = datetime(2025, 1, 1, tzinfo=timezone.utc)
+    clock_floor: datetime = PROGRAM_MADE
     max_model_bytes: int = MAX_MODEL_BYTES
     fleet: str | None = None
     unsigned_allowed: bool = False
+
+
+def clock_floor_of(day: date | None) -> datetime:
+    """The installation's clock floor: when the vehicle was enrolled, but not before this program was made."""
+    if day is None:
+        return PROGRAM_MADE
+    return max(PROGRAM_MADE, datetime.combine(day, time(), timezone.utc))
 
 
 def newest_for(
