@@ -2,108 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 
 from cloud.config import CloudConfig
 from cloud.fleet.pki import Authority
-from cloud.fleet.vehicles import list_vehicles, revoke
+from cloud.fleet.vehicles import revoke
 from cloud.store.columns import utc_now
 from cloud.store.models import DriftEvent, FeatureSeries, ModelReport, Sample, Vehicle
-from edge.fleet.identity import Identity, key_to_pem, new_key, read_key, request_for, sign_renewal
-from edge.fleet.renewable_channel import RenewableChannel
+from edge.fleet.identity import Identity, new_key
 from protos.traffic_vision.v1 import common_pb2 as common
-from protos.traffic_vision.v1 import enrolment_pb2 as enrolment
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
-from protos.traffic_vision.v1.enrolment_pb2_grpc import EnrolmentServiceStub
 from tests import clouds
-from tests.clouds import (
-    WAIT_S,
-    ControlStream,
-    ServerProcess,
-    a_hello,
-    a_sample,
-    a_series,
-    conversation,
-    serving,
-)
+from tests.clouds import WAIT_S, a_hello, a_sample, a_series, conversation, serving
+from tests.identities import CALLS, Running, assert_refused, assert_served, enrolled, pair_in
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
 OLDEST = timedelta(days=396)  # a certificate of 30 days that ended more than a year ago
-
-
-@dataclass(frozen=True)
-class Running:
-    config: CloudConfig
-    server: ServerProcess
-
-    @contextmanager
-    def as_(self, pair: Identity, instance: str = "") -> Iterator[fleet_grpc.FleetServiceStub]:
-        """A connection of its own, whose calls say that instance."""
-        certificate = pair.certificate.public_bytes(Encoding.PEM)
-        ca = (self.config.folders.pki / "ca.crt").read_bytes()
-        credentials = grpc.ssl_channel_credentials(ca, key_to_pem(pair.key), certificate)
-        options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-
-        def opened() -> grpc.Channel:
-            return grpc.secure_channel(self.server.address, credentials, options)
-
-        with RenewableChannel(opened, instance) as channel:
-            yield fleet_grpc.FleetServiceStub(channel)
-
-    def renews(self, pair: Identity, instance: str = "") -> bool:
-        return self.renewed(pair, instance) is not None
-
-    def renewed(self, pair: Identity, instance: str = "") -> Identity | None:
-        ca = (self.config.folders.pki / "ca.crt").read_bytes()
-        with grpc.secure_channel(self.server.enrol_address, grpc.ssl_channel_credentials(ca)) as channel:
-            stub = EnrolmentServiceStub(channel)
-            nonce = stub.BeginRenewal(enrolment.BeginRenewalRequest(), timeout=WAIT_S).nonce
-            key = new_key()
-            csr = request_for(key)
-            request = enrolment.RenewRequest(
-                certificate_der=pair.certificate.public_bytes(Encoding.DER),
-                nonce=nonce,
-                csr_der=csr,
-                signature=sign_renewal(pair, nonce, csr),
-                instance_id=instance,
-            )
-            try:
-                given = stub.Renew(request, timeout=WAIT_S).certificate_der
-            except grpc.RpcError as error:
-                assert error.code() is grpc.StatusCode.PERMISSION_DENIED
-                return None
-        return Identity(key, x509.load_der_x509_certificate(given))
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("identities") / "cloud"
-    config = clouds.make_cloud(folder, "one", "two")
-    with serving(folder) as server:
-        yield Running(config, server)
-
-
-def pair_in(folder: Path, name: str = "client") -> Identity:
-    certificate = x509.load_pem_x509_certificate((folder / f"{name}.crt").read_bytes())
-    return Identity(read_key(folder / f"{name}.key"), certificate)
-
-
-def enrolled(config: CloudConfig, vehicle: str, age: timedelta = timedelta(0)) -> Identity:
-    return pair_in(clouds.enrol_vehicle(config, vehicle, lambda: utc_now() - age)[0])
 
 
 def stranger(config: CloudConfig, folder: Path) -> Identity:
@@ -143,35 +66,6 @@ def without_its_key(config: CloudConfig, folder: Path) -> Identity:
     return Identity(new_key(), enrolled(config, "seen-1").certificate)
 
 
-CALLS: dict[str, Callable[[fleet_grpc.FleetServiceStub], object]] = {
-    "Control": lambda stub: welcome(stub),
-    "UploadSamples": lambda stub: clouds.upload(stub, [a_sample("s")]),
-    "UploadFeatures": lambda stub: list(
-        stub.UploadFeatures(iter([fleet.UploadFeaturesRequest(series=a_series("f"))]), timeout=WAIT_S)
-    ),
-    "FetchMetadata": lambda stub: list(
-        stub.FetchMetadata(fleet.FetchMetadataRequest(role="timestamp"), timeout=WAIT_S)
-    ),
-    "FetchTarget": lambda stub: list(
-        stub.FetchTarget(fleet.FetchTargetRequest(path="models/m", sha256="a" * 64), timeout=WAIT_S)
-    ),
-}
-
-
-def welcome(stub: fleet_grpc.FleetServiceStub) -> fleet.Welcome:
-    with conversation(stub) as stream:
-        stream.say(a_hello())
-        said = stream.hear()
-    if said.HasField("problem"):
-        assert said.problem.code in (
-            fleet.PROBLEM_CODE_REVOKED,
-            fleet.PROBLEM_CODE_UNKNOWN_VEHICLE,
-            fleet.PROBLEM_CODE_IDENTITY_IN_USE,
-        )
-        raise PermissionError(said.problem.detail)
-    return said.welcome
-
-
 def test_the_calls_are_all_that_there_are() -> None:
     assert set(CALLS) == set(fleet.DESCRIPTOR.services_by_name["FleetService"].methods_by_name)
 
@@ -196,26 +90,6 @@ def test_nothing_is_given_to(
         except ValueError:  # gRPC takes no key that is not the certificate's
             assert who is without_its_key
     assert not running.renews(pair)
-
-
-def assert_refused(stub: fleet_grpc.FleetServiceStub, name: str) -> None:
-    try:
-        got = CALLS[name](stub)
-    except PermissionError:
-        return
-    except grpc.RpcError as error:
-        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.PERMISSION_DENIED), name
-        return
-    raise AssertionError(f"{name}: {got}")
-
-
-def assert_served(stub: fleet_grpc.FleetServiceStub) -> None:
-    """Each call but Control, which displaces."""
-    for name in set(CALLS) - {"Control", "FetchTarget"}:
-        assert CALLS[name](stub), name
-    with pytest.raises(grpc.RpcError) as refused:
-        CALLS["FetchTarget"](stub)
-    assert refused.value.code() is grpc.StatusCode.NOT_FOUND, "let in, and there is none"
 
 
 def test_a_certificate_that_ends_while_it_is_connected_is_worth_nothing_from_then_on(tmp_path: Path) -> None:
@@ -291,143 +165,3 @@ def test_receipts_and_states_go_to_who_spoke(running: Running) -> None:
         assert theirs.hear().drift_event_receipt.drift_event_id == "same", "its own, and the first it hears"
     with clouds.database(config) as store, store.reading() as session:
         assert set(session.scalars(events)) == {"speaks", "listens"}
-
-
-@contextmanager
-def connected(stub: fleet_grpc.FleetServiceStub, instance: str) -> Iterator[ControlStream]:
-    with conversation(stub) as stream:
-        stream.say(a_hello(instance))
-        assert stream.hear().HasField("welcome")
-        yield stream
-
-
-def speaks(stream: ControlStream) -> None:
-    """Until the server has heard it."""
-    state = common.DriftState(camera="front", verdict=common.DRIFT_VERDICT_ALARM)
-    stream.say(fleet.ControlRequest(drift_event=fleet.DriftEvent(id="alive", state=state)))
-    assert stream.hear().HasField("drift_event_receipt")
-
-
-def used_twice(running: Running, vehicle: str) -> bool:
-    with clouds.database(running.config) as store:
-        (line,) = (line for line in list_vehicles(store) if line.name == vehicle)
-    return line.used_twice is not None
-
-
-def kept_of(running: Running, vehicle: str) -> list[str]:
-    with clouds.database(running.config) as store, store.reading() as session:
-        return [
-            identity
-            for table in (Sample, FeatureSeries)
-            for identity in session.scalars(select(table.external_id).where(table.vehicle == vehicle))
-        ]
-
-
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("says", ["", "the clone"])
-def test_a_copied_identity_gets_nothing_beside_the_vehicle_and_is_reported(
-    running: Running, name: str, says: str
-) -> None:
-    vehicle = f"cloned-{name}-{len(says)}".lower()
-    pair, _ = enrolled(running.config, vehicle), enrolled(running.config, "honest")
-    with (
-        running.as_(pair, "the vehicle") as stub,
-        running.as_(pair, says) as clone,
-        connected(stub, "the vehicle") as stream,
-    ):
-        assert_refused(clone, name)
-        assert kept_of(running, vehicle) == []
-        assert not used_twice(running, vehicle), "it could be the vehicle itself, after a crash"
-        speaks(stream)
-        assert used_twice(running, vehicle) and not used_twice(running, "honest")
-        assert_served(stub)
-
-
-def test_a_copied_identity_is_not_renewed_until_the_vehicle_is_enrolled_anew(running: Running) -> None:
-    pair = enrolled(running.config, "renewed-twice")
-    with running.as_(pair, "the vehicle") as stub, connected(stub, "the vehicle") as stream:
-        assert running.renewed(pair, "the clone") is None and running.renewed(pair) is None
-        speaks(stream)
-        assert used_twice(running, "renewed-twice")
-        assert running.renewed(pair, "the vehicle") is None, "who of the two it is, nobody can tell"
-        assert_served(stub)
-    assert running.renewed(pair) is None, "also after it has gone"
-    fresh = enrolled(running.config, "renewed-twice")
-    assert running.renews(fresh) and not running.renews(pair)
-    assert not used_twice(running, "renewed-twice")
-
-
-def test_a_vehicle_goes_on_through_a_renewal_and_over_a_new_connection(running: Running) -> None:
-    old = enrolled(running.config, "goes-on")
-    with running.as_(old, "the vehicle") as stub, connected(stub, "the vehicle") as stream:
-        renewed = running.renewed(old, "the vehicle")
-        assert renewed is not None
-        for pair in (old, renewed):  # what a tunnel left, or the renewal: the first stream is not gone yet
-            with running.as_(pair, "the vehicle") as anew:
-                assert_served(anew)
-                speaks(stream)
-        assert not used_twice(running, "goes-on")
-        with running.as_(renewed, "the vehicle") as anew, connected(anew, "the vehicle") as again:
-            assert stream.rest() == []
-            assert_served(anew)
-            assert_refused_as_a_clone(running, old)
-            speaks(again)
-    assert used_twice(running, "goes-on"), "by the clone"
-
-
-def test_the_connection_of_the_control_stream_is_proof_enough(running: Running) -> None:
-    pair = enrolled(running.config, "unsaid")
-    with running.as_(pair) as stub, connected(stub, "the vehicle") as stream:
-        assert_served(stub)
-        speaks(stream)
-    assert not used_twice(running, "unsaid")
-
-
-def assert_refused_as_a_clone(running: Running, pair: Identity) -> None:
-    with running.as_(pair) as clone:
-        for name in CALLS:
-            assert_refused(clone, name)
-
-
-def test_a_stream_of_a_copy_ends_when_the_vehicle_comes(running: Running) -> None:
-    pair = enrolled(running.config, "came-later")
-    goes_on = threading.Event()
-
-    def samples() -> Iterator[fleet.UploadSamplesRequest]:
-        yield fleet.UploadSamplesRequest(sample=a_sample("before"))
-        assert goes_on.wait(WAIT_S)
-        yield fleet.UploadSamplesRequest(sample=a_sample("after"))
-
-    with running.as_(pair) as clone, running.as_(pair, "the vehicle") as stub:
-        answers = clone.UploadSamples(samples(), timeout=WAIT_S)
-        assert next(answers).sample_id == "before"
-        with connected(stub, "the vehicle") as stream:
-            goes_on.set()
-            with pytest.raises(grpc.RpcError) as refused:
-                next(answers)
-            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
-            speaks(stream)
-    assert kept_of(running, "came-later") == ["before"]
-    assert used_twice(running, "came-later")
-
-
-def test_a_copy_that_was_there_first_is_reported_and_ends_when_the_vehicle_is_enrolled_anew(
-    running: Running,
-) -> None:
-    pair = enrolled(running.config, "too-late")
-    with running.as_(pair) as clone, connected(clone, "the clone") as stolen:
-        with running.as_(pair, "the vehicle") as stub:
-            for name in CALLS:
-                assert_refused(stub, name)
-        speaks(stolen)
-        assert used_twice(running, "too-late")
-        fresh = enrolled(running.config, "too-late")
-        with running.as_(fresh, "the vehicle") as stub:
-            assert_served(stub)  # before its control stream
-            (last,) = stolen.rest()
-            assert last.problem.code == fleet.PROBLEM_CODE_REVOKED
-            with connected(stub, "the vehicle") as stream:
-                assert_refused_as_a_clone(running, pair)
-                speaks(stream)
-    assert not used_twice(running, "too-late"), "a certificate that was revoked is no second one"
-    assert running.renews(fresh)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.config import EdgeConfig
+from edge.updates.slots import Slots
 from tests.update_garage import Garage, configured, garage
 from tests.update_world import World, open_world
 
@@ -18,6 +19,12 @@ def world(tmp_path: Path) -> Iterator[World]:
     opened = open_world(tmp_path / "cloud")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def slots(world: World, tmp_path: Path) -> Slots:
+    """Of a vehicle of that cloud."""
+    return world.slots(tmp_path / "vehicle")
 
 
 @pytest.fixture
