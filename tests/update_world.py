@@ -108,6 +108,7 @@ class World:
     server: Server
     channel: grpc.Channel
     stop_server: Callable[[], None]
+    port: int
     vehicles: list[Slots] = field(default_factory=list)
 
     @property
@@ -194,7 +195,7 @@ def open_world(folder: Path, now: datetime | None = None) -> World:
         server.stop(None).wait(DEADLINE_S)
         pool.shutdown(wait=True)
 
-    return World(folder / "repository", keys, service, channel, stop)
+    return World(folder / "repository", keys, service, channel, stop, port)
 
 
 def evidence_in(folder: Path, facts: ReleaseFacts) -> Evidence:

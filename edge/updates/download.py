@@ -1,9 +1,10 @@
 """A target into a file, by chunks, resumed where it was cut. What arrives is not believed: the slots verify
 it.
 
-TUF leaves slow retrieval to the transport. Here one RPC lasts a few seconds at most and the next goes on
-where it ended, so a server that drips bytes is noticed after one of them, and a link that breaks loses
-nothing.
+TUF leaves slow retrieval to the transport. Here a target comes in one RPC that is watched: each few seconds
+must bring their share of the least pace, so a server that drips bytes is left soon, and a link that breaks
+loses nothing. Not in many short RPCs: what is on its way when one ends still comes, and on a slow link the
+next would spend its time behind it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import IO, Protocol
 
 import grpc
 
-from edge.updates.errors import TransferError
-from edge.updates.interruption import Interrupted, cancelled_if, never, put_off
+from edge.updates.errors import PutOffError, TransferError
+from edge.updates.interruption import Interrupted, cancelled_for, never, put_off
 from protos.traffic_vision.v1.fleet_pb2 import FetchTargetRequest
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
 CHUNK_LIMIT_BYTES = 65536
+_LEAST_CHUNK_BYTES = 4096  # below that a transfer consists of messages' headers
+_CHUNKS_A_WINDOW = 3  # at the least pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,9 @@ class TransferLimits:
     """How long the server may take.
 
     Attributes:
-        rpc_s: deadline of one RPC, seconds.
-        least_bytes_per_s: a target's RPC that brought less than this on average is the last one.
+        rpc_s: deadline of an RPC for metadata, seconds.
+        least_bytes_per_s: a link that is slower than this for `pace_s` is given up; what came is kept.
+        pace_s: over how many seconds the pace of a target is looked at.
         target_s: for a target in one check, seconds; the next goes on from what is kept, by metadata that is
             fresh.
         metadata_s: for all metadata of one check together, seconds.
@@ -44,10 +48,41 @@ class TransferLimits:
     metadata_s: float = 60.0
     metadata_bytes: int = 1 << 24
     target_s: float = 3600.0
+    pace_s: float = 10.0
 
     def target_deadline_s(self, left_bytes: int) -> float:
         """Seconds that so many bytes of a target may take in one check: as at the least pace, bounded."""
         return min(self.target_s, left_bytes / self.least_bytes_per_s + self.rpc_s)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """To ask for: of this size a link of the least pace brings three while its pace is looked at."""
+        fitting = int(self.least_bytes_per_s * self.pace_s / _CHUNKS_A_WINDOW)
+        return min(CHUNK_LIMIT_BYTES, max(_LEAST_CHUNK_BYTES, fitting))
+
+
+class Pace:
+    """Whether a transfer keeps the least pace, `pace_s` by `pace_s`; a chunk may be on its way at the end."""
+
+    def __init__(self, limits: TransferLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._began_s = clock()
+        self._had_bytes = 0
+
+    def too_slow(self, received_bytes: int) -> float | None:
+        """Give the pace of the seconds that are over now, bytes a second, where it was below the least.
+
+        Args:
+            received_bytes: since the transfer began.
+        """
+        lasted_s = self._clock() - self._began_s
+        if lasted_s < self._limits.pace_s:
+            return None
+        pace = (received_bytes - self._had_bytes) / lasted_s
+        self._began_s += lasted_s
+        self._had_bytes = received_bytes
+        return pace if pace < self._limits.least_bytes_per_s * (1 - 1 / _CHUNKS_A_WINDOW) else None
 
 
 class Chunk(Protocol):
@@ -87,23 +122,11 @@ def fetch_target(
         if file.tell() > length:
             file.truncate(0)
             file.seek(0)
-        allowed_s = limits.target_deadline_s(length - file.tell())
-        end_s = time.monotonic() + allowed_s
-        while (begin := file.tell()) < length:
+        begin = file.tell()
+        if begin < length:
             on_progress(begin)
-            left_s = end_s - time.monotonic()
-            if left_s <= 0:
-                raise TransferError(
-                    f"the file took more than {allowed_s:.0f} s; {begin} of {length} bytes are kept"
-                )
-            call_s = min(limits.rpc_s, left_s)
-            if not _one_call(stub, request, length, file, call_s, on_progress, interrupted):
-                pace = (file.tell() - begin) / call_s
-                if pace < limits.least_bytes_per_s:
-                    raise TransferError(
-                        f"the server sends {pace:.0f} bytes a second, at least {limits.least_bytes_per_s:.0f}"
-                        f" are expected; {file.tell()} of {length} are kept"
-                    )
+            transfer = _Transfer(begin, length, limits, interrupted, Pace(limits), begin)
+            _append_rest(stub, request, file, transfer, on_progress)
         file.flush()
         os.fsync(file.fileno())
 
@@ -129,44 +152,61 @@ def copy_target(source: IO[bytes], length: int, part: Path, on_progress: Callabl
         os.fsync(file.fileno())
 
 
-def _one_call(
+@dataclass(slots=True)
+class _Transfer:
+    """One RPC's share of a target. `cause` is asked from another thread."""
+
+    begin: int
+    length: int
+    limits: TransferLimits
+    interrupted: Interrupted
+    pace: Pace
+    received: int
+
+    def kept(self) -> str:
+        return f"{self.received} of {self.length} bytes are kept"
+
+    def put_off(self) -> PutOffError | None:
+        return put_off(self.kept()) if self.interrupted() else None
+
+    def cause(self) -> PutOffError | TransferError | None:
+        slow = self.pace.too_slow(self.received - self.begin)
+        if slow is None:
+            return self.put_off()
+        return TransferError(
+            f"the server sends {slow:.0f} bytes a second, at least {self.limits.least_bytes_per_s:.0f}"
+            f" are expected; {self.kept()}"
+        )
+
+
+def _append_rest(
     stub: FleetServiceStub,
     request: FetchTargetRequest,
-    length: int,
     file: IO[bytes],
-    call_s: float,
+    transfer: _Transfer,
     on_progress: Callable[[int], None],
-    interrupted: Interrupted,
-) -> bool:
-    """Append what one RPC brings; False where its deadline ended it."""
-    following = FetchTargetRequest()
-    following.CopyFrom(request)
-    following.offset_bytes = file.tell()
-    following.chunk_limit_bytes = CHUNK_LIMIT_BYTES
-
-    def kept() -> str:
-        return f"{file.tell()} of {length} bytes are kept"
-
-    if interrupted():
-        raise put_off(kept())
+) -> None:
+    following = FetchTargetRequest(offset_bytes=transfer.begin, chunk_limit_bytes=transfer.limits.chunk_bytes)
+    following.MergeFrom(request)
+    allowed_s = transfer.limits.target_deadline_s(transfer.length - transfer.begin)
+    if (left := transfer.put_off()) is not None:
+        raise left
     try:
-        call = stub.FetchTarget(following, timeout=call_s)
+        call = stub.FetchTarget(following, timeout=allowed_s)
     except ValueError as error:  # gRPC's answer on a channel that was closed meanwhile
         raise TransferError(f"{request.path}: {error}") from None
     try:
-        with cancelled_if(interrupted, call, kept):
-            for data in checked_chunks(call, following.offset_bytes, length):
+        with cancelled_for(transfer.cause, call):
+            for data in checked_chunks(call, transfer.begin, transfer.length):
                 file.write(data)
-                on_progress(file.tell())
-                if file.tell() < length and interrupted():
-                    raise put_off(kept())
+                transfer.received += len(data)
+                on_progress(transfer.received)
+                if transfer.received < transfer.length and (left := transfer.put_off()) is not None:
+                    raise left
     except grpc.RpcError as error:
         if code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return False
-        raise TransferError(
-            f"{request.path}: {described(error)}; {file.tell()} of {length} bytes kept"
-        ) from None
-    return True
+            raise TransferError(f"the file took more than {allowed_s:.0f} s; {transfer.kept()}") from None
+        raise TransferError(f"{request.path}: {described(error)}; {transfer.kept()}") from None
 
 
 def checked_chunks(call: Iterator[Chunk], offset: int, length: int | None) -> Iterator[bytes]:

@@ -12,8 +12,8 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalEr
 from tuf.ngclient.fetcher import FetcherInterface
 
 from edge.updates.download import TransferLimits, checked_chunks, code_of, described
-from edge.updates.errors import TransferError
-from edge.updates.interruption import Interrupted, cancelled_if, never, put_off
+from edge.updates.errors import PutOffError, TransferError
+from edge.updates.interruption import Interrupted, cancelled_for, never, put_off
 from protos.traffic_vision.v1.fleet_pb2 import FetchMetadataRequest
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -67,7 +67,7 @@ class GrpcFetcher(FetcherInterface):
         except ValueError as error:  # gRPC's answer on a channel that was closed meanwhile
             raise DownloadError(f"{url}: {error}") from None
         try:
-            with cancelled_if(self._interrupted, call, _kept):
+            with cancelled_for(self._cause, call):
                 for data in checked_chunks(call, 0, None):
                     self._left_bytes -= len(data)
                     if self._left_bytes < 0:
@@ -86,6 +86,9 @@ class GrpcFetcher(FetcherInterface):
             if code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise SlowRetrievalError(message) from None
             raise DownloadError(message) from None
+
+    def _cause(self) -> PutOffError | None:
+        return put_off(_kept()) if self._interrupted() else None
 
 
 def _kept() -> str:

@@ -1,4 +1,4 @@
-"""A transfer is left as soon as something else comes first, also while it waits for bytes that do not come.
+"""A transfer is left as soon as there is cause to, also while it waits for bytes that do not come.
 
 Reading a gRPC stream blocks until a message or the call's deadline. Only a cancel from another thread ends it
 before, so one looks whether there is cause to.
@@ -13,11 +13,12 @@ from typing import Protocol
 
 import grpc
 
-from edge.updates.errors import PutOffError
+from edge.updates.errors import PutOffError, UpdateError
 
 LOOK_S = 0.25  # between two looks; a chunk that comes is a look of its own
 
 Interrupted = Callable[[], bool]  # from any thread; it returns soon and never raises
+Cause = Callable[[], UpdateError | None]  # to end a transfer now; from any thread, like the above
 
 
 class Cancellable(Protocol):
@@ -38,37 +39,36 @@ def put_off(kept: str) -> PutOffError:
 
 
 @contextmanager
-def cancelled_if(interrupted: Interrupted, call: Cancellable, kept: Callable[[], str]) -> Iterator[None]:
-    """Cancel the call once it is interrupted, and at the end in any case.
+def cancelled_for(cause: Cause, call: Cancellable) -> Iterator[None]:
+    """Cancel the call once there is cause to, and at the end in any case.
 
     Args:
-        interrupted: whether something else comes first.
+        cause: what there is, looked for four times a second.
         call: that the body reads from.
-        kept: what becomes of what has arrived, for people.
 
     Raises:
-        PutOffError: the body's reading was ended by this.
+        UpdateError: the cause that ended the body's reading.
     """
-    over, left = threading.Event(), threading.Event()
+    over = threading.Event()
+    found: list[UpdateError] = []
 
     def look() -> None:
         while not over.wait(LOOK_S):
-            if interrupted():
-                left.set()
+            error = cause()
+            if error is not None:
+                found.append(error)
                 call.cancel()
                 return
 
-    watcher = threading.Thread(target=look, name="interruption", daemon=True)
-    if interrupted is not never:
-        watcher.start()
+    watcher = threading.Thread(target=look, name="transfer-watch", daemon=True)
+    watcher.start()
     try:
         yield
     except grpc.RpcError:
-        if not left.is_set():
+        if not found:
             raise
-        raise put_off(kept()) from None
+        raise found[0] from None
     finally:
         over.set()
         call.cancel()
-        if watcher.ident is not None:
-            watcher.join()
+        watcher.join()

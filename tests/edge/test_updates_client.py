@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Root
 
 from cloud.release import repository, serving
 from cloud.release.keys import create_keys
-from edge.updates.client import Progress, UpdateResult
-from edge.updates.download import TransferLimits
+from edge.updates.client import Progress, UpdateClient, UpdateResult
+from edge.updates.download import Pace, TransferLimits
 from edge.updates.errors import Refusal
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
-from tests.update_world import VEHICLE, StatusError, World, model
+from tests.slow_link import slow_link
+from tests.update_world import LIMITS, VEHICLE, StatusError, World, model
 
 BIG = model("big", padding=300_000)
 
@@ -60,7 +62,7 @@ def test_a_fresh_vehicle_gets_a_release(world: World, slots: Slots) -> None:
     received = [progress.received_bytes for progress in seen if progress.total_bytes]
     assert received == sorted(received)
     assert (received[0], received[-1]) == (0, len(BIG))
-    assert len(received) > len(BIG) // 65536
+    assert len(received) > len(BIG) // LIMITS.chunk_bytes
 
 
 def test_metadata_says_until_when_it_holds(world: World, slots: Slots) -> None:
@@ -207,7 +209,7 @@ def test_a_download_that_was_cut_goes_on_where_it_ended(world: World, slots: Slo
     slots = world.slots(tmp_path / "vehicle")  # a restart of the daemon in between
     assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
     offsets = [name.partition("@")[2] for name in world.server.asked if name.startswith("models/")]
-    assert offsets == ["0", "131072", "262144"]
+    assert offsets == [str(2 * chunk) for chunk in (0, LIMITS.chunk_bytes, 2 * LIMITS.chunk_bytes)]
     assert slots.load("a").data == BIG
 
 
@@ -302,7 +304,7 @@ def test_root_rotation_is_followed_and_ends_the_power_of_old_keys(
 
 
 def test_a_slow_server_is_given_up_by_its_pace(world: World, slots: Slots) -> None:
-    """One chunk, then silence: at this pace the transfer ends after one call, and what came is kept."""
+    """One chunk, then silence: the transfer ends, and what came is kept."""
     facts = world.release(BIG)
     inner = world.server.target
     ended = []
@@ -312,7 +314,7 @@ def test_a_slow_server_is_given_up_by_its_pace(world: World, slots: Slots) -> No
         ended.append(world.server.hung_up.wait(30))
 
     world.server.target = slow
-    limits = TransferLimits(rpc_s=0.5, least_bytes_per_s=1_000_000, metadata_s=40)
+    limits = TransferLimits(pace_s=0.5, least_bytes_per_s=1_000_000, metadata_s=40)
     result = check(world, slots, limits=limits)
     assert (result.phase, result.retry) == (common.UPDATE_PHASE_IDLE, True)
     assert "bytes a second" in result.detail
@@ -322,21 +324,52 @@ def test_a_slow_server_is_given_up_by_its_pace(world: World, slots: Slots) -> No
     assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
 
 
-def test_a_transfer_that_outlasts_one_call_goes_on_in_the_next(world: World, slots: Slots) -> None:
-    world.release(BIG)
-    inner = world.server.target
+@pytest.mark.parametrize(
+    ("bytes_per_s", "phase"),
+    [(40_000, common.UPDATE_PHASE_STAGED), (16_000, common.UPDATE_PHASE_IDLE)],
+    ids=["just fast enough", "too slow"],
+)
+def test_a_slow_link_is_enough_from_the_least_pace_on(
+    world: World, slots: Slots, bytes_per_s: int, phase: common.UpdatePhase
+) -> None:
+    """The link is slow, not the server: what it has sent comes, whether it is still wanted or not."""
+    data = model("slow", padding=60_000)
+    facts = world.release(data)
+    limits = TransferLimits(pace_s=1.0, least_bytes_per_s=32_000, metadata_s=40)
+    with slow_link(world.port, bytes_per_s) as port, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        result = UpdateClient(fleet_grpc.FleetServiceStub(channel), slots, limits=limits).check()
+    assert result.phase == phase, result.detail
+    if phase == common.UPDATE_PHASE_STAGED:
+        assert slots.load("a").data == data
+        return
+    assert "bytes a second, at least 32000 are expected" in result.detail
+    kept = (slots.staging / f"{facts.model_sha256}.part").stat().st_size
+    assert 0 < kept < len(data)
+    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED, "it goes on from there on a better link"
+    asked = next(asked for asked in reversed(world.server.asked) if facts.target_path in asked)
+    assert asked.endswith(f"@{kept}")
 
-    def two_chunks_a_call(request: fleet.FetchTargetRequest) -> Iterator[fleet.FetchTargetResponse]:
-        chunks = inner(request)
-        yield from itertools.islice(chunks, 2)
-        if request.offset_bytes < 262_144:
-            world.server.hung_up.wait(30)
-        yield from chunks
 
-    world.server.target = two_chunks_a_call
-    limits = TransferLimits(rpc_s=1.0, least_bytes_per_s=1, metadata_s=40)
-    assert check(world, slots, limits=limits).phase == common.UPDATE_PHASE_STAGED
-    assert slots.load("a").data == BIG
+@given(st.lists(st.floats(0.05, 5.0), min_size=1, max_size=60), st.integers(4_100, 100_000))
+def test_no_pace_above_the_least_is_called_slow(looks_s: list[float], bytes_per_s: int) -> None:
+    """Whenever one looks, and though a link that keeps its pace brings whole chunks only."""
+    limits, now_s = TransferLimits(), [0.0]
+    pace = Pace(limits, lambda: now_s[0])
+    for look_s in looks_s:
+        now_s[0] += look_s
+        whole = int(now_s[0] * bytes_per_s) // limits.chunk_bytes * limits.chunk_bytes
+        assert pace.too_slow(whole) is None
+
+
+@given(st.lists(st.floats(0.05, 0.5), min_size=50, max_size=100), st.integers(0, 2_700))
+def test_a_drip_is_called_slow(looks_s: list[float], bytes_per_s: int) -> None:
+    limits, now_s = TransferLimits(), [0.0]
+    pace, slow = Pace(limits, lambda: now_s[0]), []
+    while now_s[0] < 2 * limits.pace_s:
+        for look_s in looks_s:
+            now_s[0] += look_s
+            slow.append(pace.too_slow(int(now_s[0] * bytes_per_s)))
+    assert any(found is not None for found in slow)
 
 
 def test_metadata_has_a_deadline_too(world: World, slots: Slots) -> None:

@@ -300,7 +300,7 @@ def test_a_target_has_the_time_that_the_least_pace_needs_and_no_more_than_the_li
 
 def test_a_target_that_takes_too_long_ends_with_what_is_kept(world: World, slots: Slots, part: Path) -> None:
     facts = world.release(BIG)
-    limits = TransferLimits(rpc_s=20, least_bytes_per_s=1, target_s=0.5)
+    limits = TransferLimits(least_bytes_per_s=1, target_s=0.5)
     request = fleet_pb2.FetchTargetRequest(path=facts.target_path, sha256=facts.model_sha256)
     stub = FleetServiceStub(world.channel)
     with SlowDownload(world, facts, drips=True) as slow:
