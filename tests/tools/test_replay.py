@@ -276,10 +276,11 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path, model: Path, number: in
     endless = "sim:7?seconds=0&rate=10&size=160x96"
     outputs = ("--jsonl", "-", "--times", times, "--video", video)
     with replaying(endless, "--model", model, *outputs) as process:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stderr is not None
         seen = [process.stdout.readline() for _ in range(3)]
         process.send_signal(number)
-        rest, summary = process.communicate(timeout=60)
+        # `communicate` reads beneath the buffer, in which the next lines may be already.
+        rest, summary = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130
     frames = [line["frame"] for line in lines("".join(seen) + rest)]
     assert frames == list(range(len(frames)))
