@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -65,8 +66,8 @@ class ContextMemory:
         self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
         # What a feature is learned from: as long as its reference is unknown.
         # NaN: here was a gap in time.
-        self.learning: dict[int, list[float]] = {
-            number: [] for number, feature in enumerate(reference.features) if not feature.known
+        self.learning: dict[int, array[float]] = {
+            number: array("f") for number, feature in enumerate(reference.features) if not feature.known
         }
 
     def clear(self) -> None:
@@ -99,5 +100,5 @@ class ContextMemory:
             memory.windows.fill(number, values)
         memory.latched = snapshot.latched.copy()
         for number, seen in snapshot.learning.items():
-            memory.learning[number] = seen.tolist()
+            memory.learning[number] = array("f", seen.tolist())
         return memory

@@ -210,7 +210,7 @@ class DriftMonitor:
         target_hours, _, _, seed = self._options
         reference, context = self._reference, self._reference.contexts[current]
         old = context.features[number]
-        seen = np.array(self._contexts[current].learning[number])
+        seen = np.array(self._contexts[current].learning[number], np.float64)
         fitted = fit_feature(
             np.split(seen, np.flatnonzero(np.isnan(seen))),
             reference.rate_hz,

@@ -26,6 +26,7 @@ class Recent:
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
         with self._lock:
             self._events.append((now_ns, value))
+            self._forget(now_ns)
 
     def rate_hz(self, *, now_ns: int | None = None) -> float:
         """Events per second over the window, or since the start where that is shorter."""
@@ -41,6 +42,9 @@ class Recent:
 
     def _values(self, now_ns: int) -> list[int]:
         with self._lock:
-            while self._events and self._events[0][0] < now_ns - self._window_ns:
-                self._events.popleft()
+            self._forget(now_ns)
             return [value for _, value in self._events]
+
+    def _forget(self, now_ns: int) -> None:
+        while self._events and self._events[0][0] < now_ns - self._window_ns:
+            self._events.popleft()
