@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -28,7 +29,7 @@ from edge.drift.reference import (
     Reference,
     unknown_feature,
 )
-from edge.drift.state import Origin
+from edge.drift.state import Origin, Scope
 
 MAX_FEATURES = 256
 MAX_WINDOW = 65_536  # frames; a feature that wants longer ones is judged by fewer of its tau
@@ -41,7 +42,7 @@ _LEAST_DRIVE = 10  # frames: a shorter drive's mean says nothing
 
 
 def fit(
-    drives: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]],
+    features: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]],
     rate_hz: float,
     names: Sequence[str],
     *,
@@ -49,12 +50,13 @@ def fit(
     context: str = "default",
     target_hours: float = 24.0,
     prior: ContextReference | None = None,
+    scope: Scope = Scope.SERIES,
     seed: int = 0,
 ) -> Reference:
     """Make the reference of one context.
 
     Args:
-        drives: `float[frames, features]`, or one such array for each drive. Frames of one array follow each
+        features: `float[frames, features]`, or one such array for each drive. Frames of one array follow each
             other at `rate_hz`; of what lies between two arrays nothing is assumed. NaN: not to be had.
         rate_hz: frames per second of the frames' time.
         names: of the features, in the order of the columns.
@@ -62,6 +64,7 @@ def fit(
         context: its name.
         target_hours: hours of driving to one false alarm.
         prior: how far drives differ is taken from here where the drives are too few to tell.
+        scope: whose frames they are.
         seed: of the bootstrap; the same arguments give the same reference.
 
     Returns:
@@ -71,20 +74,20 @@ def fit(
     Raises:
         DriftReferenceError: the arguments do not fit each other, or there are no frames.
     """
-    arrays = [drives] if isinstance(drives, np.ndarray) else list(drives)
+    arrays = [features] if isinstance(features, np.ndarray) else list(features)
     kinds = tuple(Origin(origin) for origin in origins) if origins else (Origin.PICTURE,) * len(names)
     _check(arrays, rate_hz, names, kinds, target_hours)
     before = {feature.name: feature for feature in prior.features} if prior else {}
-    features = tuple(
+    fitted = tuple(
         fit_feature(
             [np.asarray(array[:, column], np.float64) for array in arrays],
             rate_hz, name, kinds[column], len(names), target_hours, before.get(name), seed,
         )
         for column, name in enumerate(names)
     )  # fmt: skip
-    made = ContextReference(context, features, math.inf)
+    made = ContextReference(context, fitted, math.inf, Scope(scope))
     misfit = contexts.misfit_limit(made, np.concatenate([np.asarray(array) for array in arrays]))
-    return Reference(float(rate_hz), float(target_hours), (ContextReference(context, features, misfit),))
+    return Reference(float(rate_hz), float(target_hours), (replace(made, misfit=misfit),))
 
 
 def unlearned(

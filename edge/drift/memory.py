@@ -24,11 +24,13 @@ class ContextSnapshot:
     Attributes:
         values: `float32[n]` a feature, the oldest first: what its longest window holds.
         latched: `bool[W, F]` the windows in alarm.
+        alarmed_ns: `int64[F]` the frames' time since which a feature is in alarm; 0: it is not.
         learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
     """
 
     values: tuple[npt.NDArray[np.float32], ...]
     latched: npt.NDArray[np.bool_]
+    alarmed_ns: npt.NDArray[np.int64]
     learning: dict[int, npt.NDArray[np.float32]]
 
 
@@ -64,6 +66,7 @@ class ContextMemory:
         """Begin with nothing seen."""
         self.windows = SlidingWindows(reference.features, rate_hz)
         self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
+        self.alarmed_ns = np.zeros(len(reference.features), np.int64)
         # What a feature is learned from: as long as its reference is unknown.
         # NaN: here was a gap in time.
         self.learning: dict[int, array[float]] = {
@@ -74,15 +77,25 @@ class ContextMemory:
         """Forget the windows; what is being learned stays, with a mark that time was lost."""
         self.windows.clear()
         self.latched[:] = False
+        self.alarmed_ns[:] = 0
         for seen in self.learning.values():
             if seen and not math.isnan(seen[-1]):
                 seen.append(math.nan)
+
+    def latch(self, unusual: npt.NDArray[np.bool_], ordinary: npt.NDArray[np.bool_], time_ns: int) -> None:
+        """Begin an alarm where a window, `bool[W, F]`, is unusual, and end it where it is ordinary again."""
+        self.latched = unusual | (self.latched & ~ordinary)
+        in_alarm = self.latched.any(axis=0)
+        begins = in_alarm & (self.alarmed_ns == 0)
+        self.alarmed_ns[begins] = time_ns
+        self.alarmed_ns[~in_alarm] = 0
 
     def carry(self, before: ContextMemory, features: Iterable[int]) -> None:
         """Take over what another saw of these features."""
         for feature in features:
             self.windows.fill(feature, before.windows.content(feature))
             self.latched[:, feature] = before.latched[:, feature]
+            self.alarmed_ns[feature] = before.alarmed_ns[feature]
             if feature in self.learning:
                 self.learning[feature] = before.learning[feature]
 
@@ -90,7 +103,7 @@ class ContextMemory:
         """What is here, apart from what goes on."""
         values = tuple(self.windows.content(number) for number in range(self.latched.shape[1]))
         learning = {number: np.array(seen, np.float32) for number, seen in self.learning.items()}
-        return ContextSnapshot(values, self.latched.copy(), learning)
+        return ContextSnapshot(values, self.latched.copy(), self.alarmed_ns.copy(), learning)
 
     @classmethod
     def of(cls, snapshot: ContextSnapshot, reference: ContextReference, rate_hz: float) -> ContextMemory:
@@ -99,6 +112,7 @@ class ContextMemory:
         for number, values in enumerate(snapshot.values):
             memory.windows.fill(number, values)
         memory.latched = snapshot.latched.copy()
+        memory.alarmed_ns = snapshot.alarmed_ns.copy()
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())
         return memory

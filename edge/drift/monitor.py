@@ -163,6 +163,8 @@ class DriftMonitor:
         if snapshot.given_digest != self.given.digest:
             raise DriftReferenceError("the saved drift monitor is of another reference; it begins anew")
         reference = snapshot.reference
+        if (reference.names, reference.origins) != (self.given.names, self.given.origins):
+            raise DriftReferenceError("the saved drift monitor is of other features; it begins anew")
         contexts = [
             ContextMemory.of(seen, context, reference.rate_hz)
             for seen, context in zip(snapshot.contexts, reference.contexts, strict=True)
@@ -245,16 +247,19 @@ class DriftMonitor:
 
     def _judge(self, time_ns: int, current: int) -> DriftState:
         reference, context = self._reference, self._contexts[current]
+        known = reference.contexts[current]
         judgement = context.windows.judge()
         tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
         target_hours = self._options[0] or reference.target_hours
-        limit = DAY_S / (target_hours * 3600) / tests
-        held = context.latched & (judgement.per_window < _ORDINARY)
-        context.latched = judgement.full & ((judgement.per_day <= limit) | held)
+        limit = known.joint * DAY_S / (target_hours * 3600) / tests
+        unusual = judgement.full & (judgement.per_day <= limit)
+        ordinary = ~judgement.full | (judgement.per_window >= _ORDINARY)
+        context.latch(unusual, ordinary, time_ns)
         features = judge_features(
-            reference.contexts[current],
+            known,
             judgement,
             context.latched,
+            context.alarmed_ns,
             context.windows.lengths,
             reference.rate_hz,
         )
@@ -264,11 +269,11 @@ class DriftMonitor:
         rates = judgement.per_day[judgement.full]
         return DriftState(
             verdict=verdict,
-            false_alarms_per_day=min(DAY_S, tests * float(rates.min(initial=DAY_S))),
-            context=reference.contexts[current].name if self._assignment.fits else "",
+            false_alarms_per_day=min(DAY_S, tests / known.joint * float(rates.min(initial=DAY_S))),
+            context=known.name if self._assignment.fits else "",
             unknown_context_share=self._assignment.unknown_share,
             features=features,
             time_ns=time_ns,
             since_ns=self._since_ns,
-            notes=(*self._interruption, *notes(reference.contexts[current])),
+            notes=(*self._interruption, *notes(known)),
         )

@@ -29,6 +29,8 @@ class _Part(BaseModel):
 class _Context(_Part):
     values: list[str]
     latched: list[list[bool]]
+    # Files from before it was kept do without.
+    alarmed_ns: list[_Time] = []
     learning: dict[str, str]
 
 
@@ -59,6 +61,7 @@ def encode(snapshot: Snapshot) -> bytes:
         _Context(
             values=[_pack(values) for values in context.values],
             latched=context.latched.tolist(),
+            alarmed_ns=context.alarmed_ns.tolist(),
             learning={str(number): _pack(values) for number, values in context.learning.items()},
         )
         for context in snapshot.contexts
@@ -132,6 +135,7 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     shape_fits = len(part.latched) == len(WINDOWS_TAU) and all(
         len(row) == len(context.features) for row in part.latched
     )
+    shape_fits &= len(part.alarmed_ns) in (0, len(context.features))
     if len(values) != len(context.features) or not shape_fits or set(part.learning) != unknown:
         raise DriftReferenceError(
             f"not a saved drift monitor: context {context.name} does not fit its reference"
@@ -139,7 +143,9 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     learning = {int(number): _unpack(text) for number, text in part.learning.items()}
     if any(np.isinf(series).any() for series in learning.values()):
         raise DriftReferenceError("not a saved drift monitor: an array is not of finite numbers")
-    return ContextSnapshot(values, np.array(part.latched, np.bool_), learning)
+    latched = np.array(part.latched, np.bool_)
+    alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
+    return ContextSnapshot(values, latched, alarmed_ns, learning)
 
 
 def _pack(values: npt.NDArray[np.float32]) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
 from edge.drift import monitor_file
-from edge.drift.features import NAMES, ORIGINS, extract, require_features
+from edge.drift.features import NAMES, ORIGINS, extract, fleet_prior, watched_reference
 from edge.drift.fitting import unlearned
 from edge.drift.memory import Snapshot
 from edge.drift.monitor import DriftMonitor
@@ -110,7 +110,7 @@ class DriftWatch:
         self._parked = parked
         self._disk = disk or DiskBudget().lane("drift")
         self._configured = (
-            None if config.reference is None else require_features(Reference.load(config.reference))
+            None if config.reference is None else watched_reference(Reference.load(config.reference))
         )
         self._factory_digest = hashlib.sha256(factory.read_bytes()).hexdigest() if self._configured else ""
         self._by_camera: dict[str, _CameraDrift] = {}
@@ -230,7 +230,7 @@ class DriftWatch:
         if prior is None:
             return None
         try:
-            return require_features(Reference.from_bytes(prior.encode()))
+            return fleet_prior(prior)
         except DriftReferenceError as error:
             logger.warning(
                 "the drift reference in model %s is not used: %s",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift.reference import ContextReference
-from edge.drift.state import FeatureDrift, Verdict
+from edge.drift.reference import ContextReference, FeatureReference
+from edge.drift.state import FeatureDrift, Scope, Verdict
 from edge.drift.windows import DAY_S, Judgement
 
 
@@ -16,6 +17,7 @@ def judge_features(
     context: ContextReference,
     judgement: Judgement,
     latched: npt.NDArray[np.bool_],
+    alarmed_ns: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int64],
     rate_hz: float,
 ) -> tuple[FeatureDrift, ...]:
@@ -25,6 +27,7 @@ def judge_features(
         context: the reference.
         judgement: of its windows, `[W, F]`.
         latched: `bool[W, F]` the windows in alarm.
+        alarmed_ns: `int64[F]` since when.
         lengths: `int[W, F]` their lengths, frames.
         rate_hz: frames per second.
     """
@@ -34,13 +37,12 @@ def judge_features(
     for number, feature in enumerate(context.features):
         window = int(strongest[number])
         if not judgement.full[window, number]:
-            verdict = Verdict.PAUSED if feature.constant else Verdict.LEARNING
-            found.append(
-                FeatureDrift(feature.name, feature.origin, context.name, 0.0, 0.0, 1.0, DAY_S, 0.0, verdict)
-            )
+            found.append(_not_judged(feature, context.name))
             continue
         d = float(judgement.d[window, number])
-        verdict = Verdict.STABLE if feature.calibrated(rate_hz) else Verdict.UNCALIBRATED
+        shift_sigma = float(judgement.shift_sigma[window, number])
+        promised = context.scope is not Scope.FLEET and feature.calibrated(rate_hz)
+        verdict = Verdict.STABLE if promised else Verdict.UNCALIBRATED
         found.append(
             FeatureDrift(
                 name=feature.name,
@@ -50,14 +52,34 @@ def judge_features(
                 d=d,
                 p=feature.tails[window].p_value(d),
                 false_alarms_per_day=float(judgement.per_day[window, number]),
-                shift_sigma=float(judgement.shift_sigma[window, number]),
+                shift_sigma=shift_sigma,
                 verdict=Verdict.ALARM if in_alarm[number] else verdict,
+                mean=feature.mean + shift_sigma * feature.sigma,
+                reference_mean=feature.mean,
+                reference_sigma=feature.sigma,
+                since_ns=int(alarmed_ns[number]) if in_alarm[number] else 0,
             )
         )
     found.sort(
         key=lambda one: (one.verdict is not Verdict.ALARM, one.window_s == 0.0, one.false_alarms_per_day)
     )
     return tuple(found)
+
+
+def _not_judged(feature: FeatureReference, context: str) -> FeatureDrift:
+    return FeatureDrift(
+        name=feature.name,
+        origin=feature.origin,
+        context=context,
+        window_s=0.0,
+        d=0.0,
+        p=1.0,
+        false_alarms_per_day=DAY_S,
+        shift_sigma=0.0,
+        verdict=Verdict.PAUSED if feature.constant else Verdict.LEARNING,
+        reference_mean=feature.mean if feature.known else math.nan,
+        reference_sigma=feature.sigma if feature.known else math.nan,
+    )
 
 
 def judge_all(features: Sequence[FeatureDrift], *, learning: bool) -> Verdict:

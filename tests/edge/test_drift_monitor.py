@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ from edge.drift import (
     DriftState,
     Origin,
     Reference,
+    Scope,
     Verdict,
     combine,
     fit,
@@ -77,6 +79,34 @@ def test_a_calibrated_reference_says_stable() -> None:
     states = watch(DriftMonitor(reference), ar1(rng, 0.6, 600, 3))
     assert states[-1].verdict is Verdict.STABLE
     assert states[-1].false_alarms_per_day > 1
+
+
+def test_the_fleets_reference_never_says_stable_however_long_it_is() -> None:
+    rng = np.random.default_rng(0)
+    reference = fit(ar1(rng, 0.6, 5 * 7200, 3), RATE_HZ, NAMES, scope=Scope.FLEET)
+    series = ar1(rng, 0.6, 600, 3)
+    verdicts = {state.verdict for state in watch(DriftMonitor(reference), series)}
+    assert verdicts == {Verdict.LEARNING, Verdict.UNCALIBRATED}
+    series[300:, 0] += 8
+    assert first_alarm_s(watch(DriftMonitor(reference), series)) is not None
+
+
+def test_a_state_has_the_means_and_since_when_a_feature_is_in_alarm() -> None:
+    series = drive(310, seconds=240)
+    series[240:, 0] += 6
+    states = scan(DAY, series, RATE_HZ)
+    known = {one.name: one for one in DAY.contexts[0].features}
+    light = feature(states[-1], "light")
+    assert light.mean == pytest.approx(series[-round(light.window_s * RATE_HZ) :, 0].mean(), abs=1e-4)
+    assert (light.reference_mean, light.reference_sigma) == (known["light"].mean, known["light"].sigma)
+    onset = next(state for state in states if feature(state, "light").verdict is Verdict.ALARM)
+    assert light.since_ns == onset.time_ns
+    assert feature(states[-1], "colour").since_ns == 0
+    assert np.isnan(feature(states[0], "light").mean)
+    written = [json.loads(json.dumps(states[number].to_json(), allow_nan=False)) for number in (0, -1)]
+    first, last = (next(one for one in state["features"] if one["name"] == "light") for state in written)
+    assert (first["mean"], first["since_s"]) == (None, None)
+    assert (last["mean"], last["since_s"]) == (light.mean, light.since_ns / SECOND)
 
 
 def test_day_drives_that_were_not_in_the_reference_do_not_alarm() -> None:
@@ -251,6 +281,25 @@ def test_a_restarted_monitor_goes_on_where_it_was() -> None:
     assert [state.verdict for state in rest[20:]] == [state.verdict for state in expected[120:]]
     for left, right in zip(rest[-1].features, expected[-1].features, strict=True):
         assert (left.name, left.verdict, left.d) == (right.name, right.verdict, pytest.approx(right.d))
+
+
+def test_an_alarm_stands_since_the_same_moment_after_a_restart() -> None:
+    series = drive(702, seconds=240)
+    series[200:, 0] += 6
+    first, second = DriftMonitor(DAY), DriftMonitor(DAY)
+    since = feature(watch(first, series)[-1], "light").since_ns
+    assert since > 0
+    second.restore(first.to_bytes())
+    assert feature(watch(second, series[-20:], start_s=240)[-1], "light").since_ns == since
+    # A file from before this was kept: the alarm stands, since it was read.
+    document = json.loads(first.to_bytes())
+    for context in document["contexts"]:
+        del context["alarmed_ns"]
+    older = DriftMonitor(DAY)
+    older.restore(json.dumps(document).encode())
+    state = watch(older, series[-20:], start_s=240)[0]
+    assert state.alarm
+    assert feature(state, "light").since_ns == state.time_ns
 
 
 def test_a_saved_monitor_of_another_reference_is_refused() -> None:
