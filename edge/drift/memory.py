@@ -25,12 +25,14 @@ class ContextSnapshot:
         values: `float32[n]` a feature, the oldest first: what its longest window holds.
         latched: `bool[W, F]` the windows in alarm.
         alarmed_ns: `int64[F]` the frames' time since which a feature is in alarm; 0: it is not.
+        judged_ns: when it was last judged; 0: never.
         learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
     """
 
     values: tuple[npt.NDArray[np.float32], ...]
     latched: npt.NDArray[np.bool_]
     alarmed_ns: npt.NDArray[np.int64]
+    judged_ns: int
     learning: dict[int, npt.NDArray[np.float32]]
 
 
@@ -67,6 +69,7 @@ class ContextMemory:
         self.windows = SlidingWindows(reference.features, rate_hz)
         self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
         self.alarmed_ns = np.zeros(len(reference.features), np.int64)
+        self.judged_ns = 0
         # What a feature is learned from: as long as its reference is unknown.
         # NaN: here was a gap in time.
         self.learning: dict[int, array[float]] = {
@@ -82,6 +85,34 @@ class ContextMemory:
             if seen and not math.isnan(seen[-1]):
                 seen.append(math.nan)
 
+    def take(self, vector: npt.NDArray[np.float32]) -> None:
+        """Take one frame's `float32[F]`."""
+        self.windows.push(vector)
+        for number, seen in self.learning.items():
+            if math.isfinite(vector[number]):
+                seen.append(float(vector[number]))
+
+    def take_back(self, vectors: npt.NDArray[np.floating]) -> None:
+        """Forget the latest frames, `float[n, F]`: they were of another context.
+
+        What they pushed out of the windows is gone: the longest are not full for as many frames.
+        """
+        counts = np.isfinite(vectors).sum(axis=0)
+        for number in np.flatnonzero(counts).tolist():
+            if number in self.learning:
+                seen = self.learning[number]
+                del seen[max(0, len(seen) - counts[number]) :]
+            elif self.windows.judged[number]:
+                content = self.windows.content(number)
+                self.windows.fill(number, content[: max(0, len(content) - counts[number])])
+
+    def end_alarms(self) -> None:
+        """Forget the features that are in alarm: what was seen of them is too old to alarm again."""
+        for number in np.flatnonzero(self.latched.any(axis=0)).tolist():
+            self.windows.fill(number, np.zeros(0, np.float32))
+        self.latched[:] = False
+        self.alarmed_ns[:] = 0
+
     def latch(self, unusual: npt.NDArray[np.bool_], ordinary: npt.NDArray[np.bool_], time_ns: int) -> None:
         """Begin an alarm where a window, `bool[W, F]`, is unusual, and end it where it is ordinary again."""
         self.latched = unusual | (self.latched & ~ordinary)
@@ -90,8 +121,13 @@ class ContextMemory:
         self.alarmed_ns[begins] = time_ns
         self.alarmed_ns[~in_alarm] = 0
 
+    def in_alarm(self) -> bool:
+        """Whether any feature is."""
+        return bool(self.latched.any())
+
     def carry(self, before: ContextMemory, features: Iterable[int]) -> None:
         """Take over what another saw of these features."""
+        self.judged_ns = before.judged_ns
         for feature in features:
             self.windows.fill(feature, before.windows.content(feature))
             self.latched[:, feature] = before.latched[:, feature]
@@ -103,7 +139,7 @@ class ContextMemory:
         """What is here, apart from what goes on."""
         values = tuple(self.windows.content(number) for number in range(self.latched.shape[1]))
         learning = {number: np.array(seen, np.float32) for number, seen in self.learning.items()}
-        return ContextSnapshot(values, self.latched.copy(), self.alarmed_ns.copy(), learning)
+        return ContextSnapshot(values, self.latched.copy(), self.alarmed_ns.copy(), self.judged_ns, learning)
 
     @classmethod
     def of(cls, snapshot: ContextSnapshot, reference: ContextReference, rate_hz: float) -> ContextMemory:
@@ -113,6 +149,7 @@ class ContextMemory:
             memory.windows.fill(number, values)
         memory.latched = snapshot.latched.copy()
         memory.alarmed_ns = snapshot.alarmed_ns.copy()
+        memory.judged_ns = snapshot.judged_ns
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())
         return memory

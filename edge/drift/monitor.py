@@ -16,20 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.calibration import WINDOWS_TAU
-from edge.drift.contexts import Assignment
+from edge.drift.contexts import Assignment, Handover
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES, fit_feature
 from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference, remember
-from edge.drift.state import DriftState, Origin, Verdict
-from edge.drift.verdicts import judge_all, judge_features, notes
-from edge.drift.windows import DAY_S
+from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
+from edge.drift.verdicts import judge_all, judge_features, notes, rank
+from edge.drift.windows import DAY_S, Judgement
 
 _LOG = logging.getLogger(__name__)
 
 # An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
 # goes on, so that one change is one alarm.
 _ORDINARY = 0.2
+# An alarm goes on while another context is driven through (a tunnel), but not for longer.
+_STANDS_NS = 600 * 10**9
 
 
 class DriftMonitor:
@@ -97,10 +99,12 @@ class DriftMonitor:
         if step is not Step.TAKE:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
         values = np.asarray(vector, np.float32)
-        current = self._assignment.follow(values)
-        context = self._contexts[current]
-        context.windows.push(values)
-        self._learn(current, values)
+        handover = self._assignment.follow(values)
+        current = self._assignment.current
+        if handover is not None:
+            self._hand_over(handover, current, time_ns)
+        self._contexts[current].take(values)
+        self._learn(current)
         self._since_judged += 1
         if self._since_judged < self._stride:
             return None
@@ -196,17 +200,22 @@ class DriftMonitor:
         for context in self._contexts:
             context.clear()
 
-    def _learn(self, current: int, values: npt.NDArray[np.float32]) -> None:
+    def _hand_over(self, handover: Handover, current: int, time_ns: int) -> None:
+        """Give the frames around a change of the context to the one that they are of."""
+        left = self._contexts[handover.left]
+        left.take_back(handover.back)
+        for vector in handover.given:
+            self._contexts[current].take(vector)
+        # Frames that were not its own may have begun an alarm; what is left can only end it.
+        judgement = left.windows.judge()
+        left.latch(np.zeros_like(left.latched), judgement.per_window >= _ORDINARY, time_ns)
+
+    def _learn(self, current: int) -> None:
         learning = self._contexts[current].learning
-        ready = None
-        for number, seen in learning.items():
-            if math.isfinite(values[number]):
-                seen.append(float(values[number]))
-            if len(seen) >= self._learn_frames:
-                ready = number
+        ready = [number for number, seen in learning.items() if len(seen) >= self._learn_frames]
         # One a frame: a fit takes some tens of milliseconds.
-        if ready is not None:
-            self._fit(current, ready)
+        if ready:
+            self._fit(current, ready[0])
 
     def _fit(self, current: int, number: int) -> None:
         target_hours, _, _, seed = self._options
@@ -253,16 +262,9 @@ class DriftMonitor:
         target_hours = self._options[0] or reference.target_hours
         limit = known.joint * DAY_S / (target_hours * 3600) / tests
         unusual = judgement.full & (judgement.per_day <= limit)
-        ordinary = ~judgement.full | (judgement.per_window >= _ORDINARY)
-        context.latch(unusual, ordinary, time_ns)
-        features = judge_features(
-            known,
-            judgement,
-            context.latched,
-            context.alarmed_ns,
-            context.windows.lengths,
-            reference.rate_hz,
-        )
+        context.latch(unusual, judgement.per_window >= _ORDINARY, time_ns)
+        context.judged_ns = time_ns
+        features = rank((*self._features(current, judgement), *self._standing(time_ns, current)))
         verdict = judge_all(features, learning=any(context.learning.values()))
         if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
@@ -277,3 +279,27 @@ class DriftMonitor:
             since_ns=self._since_ns,
             notes=(*self._interruption, *notes(known)),
         )
+
+    def _features(self, number: int, judgement: Judgement) -> tuple[FeatureDrift, ...]:
+        context = self._contexts[number]
+        return judge_features(
+            self._reference.contexts[number],
+            judgement,
+            context.latched,
+            context.alarmed_ns,
+            context.windows.lengths,
+            self._reference.rate_hz,
+        )
+
+    def _standing(self, time_ns: int, current: int) -> list[FeatureDrift]:
+        """The alarms of the contexts that were left a short while ago."""
+        found: list[FeatureDrift] = []
+        for number, context in enumerate(self._contexts):
+            if number == current or not context.in_alarm():
+                continue
+            if time_ns - context.judged_ns > _STANDS_NS:
+                context.end_alarms()
+                continue
+            features = self._features(number, context.windows.judge())
+            found += [feature for feature in features if feature.verdict is Verdict.ALARM]
+        return found

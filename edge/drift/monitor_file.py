@@ -31,6 +31,7 @@ class _Context(_Part):
     latched: list[list[bool]]
     # Files from before it was kept do without.
     alarmed_ns: list[_Time] = []
+    judged_ns: _Time = 0
     learning: dict[str, str]
 
 
@@ -62,6 +63,7 @@ def encode(snapshot: Snapshot) -> bytes:
             values=[_pack(values) for values in context.values],
             latched=context.latched.tolist(),
             alarmed_ns=context.alarmed_ns.tolist(),
+            judged_ns=context.judged_ns,
             learning={str(number): _pack(values) for number, values in context.learning.items()},
         )
         for context in snapshot.contexts
@@ -145,7 +147,7 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
         raise DriftReferenceError("not a saved drift monitor: an array is not of finite numbers")
     latched = np.array(part.latched, np.bool_)
     alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
-    return ContextSnapshot(values, latched, alarmed_ns, learning)
+    return ContextSnapshot(values, latched, alarmed_ns, part.judged_ns, learning)
 
 
 def _pack(values: npt.NDArray[np.float32]) -> str:

@@ -95,7 +95,8 @@ class DriftState:
             nothing changed, per day of driving. The alarm begins where this falls to the promise.
         context: the context that the latest frames fit best; empty: none that is known.
         unknown_context_share: of the latest minute's frames, how many fit no known context, 0 to 1.
-        features: the most unusual first; those that are not judged last.
+        features: the most unusual first; those that are not judged last. All of the context that is driven
+            in, and of others those that were in alarm when it was left, for up to ten minutes.
         time_ns: the frames' time of this judgement.
         since_ns: since when the verdict stands.
         notes: what is not judged and why, for people.

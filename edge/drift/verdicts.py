@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ def judge_features(
     lengths: npt.NDArray[np.int64],
     rate_hz: float,
 ) -> tuple[FeatureDrift, ...]:
-    """Each feature in the window in which it is the most unusual, the most unusual feature first.
+    """Each feature in the window in which it is the most unusual.
 
     Args:
         context: the reference.
@@ -60,10 +60,17 @@ def judge_features(
                 since_ns=int(alarmed_ns[number]) if in_alarm[number] else 0,
             )
         )
-    found.sort(
-        key=lambda one: (one.verdict is not Verdict.ALARM, one.window_s == 0.0, one.false_alarms_per_day)
-    )
     return tuple(found)
+
+
+def rank(features: Iterable[FeatureDrift]) -> tuple[FeatureDrift, ...]:
+    """Those in alarm first, of them and of the others the most unusual, at the end what is not judged."""
+    return tuple(
+        sorted(
+            features,
+            key=lambda one: (one.verdict is not Verdict.ALARM, one.window_s == 0.0, one.false_alarms_per_day),
+        )
+    )
 
 
 def _not_judged(feature: FeatureReference, context: str) -> FeatureDrift:
