@@ -32,15 +32,18 @@ class Fits:
     """How well vectors fit contexts, by a Gaussian naive Bayes made robust.
 
     The mean over the picture features of the squared distance from the context's mean in standard deviations,
-    each at most 25, plus the log variance. Contexts should judge the same picture features.
+    each at most 25, plus the log variance. Features that not all contexts judge are left out.
     """
 
     def __init__(self, contexts: Sequence[ContextReference]) -> None:
         """Gather means and deviations; a context without picture features fits everything equally."""
         features = [context.features for context in contexts]
-        self._used = np.array(
+        used = np.array(
             [[one.origin is Origin.PICTURE and bool(one.tails) for one in row] for row in features]
         )
+        # What was learned in one context alone says nothing between them.
+        common = used.all(axis=0)
+        self._used = used & common if common.any() else used
         self._mean = np.array([[one.mean for one in row] for row in features])
         # A drive unlike those known moves as a whole; its margin is about three of its deviations.
         variances = np.array([[one.sigma**2 + (one.margin / 3) ** 2 for one in row] for row in features])
@@ -113,6 +116,8 @@ class Assignment:
             maxlen=max(1, math.ceil(_BACK_MEMORIES * memory_s * rate_hz)) if len(contexts) > 1 else 0
         )
         self.current = 0
+        # Whether the latest frame fits no context.
+        self.misfit = False
         self.unknown_share = 0.0
         self._misfit = 0.0
 
@@ -136,7 +141,8 @@ class Assignment:
         handover = None
         if self._levels[best] < self._levels[self.current]:
             handover = self._change(best)
-        misfit = float(not fitting.any())
+        self.misfit = not fitting.any()
+        misfit = float(self.misfit)
         self._misfit += self._new * (misfit - self._misfit)
         self.unknown_share += self._new_in_share * (misfit - self.unknown_share)
         return handover

@@ -14,6 +14,7 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Following
 from edge.drift.reference import ContextReference, Reference
 from edge.drift.state import Verdict
+from edge.drift.unknown import UnknownSnapshot
 from edge.drift.windows import SlidingWindows
 
 
@@ -46,6 +47,7 @@ class Snapshot:
         contexts: one for each of the reference's.
         past: what was judged by before; a new model's features take over from it how far drives differ.
         following: the context of the last frames.
+        unknown: the frames that fitted no context; None where that is not judged.
         verdict: the last one, None before the first.
         since_ns: since when it stands.
         last_ns: the last frame's time, None before the first.
@@ -56,6 +58,7 @@ class Snapshot:
     contexts: tuple[ContextSnapshot, ...]
     past: Reference | None
     following: Following
+    unknown: UnknownSnapshot | None
     verdict: Verdict | None
     since_ns: int
     last_ns: int | None

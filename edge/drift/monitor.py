@@ -22,6 +22,7 @@ from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference, remember
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
+from edge.drift.unknown import UnknownShare, usual_share
 from edge.drift.verdicts import judge_all, judge_features, notes, rank
 from edge.drift.windows import DAY_S, Judgement
 
@@ -68,6 +69,7 @@ class DriftMonitor:
         self.state: DriftState | None = None
         self._reference = reference
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
+        self._unknown = _unknown_share(reference)
         self._contexts = [ContextMemory(context, reference.rate_hz) for context in reference.contexts]
 
     @property
@@ -101,6 +103,8 @@ class DriftMonitor:
         values = np.asarray(vector, np.float32)
         handover = self._assignment.follow(values)
         current = self._assignment.current
+        if self._unknown is not None:
+            self._unknown.push(self._assignment.misfit)
         if handover is not None:
             self._hand_over(handover, current, time_ns)
         self._contexts[current].take(values)
@@ -158,6 +162,7 @@ class DriftMonitor:
             contexts=tuple(context.snapshot() for context in self._contexts),
             past=self._past,
             following=self._assignment.snapshot(),
+            unknown=None if self._unknown is None else self._unknown.snapshot(),
             verdict=self._verdict,
             since_ns=self._since_ns,
             last_ns=self._pace.last,
@@ -176,6 +181,9 @@ class DriftMonitor:
         self._reference, self._contexts = reference, contexts
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
         self._assignment.go_on(snapshot.following)
+        self._unknown = _unknown_share(reference)
+        if self._unknown is not None and snapshot.unknown is not None:
+            self._unknown.go_on(snapshot.unknown)
         self._past = snapshot.past
         self._verdict, self._since_ns = snapshot.verdict, snapshot.since_ns
         self._pace.last = snapshot.last_ns
@@ -190,12 +198,15 @@ class DriftMonitor:
                 new.carry(old, kept)
         else:
             self._assignment = Assignment(reference.contexts, reference.rate_hz)
+            self._unknown = _unknown_share(reference)
         self._reference, self._contexts = reference, contexts
 
     def _interrupt(self, why: str) -> None:
         _LOG.info("drift monitor: %s, the windows begin anew", why)
         self._interruption = (f"{why}: the windows began anew",)
         self._assignment.restart()
+        if self._unknown is not None:
+            self._unknown.clear()
         self._since_judged = 0
         for context in self._contexts:
             context.clear()
@@ -264,7 +275,14 @@ class DriftMonitor:
         unusual = judgement.full & (judgement.per_day <= limit)
         context.latch(unusual, judgement.per_window >= _ORDINARY, time_ns)
         context.judged_ns = time_ns
-        features = rank((*self._features(current, judgement), *self._standing(time_ns, current)))
+        unknown = self._unknown.judge(time_ns, limit, known) if self._unknown else None
+        features = rank(
+            (
+                *self._features(current, judgement),
+                *self._standing(time_ns, current),
+                *([] if unknown is None else [unknown]),
+            )
+        )
         verdict = judge_all(features, learning=any(context.learning.values()))
         if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
@@ -303,3 +321,8 @@ class DriftMonitor:
             features = self._features(number, context.windows.judge())
             found += [feature for feature in features if feature.verdict is Verdict.ALARM]
         return found
+
+
+def _unknown_share(reference: Reference) -> UnknownShare | None:
+    usual = usual_share(reference)
+    return None if usual is None else UnknownShare(usual, reference.rate_hz)

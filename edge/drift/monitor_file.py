@@ -14,6 +14,7 @@ from edge.drift.contexts import Following
 from edge.drift.memory import ContextSnapshot, Snapshot
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.state import Verdict
+from edge.drift.unknown import UnknownSnapshot
 
 VERSION = 1
 MAX_BYTES = 2**26
@@ -35,6 +36,14 @@ class _Context(_Part):
     learning: dict[str, str]
 
 
+class _Unknown(_Part):
+    frames: Annotated[int, Field(ge=0, le=2**20)]
+    # Eight frames a byte.
+    misfits: str
+    latched: list[bool]
+    alarmed_ns: _Time
+
+
 class _Following(_Part):
     current: Annotated[int, Field(ge=0)]
     levels: list[Annotated[float, Field(allow_inf_nan=False)]]
@@ -51,6 +60,7 @@ class _Document(_Part):
     contexts: list[_Context]
     past: str | None
     following: _Following
+    unknown: _Unknown | None = None
     verdict: Verdict | None
     since_ns: _Time
     last_ns: _Time | None
@@ -81,6 +91,7 @@ def encode(snapshot: Snapshot) -> bytes:
             misfit=snapshot.following.misfit,
             unknown_share=snapshot.following.unknown_share,
         ),
+        unknown=None if snapshot.unknown is None else _packed_unknown(snapshot.unknown),
         verdict=snapshot.verdict,
         since_ns=snapshot.since_ns,
         last_ns=snapshot.last_ns,
@@ -123,6 +134,7 @@ def decode(data: bytes) -> Snapshot:
         following=Following(
             following.current, tuple(following.levels), following.misfit, following.unknown_share
         ),
+        unknown=None if document.unknown is None else _unpacked_unknown(document.unknown),
         verdict=document.verdict,
         since_ns=document.since_ns,
         last_ns=document.last_ns,
@@ -148,6 +160,26 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     latched = np.array(part.latched, np.bool_)
     alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
     return ContextSnapshot(values, latched, alarmed_ns, part.judged_ns, learning)
+
+
+def _packed_unknown(unknown: UnknownSnapshot) -> _Unknown:
+    return _Unknown(
+        frames=len(unknown.misfits),
+        misfits=base64.b64encode(np.packbits(unknown.misfits).tobytes()).decode("ascii"),
+        latched=unknown.latched.tolist(),
+        alarmed_ns=unknown.alarmed_ns,
+    )
+
+
+def _unpacked_unknown(part: _Unknown) -> UnknownSnapshot:
+    try:
+        packed = np.frombuffer(base64.b64decode(part.misfits, validate=True), np.uint8)
+    except ValueError:
+        packed = np.zeros(0, np.uint8)
+    if len(packed) != -(-part.frames // 8) or len(part.latched) != len(WINDOWS_TAU):
+        raise DriftReferenceError("not a saved drift monitor: its unknown frames are damaged")
+    misfits = np.unpackbits(packed, count=part.frames).astype(np.bool_)
+    return UnknownSnapshot(misfits, np.array(part.latched, np.bool_), part.alarmed_ns)
 
 
 def _pack(values: npt.NDArray[np.float32]) -> str:

@@ -58,7 +58,7 @@ class FeatureDrift:
 
     Attributes:
         name, origin: the feature.
-        context: whose reference it is.
+        context: whose reference it is; empty: of all contexts together.
         window_s: length of the window in the frames' time; 0 while no window is full.
         d: Kolmogorov-Smirnov statistic of the window against the reference's band, 0 to 1.
         p: chance of such a `d` in this window at one moment with nothing changed.

@@ -64,11 +64,19 @@ def judge_features(
 
 
 def rank(features: Iterable[FeatureDrift]) -> tuple[FeatureDrift, ...]:
-    """Those in alarm first, of them and of the others the most unusual, at the end what is not judged."""
+    """Those in alarm first, of them and of the others the most unusual, at the end what is not judged.
+
+    Of those in alarm, what is measured in the picture comes before the share of unknown frames that follows.
+    """
     return tuple(
         sorted(
             features,
-            key=lambda one: (one.verdict is not Verdict.ALARM, one.window_s == 0.0, one.false_alarms_per_day),
+            key=lambda one: (
+                one.verdict is not Verdict.ALARM,
+                one.window_s == 0.0,
+                not one.context,
+                one.false_alarms_per_day,
+            ),
         )
     )
 
