@@ -133,6 +133,10 @@ class Assignment:
             What a change of the context says of the frames before this one; None where it has not changed.
         """
         distances = self._fits.distances(vector)
+        if not distances.any():
+            # It has nothing to tell contexts by.
+            self.misfit = False
+            return None
         scores = self._fits.scores(distances)
         self._levels = scores if self._levels is None else self._levels + self._new * (scores - self._levels)
         fitting = distances <= self._limits

@@ -17,6 +17,9 @@ from edge.drift.state import Verdict
 from edge.drift.unknown import UnknownSnapshot
 from edge.drift.windows import SlidingWindows
 
+_GONE = 0.5  # a feature that is missing in a larger share of the latest frames is not judged
+_HARDLY_MISSING = 1e-6
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContextSnapshot:
@@ -26,6 +29,7 @@ class ContextSnapshot:
         values: `float32[n]` a feature, the oldest first: what its longest window holds.
         latched: `bool[W, F]` the windows in alarm.
         alarmed_ns: `int64[F]` the frames' time since which a feature is in alarm; 0: it is not.
+        missing: `float64[F]` share of the latest frames, about a short window of them, without the feature.
         judged_ns: when it was last judged; 0: never.
         learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
     """
@@ -33,6 +37,7 @@ class ContextSnapshot:
     values: tuple[npt.NDArray[np.float32], ...]
     latched: npt.NDArray[np.bool_]
     alarmed_ns: npt.NDArray[np.int64]
+    missing: npt.NDArray[np.float64]
     judged_ns: int
     learning: dict[int, npt.NDArray[np.float32]]
 
@@ -72,6 +77,11 @@ class ContextMemory:
         self.windows = SlidingWindows(reference.features, rate_hz)
         self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
         self.alarmed_ns = np.zeros(len(reference.features), np.int64)
+        self.missing = np.zeros(len(reference.features))
+        self._any_missing = False
+        # Which features were not a number that can be judged, since the windows began.
+        self.infinite = np.zeros(len(reference.features), np.bool_)
+        self._new = 1.0 - np.exp(-1.0 / self.windows.lengths[0])
         self.judged_ns = 0
         # What a feature is learned from: as long as its reference is unknown.
         # NaN: here was a gap in time.
@@ -84,6 +94,8 @@ class ContextMemory:
         self.windows.clear()
         self.latched[:] = False
         self.alarmed_ns[:] = 0
+        self.missing[:] = 0.0
+        self.infinite[:] = False
         for seen in self.learning.values():
             if seen and not math.isnan(seen[-1]):
                 seen.append(math.nan)
@@ -91,6 +103,11 @@ class ContextMemory:
     def take(self, vector: npt.NDArray[np.float32]) -> None:
         """Take one frame's `float32[F]`."""
         self.windows.push(vector)
+        finite = np.isfinite(vector)
+        if not finite.all() or self._any_missing:
+            self.missing += self._new * (~finite - self.missing)
+            self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
+            self.infinite |= np.isinf(vector)
         for number, seen in self.learning.items():
             if math.isfinite(vector[number]):
                 seen.append(float(vector[number]))
@@ -124,6 +141,11 @@ class ContextMemory:
         self.alarmed_ns[begins] = time_ns
         self.alarmed_ns[~in_alarm] = 0
 
+    @property
+    def gone(self) -> npt.NDArray[np.bool_]:
+        """Which features most of the latest frames did not have: their windows tell of times past."""
+        return self.missing > _GONE
+
     def in_alarm(self) -> bool:
         """Whether any feature is."""
         return bool(self.latched.any())
@@ -135,14 +157,24 @@ class ContextMemory:
             self.windows.fill(feature, before.windows.content(feature))
             self.latched[:, feature] = before.latched[:, feature]
             self.alarmed_ns[feature] = before.alarmed_ns[feature]
+            self.missing[feature] = before.missing[feature]
+            self.infinite[feature] = before.infinite[feature]
             if feature in self.learning:
                 self.learning[feature] = before.learning[feature]
+        self._any_missing = bool(self.missing.any())
 
     def snapshot(self) -> ContextSnapshot:
         """What is here, apart from what goes on."""
         values = tuple(self.windows.content(number) for number in range(self.latched.shape[1]))
         learning = {number: np.array(seen, np.float32) for number, seen in self.learning.items()}
-        return ContextSnapshot(values, self.latched.copy(), self.alarmed_ns.copy(), self.judged_ns, learning)
+        return ContextSnapshot(
+            values,
+            self.latched.copy(),
+            self.alarmed_ns.copy(),
+            self.missing.copy(),
+            self.judged_ns,
+            learning,
+        )
 
     @classmethod
     def of(cls, snapshot: ContextSnapshot, reference: ContextReference, rate_hz: float) -> ContextMemory:
@@ -152,6 +184,8 @@ class ContextMemory:
             memory.windows.fill(number, values)
         memory.latched = snapshot.latched.copy()
         memory.alarmed_ns = snapshot.alarmed_ns.copy()
+        memory.missing = snapshot.missing.copy()
+        memory._any_missing = bool(memory.missing.any())
         memory.judged_ns = snapshot.judged_ns
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())

@@ -272,7 +272,8 @@ class DriftMonitor:
         tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
         target_hours = self._options[0] or reference.target_hours
         limit = known.joint * DAY_S / (target_hours * 3600) / tests
-        unusual = judgement.full & (judgement.per_day <= limit)
+        there = judgement.full & ~context.gone
+        unusual = there & (judgement.per_day <= limit)
         context.latch(unusual, judgement.per_window >= _ORDINARY, time_ns)
         context.judged_ns = time_ns
         unknown = self._unknown.judge(time_ns, limit, known) if self._unknown else None
@@ -286,7 +287,7 @@ class DriftMonitor:
         verdict = judge_all(features, learning=any(context.learning.values()))
         if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
-        rates = judgement.per_day[judgement.full]
+        rates = judgement.per_day[there]
         return DriftState(
             verdict=verdict,
             false_alarms_per_day=min(DAY_S, tests / known.joint * float(rates.min(initial=DAY_S))),
@@ -295,7 +296,7 @@ class DriftMonitor:
             features=features,
             time_ns=time_ns,
             since_ns=self._since_ns,
-            notes=(*self._interruption, *notes(known)),
+            notes=(*self._interruption, *notes(known, context.gone, context.infinite, reference.rate_hz)),
         )
 
     def _features(self, number: int, judgement: Judgement) -> tuple[FeatureDrift, ...]:
@@ -305,6 +306,7 @@ class DriftMonitor:
             judgement,
             context.latched,
             context.alarmed_ns,
+            context.gone,
             context.windows.lengths,
             self._reference.rate_hz,
         )

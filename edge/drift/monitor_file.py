@@ -32,6 +32,7 @@ class _Context(_Part):
     latched: list[list[bool]]
     # Files from before it was kept do without.
     alarmed_ns: list[_Time] = []
+    missing: list[_Share] = []
     judged_ns: _Time = 0
     learning: dict[str, str]
 
@@ -73,6 +74,7 @@ def encode(snapshot: Snapshot) -> bytes:
             values=[_pack(values) for values in context.values],
             latched=context.latched.tolist(),
             alarmed_ns=context.alarmed_ns.tolist(),
+            missing=context.missing.tolist(),
             judged_ns=context.judged_ns,
             learning={str(number): _pack(values) for number, values in context.learning.items()},
         )
@@ -149,7 +151,7 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     shape_fits = len(part.latched) == len(WINDOWS_TAU) and all(
         len(row) == len(context.features) for row in part.latched
     )
-    shape_fits &= len(part.alarmed_ns) in (0, len(context.features))
+    shape_fits &= all(len(row) in (0, len(context.features)) for row in (part.alarmed_ns, part.missing))
     if len(values) != len(context.features) or not shape_fits or set(part.learning) != unknown:
         raise DriftReferenceError(
             f"not a saved drift monitor: context {context.name} does not fit its reference"
@@ -159,7 +161,8 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
         raise DriftReferenceError("not a saved drift monitor: an array is not of finite numbers")
     latched = np.array(part.latched, np.bool_)
     alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
-    return ContextSnapshot(values, latched, alarmed_ns, part.judged_ns, learning)
+    missing = np.array(part.missing or [0.0] * len(values))
+    return ContextSnapshot(values, latched, alarmed_ns, missing, part.judged_ns, learning)
 
 
 def _packed_unknown(unknown: UnknownSnapshot) -> _Unknown:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.fitting import MAX_WINDOW
 from edge.drift.reference import ContextReference, FeatureReference
 from edge.drift.state import FeatureDrift, Scope, Verdict
 from edge.drift.windows import DAY_S, Judgement
@@ -18,6 +20,7 @@ def judge_features(
     judgement: Judgement,
     latched: npt.NDArray[np.bool_],
     alarmed_ns: npt.NDArray[np.int64],
+    gone: npt.NDArray[np.bool_],
     lengths: npt.NDArray[np.int64],
     rate_hz: float,
 ) -> tuple[FeatureDrift, ...]:
@@ -28,16 +31,19 @@ def judge_features(
         judgement: of its windows, `[W, F]`.
         latched: `bool[W, F]` the windows in alarm.
         alarmed_ns: `int64[F]` since when.
+        gone: `bool[F]` the features that the latest frames did not have.
         lengths: `int[W, F]` their lengths, frames.
         rate_hz: frames per second.
     """
     in_alarm: npt.NDArray[np.bool_] = np.any(latched, axis=0)
-    strongest = np.where(judgement.full, judgement.per_day, np.inf).argmin(axis=0)
+    full = judgement.full & ~gone
+    strongest = np.where(full, judgement.per_day, np.inf).argmin(axis=0)
     found = []
     for number, feature in enumerate(context.features):
         window = int(strongest[number])
-        if not judgement.full[window, number]:
-            found.append(_not_judged(feature, context.name))
+        if not full[window, number]:
+            paused = feature.constant or bool(judgement.full[:, number].any())
+            found.append(_not_judged(feature, context.name, Verdict.PAUSED if paused else Verdict.LEARNING))
             continue
         d = float(judgement.d[window, number])
         shift_sigma = float(judgement.shift_sigma[window, number])
@@ -81,7 +87,7 @@ def rank(features: Iterable[FeatureDrift]) -> tuple[FeatureDrift, ...]:
     )
 
 
-def _not_judged(feature: FeatureReference, context: str) -> FeatureDrift:
+def _not_judged(feature: FeatureReference, context: str, verdict: Verdict) -> FeatureDrift:
     return FeatureDrift(
         name=feature.name,
         origin=feature.origin,
@@ -91,7 +97,7 @@ def _not_judged(feature: FeatureReference, context: str) -> FeatureDrift:
         p=1.0,
         false_alarms_per_day=DAY_S,
         shift_sigma=0.0,
-        verdict=Verdict.PAUSED if feature.constant else Verdict.LEARNING,
+        verdict=verdict,
         reference_mean=feature.mean if feature.known else math.nan,
         reference_sigma=feature.sigma if feature.known else math.nan,
     )
@@ -99,7 +105,8 @@ def _not_judged(feature: FeatureReference, context: str) -> FeatureDrift:
 
 def judge_all(features: Sequence[FeatureDrift], *, learning: bool) -> Verdict:
     """The one verdict. `learning`: some feature has been seen, but not enough to judge by."""
-    verdicts = {feature.verdict for feature in features}
+    # The share of unknown frames can alarm; that the features are there it cannot say.
+    verdicts = {one.verdict for one in features if one.context or one.verdict is Verdict.ALARM}
     if Verdict.ALARM in verdicts:
         return Verdict.ALARM
     if learning:
@@ -111,13 +118,38 @@ def judge_all(features: Sequence[FeatureDrift], *, learning: bool) -> Verdict:
     return Verdict.PAUSED
 
 
-def notes(context: ContextReference) -> tuple[str, ...]:
-    """What is not judged and why, for people."""
-    constant = [feature.name for feature in context.features if feature.constant]
-    unknown = [feature.name for feature in context.features if not feature.known]
-    found = []
-    if constant:
-        found.append(f"never changed in the reference, not judged: {', '.join(constant)}")
-    if unknown:
-        found.append(f"not in the reference, being learned: {', '.join(unknown)}")
-    return tuple(found)
+def notes(
+    context: ContextReference,
+    gone: npt.NDArray[np.bool_],
+    infinite: npt.NDArray[np.bool_],
+    rate_hz: float,
+) -> tuple[str, ...]:
+    """What is not judged, or less well than it should be, and why, for people.
+
+    Args:
+        context: the reference.
+        gone: `bool[F]` the features that the latest frames did not have.
+        infinite: `bool[F]` those of which a value was infinite.
+        rate_hz: frames per second.
+    """
+    features = context.features
+    tails = [(feature, tail) for feature in features for tail in feature.tails]
+    named = {
+        "never changed in the reference, not judged": [one.name for one in features if one.constant],
+        "not in the reference, being learned": [one.name for one in features if not one.known],
+        "missing in most of the latest frames, not judged": _names(features, gone),
+        "infinite values were taken as missing": _names(features, infinite),
+        "no distance is unusual enough for an alarm": [
+            f"{feature.name} over {tail.frames / rate_hz:.0f} s" for feature, tail in tails if tail.slope == 0
+        ],
+        "changes more slowly than the longest window can tell": [
+            feature.name
+            for feature in features
+            if feature.tails and MAX_WINDOW <= feature.tails[-1].frames < WINDOWS_TAU[-1] * feature.tau
+        ],
+    }
+    return tuple(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+
+
+def _names(features: Sequence[FeatureReference], which: npt.NDArray[np.bool_]) -> list[str]:
+    return [feature.name for feature, one in zip(features, which, strict=True) if one]

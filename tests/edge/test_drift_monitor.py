@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -202,6 +203,70 @@ def test_frames_without_detections_leave_the_other_features_judged() -> None:
     last = scan(DAY, series, RATE_HZ)[-1]
     assert feature(last, "cars").verdict is Verdict.LEARNING
     assert feature(last, "light").verdict is Verdict.UNCALIBRATED
+
+
+def test_a_feature_that_is_gone_is_paused_by_no_window_of_the_past_and_that_is_said() -> None:
+    series = drive(507, seconds=400)
+    series[400:600, 2] = np.nan
+    series[400:600:20, 2] = 0.0
+    states = scan(DAY, series, RATE_HZ)
+    before, during, after = (states[number] for number in (190, 290, 399))
+    assert feature(before, "cars").verdict is Verdict.UNCALIBRATED
+    assert (feature(during, "cars").verdict, feature(during, "cars").window_s) == (Verdict.PAUSED, 0.0)
+    assert during.verdict is Verdict.UNCALIBRATED
+    assert any("missing" in note and "cars" in note and "light" not in note for note in during.notes)
+    assert feature(after, "cars").verdict is Verdict.UNCALIBRATED
+    assert not any("missing" in note for note in after.notes)
+    restarted = DriftMonitor(DAY)
+    first = DriftMonitor(DAY)
+    watch(first, series[:560])
+    restarted.restore(first.to_bytes())
+    state = watch(restarted, series[560:564], start_s=280)[-1]
+    assert feature(state, "cars").verdict is Verdict.PAUSED
+
+
+def test_frames_that_have_nothing_are_no_verdict_and_no_change_of_context() -> None:
+    series = np.concatenate([drive(511, seconds=200, level=-12.0), drive(512, seconds=200)])
+    series[400:] = np.nan
+    last = scan(combine(DAY, NIGHT), series, RATE_HZ)[-1]
+    assert (last.verdict, last.context) == (Verdict.PAUSED, "night")
+
+
+def test_an_alarm_is_not_begun_by_a_window_of_the_past() -> None:
+    series = drive(508, seconds=400)
+    series[300:, 0] = np.nan
+    series[300:330:3, 0] = 50.0
+    assert not any(
+        feature(state, "light").verdict is Verdict.ALARM for state in scan(DAY, series, RATE_HZ)[200:]
+    )
+
+
+def test_infinite_values_are_missing_and_that_is_said() -> None:
+    series = drive(509)
+    series[100:103, 1] = np.inf
+    series[103, 0] = -np.inf
+    states = scan(DAY, series, RATE_HZ)
+    assert not any("infinite" in note for note in states[40].notes)
+    (note,) = [note for note in states[-1].notes if "infinite" in note]
+    assert "light, colour" in note
+    assert first_alarm_s(states) is None
+
+
+def test_what_cannot_alarm_or_is_too_slow_is_said() -> None:
+    (day,) = DAY.contexts
+    blind, slow, _ = day.features
+    blind = replace(blind, tails=tuple(replace(tail, slope=0.0) for tail in blind.tails))
+    longest = tuple(
+        replace(tail, frames=frames) for tail, frames in zip(slow.tails, (65_536, 65_536), strict=True)
+    )
+    slow = replace(slow, tau=10_000.0, tails=longest)
+    reference = replace(DAY, contexts=(replace(day, features=(blind, slow, day.features[2])),))
+    notes = scan(reference, drive(510, 20), RATE_HZ)[-1].notes
+    (cannot,) = [note for note in notes if "unusual enough" in note]
+    assert f"light over {blind.tails[0].frames / RATE_HZ:.0f} s" in cannot
+    assert "colour" not in cannot
+    assert any(note.endswith("can tell: colour") for note in notes)
+    assert scan(DAY, drive(510, 20), RATE_HZ)[-1].notes == ()
 
 
 def test_a_constant_feature_is_not_judged_and_that_is_said() -> None:
