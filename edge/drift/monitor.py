@@ -43,6 +43,7 @@ class DriftMonitor:
         reference: Reference,
         *,
         target_hours: float | None = None,
+        cameras: int = 1,
         learn_s: float = 300.0,
         gap_s: float = 60.0,
         seed: int = 0,
@@ -52,11 +53,17 @@ class DriftMonitor:
         Args:
             reference: what to judge by. Features that it does not know are learned.
             target_hours: hours of driving to one false alarm, in place of the reference's own.
+            cameras: that share this promise, each with a monitor of its own: the device's false alarms are
+                as rare as promised, whichever camera raises them.
             learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen.
             gap_s: after so long without a frame, what was seen before does not count.
             seed: of the bootstrap of what is learned.
         """
-        self._options = (target_hours, learn_s, gap_s, seed)
+        if cameras < 1:
+            raise ValueError(f"a promise that {cameras} cameras share")
+        self._asked_hours = target_hours
+        self._cameras = cameras
+        self._seed = seed
         self.given = reference
         self._learn_frames = max(MIN_FRAMES, math.ceil(learn_s * reference.rate_hz))
         self._pace = Pace(reference.rate_hz, gap_s)
@@ -77,12 +84,28 @@ class DriftMonitor:
         """What is judged by now, what was learned included."""
         return self._reference
 
-    def observe(self, time_ns: int, vector: npt.NDArray[np.floating]) -> DriftState | None:
+    @property
+    def target_hours(self) -> float:
+        """Hours of driving to one false alarm of this monitor, with its share in the promise."""
+        return (self._asked_hours or self._reference.target_hours) * self._cameras
+
+    def wants(self, time_ns: int) -> bool:
+        """Whether `observe` would look at a frame of this time, or leave it out as too close to the last.
+
+        Spares computing features that nobody looks at. It changes nothing.
+        """
+        return self._pace.wants(time_ns)
+
+    def observe(
+        self, time_ns: int, vector: npt.NDArray[np.floating], *, moving: bool = True
+    ) -> DriftState | None:
         """Take the features of one frame.
 
         Args:
             time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned.
             vector: `float[F]`, NaN where a feature is not to be had.
+            moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
+                says no more of the world than seen once. Time goes on, and nothing else.
 
         Returns:
             The state, about once a second of the frames' time; None in between. It is also in `state`.
@@ -100,20 +123,13 @@ class DriftMonitor:
             return None
         if step is not Step.TAKE:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
-        values = np.asarray(vector, np.float32)
-        handover = self._assignment.follow(values)
-        current = self._assignment.current
-        if self._unknown is not None:
-            self._unknown.push(self._assignment.misfit)
-        if handover is not None:
-            self._hand_over(handover, current, time_ns)
-        self._contexts[current].take(values)
-        self._learn(current)
+        if moving:
+            self._take(time_ns, np.asarray(vector, np.float32))
         self._since_judged += 1
         if self._since_judged < self._stride:
             return None
         self._since_judged = 0
-        self.state = self._judge(time_ns, current)
+        self.state = self._judge(time_ns, self._assignment.current)
         return self.state
 
     def model_changed(self, origins: Iterable[str] = (Origin.DETECTIONS, Origin.EMBEDDING)) -> None:
@@ -211,6 +227,16 @@ class DriftMonitor:
         for context in self._contexts:
             context.clear()
 
+    def _take(self, time_ns: int, values: npt.NDArray[np.float32]) -> None:
+        handover = self._assignment.follow(values)
+        current = self._assignment.current
+        if self._unknown is not None:
+            self._unknown.push(self._assignment.misfit)
+        if handover is not None:
+            self._hand_over(handover, current, time_ns)
+        self._contexts[current].take(values)
+        self._learn(current)
+
     def _hand_over(self, handover: Handover, current: int, time_ns: int) -> None:
         """Give the frames around a change of the context to the one that they are of."""
         left = self._contexts[handover.left]
@@ -229,7 +255,6 @@ class DriftMonitor:
             self._fit(current, ready[0])
 
     def _fit(self, current: int, number: int) -> None:
-        target_hours, _, _, seed = self._options
         reference, context = self._reference, self._reference.contexts[current]
         old = context.features[number]
         seen = np.array(self._contexts[current].learning[number], np.float64)
@@ -239,9 +264,9 @@ class DriftMonitor:
             old.name,
             old.origin,
             len(context.features),
-            target_hours or reference.target_hours,
+            self.target_hours,
             self._prior(context.name, old.name),
-            seed,
+            self._seed,
         )
         _LOG.info("drift monitor: learned %s in context %s", old.name, context.name)
         features = list(context.features)
@@ -270,8 +295,7 @@ class DriftMonitor:
         known = reference.contexts[current]
         judgement = context.windows.judge()
         tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
-        target_hours = self._options[0] or reference.target_hours
-        limit = known.joint * DAY_S / (target_hours * 3600) / tests
+        limit = known.joint * DAY_S / (self.target_hours * 3600) / tests
         there = judgement.full & ~context.gone
         unusual = there & (judgement.per_day <= limit)
         context.latch(unusual, judgement.per_window >= _ORDINARY, time_ns)
@@ -287,10 +311,10 @@ class DriftMonitor:
         verdict = judge_all(features, learning=any(context.learning.values()))
         if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
-        rates = judgement.per_day[there]
+        rates = [*judgement.per_day[there], *([] if unknown is None else [unknown.false_alarms_per_day])]
         return DriftState(
             verdict=verdict,
-            false_alarms_per_day=min(DAY_S, tests / known.joint * float(rates.min(initial=DAY_S))),
+            false_alarms_per_day=min(DAY_S, tests / known.joint * float(min(rates, default=DAY_S))),
             context=known.name if self._assignment.fits else "",
             unknown_context_share=self._assignment.unknown_share,
             features=features,
