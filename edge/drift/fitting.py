@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift import contexts
 from edge.drift.calibration import (
     WINDOWS_TAU,
     Values,
@@ -20,6 +20,7 @@ from edge.drift.calibration import (
     no_steeper,
     quantile_edges,
 )
+from edge.drift.contexts import misfit_limit
 from edge.drift.reference import (
     CALIBRATED_HOURS,
     CALIBRATED_TAU,
@@ -27,6 +28,7 @@ from edge.drift.reference import (
     DriftReferenceError,
     FeatureReference,
     Reference,
+    combine,
     unknown_feature,
 )
 from edge.drift.state import Origin, Scope
@@ -48,12 +50,13 @@ def fit(
     *,
     origins: Sequence[str] | None = None,
     context: str = "default",
+    contexts: Sequence[str] | Sequence[Sequence[str]] | None = None,
     target_hours: float = 24.0,
     prior: ContextReference | None = None,
     scope: Scope = Scope.SERIES,
     seed: int = 0,
 ) -> Reference:
-    """Make the reference of one context.
+    """Make a reference, of one context unless `contexts` tells of more.
 
     Args:
         features: `float[frames, features]`, or one such array for each drive. Frames of one array follow each
@@ -61,7 +64,9 @@ def fit(
         rate_hz: frames per second of the frames' time.
         names: of the features, in the order of the columns.
         origins: `picture`, `detections` or `embedding` for each; `picture` unless given.
-        context: its name.
+        context: its name, where there is one.
+        contexts: each frame's context by name, or empty: it is left out; one sequence, or one for each drive,
+            as `features` are. Or "found": see `edge.drift.finding.find`.
         target_hours: hours of driving to one false alarm.
         prior: how far drives differ is taken from here where the drives are too few to tell.
         scope: whose frames they are.
@@ -77,6 +82,21 @@ def fit(
     arrays = [features] if isinstance(features, np.ndarray) else list(features)
     kinds = tuple(Origin(origin) for origin in origins) if origins else (Origin.PICTURE,) * len(names)
     _check(arrays, rate_hz, names, kinds, target_hours)
+    if contexts is not None:
+        from edge.drift.finding import by_context
+
+        own: Any = contexts
+        if isinstance(features, np.ndarray) and not isinstance(contexts, str):
+            own = [contexts]
+        return combine(
+            *(
+                fit(
+                    pieces, rate_hz, names, origins=kinds, context=name, target_hours=target_hours,
+                    prior=prior, scope=scope, seed=seed,
+                )
+                for name, pieces in by_context(arrays, own, rate_hz, kinds, context, prior, seed)
+            )
+        )  # fmt: skip
     before = {feature.name: feature for feature in prior.features} if prior else {}
     fitted = tuple(
         fit_feature(
@@ -86,7 +106,7 @@ def fit(
         for column, name in enumerate(names)
     )  # fmt: skip
     made = ContextReference(context, fitted, math.inf, Scope(scope))
-    misfit = contexts.misfit_limit(made, np.concatenate([np.asarray(array) for array in arrays]))
+    misfit = misfit_limit(made, np.concatenate([np.asarray(array) for array in arrays]))
     return Reference(float(rate_hz), float(target_hours), (replace(made, misfit=misfit),))
 
 
