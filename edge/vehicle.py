@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -75,7 +74,7 @@ class VehicleParts:
             self._disk,
             vehicle,
         ]  # the disk first: it ends after all that write
-        drift = _drift(config, links, vehicle.parked, self._disk)
+        drift = _drift(config, links, vehicle, self._disk)
         if drift is not None:
             observers.append(drift)
             background.append(drift)
@@ -177,9 +176,7 @@ class VehicleParts:
             self._sampling.take_over(config.sampler)
 
 
-def _drift(
-    config: EdgeConfig, links: Links, parked: Callable[[str], bool], disk: DiskBudget
-) -> DriftWatch | None:
+def _drift(config: EdgeConfig, links: Links, vehicle: VehicleWatch, disk: DiskBudget) -> DriftWatch | None:
     if config.drift is None:
         return None
     from edge.drift.part import DriftWatch
@@ -191,6 +188,7 @@ def _drift(
         config.state_folder / "drift",
         links.clock,
         links.publish_drift,
-        parked=parked,
+        parked=vehicle.parked,
+        moving=vehicle.moves,
         disk=disk.lane("drift"),
     )

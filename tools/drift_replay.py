@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift import DriftMonitor, DriftState, Reference, Verdict, fit
-from edge.drift.features import NAMES, ORIGINS, extract, require_features
+from edge.drift.features import NAMES, ORIGINS, extract, watched_reference
 from edge.drift.pacing import Pace, Step
 from edge.errors import TrafficVisionError
 from edge.frames.frame import BrokenFrame
@@ -116,9 +116,9 @@ def scan_source(
     """The states of a monitor that watches the drive.
 
     Raises:
-        TrafficVisionError: the source cannot be used, or the reference is of other features.
+        TrafficVisionError: the source cannot be used, or the reference has none of the features.
     """
-    monitor = DriftMonitor(require_features(reference))
+    monitor = DriftMonitor(watched_reference(reference))
     rows = feature_rows(source, detector, reference.rate_hz, stop_requested=stop_requested, progress=progress)
     for row in rows:
         state = monitor.observe(row.time_ns, row.vector)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from cloud.pipeline.job import Pipeline
 from cloud.store.models import DatasetSample, FeatureSeries, Sample
-from edge.drift import DriftReferenceError, Origin, Reference, combine, fit
+from edge.drift import DriftReferenceError, Origin, Reference, Scope, combine, fit
 from edge.drift.features import NAMES, ORIGINS
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
@@ -113,6 +113,7 @@ def fit_slices(
             context=name,
             target_hours=earlier.target_hours if earlier else TARGET_HOURS,
             prior=contexts.get(name, any_context),
+            scope=Scope.FLEET,
         ).without(OF_A_MODEL)
         for name, pieces in sorted(stretches.items())
         if sum(map(len, pieces)) >= MIN_ROWS
@@ -199,7 +200,7 @@ def _with_earlier(made: Reference, earlier: Reference | None) -> Reference:
     if earlier is None or not kept:
         return made
     try:
-        return combine(made, replace(earlier, contexts=kept))
+        return combine(made, replace(earlier, contexts=kept).scoped(Scope.FLEET))
     except DriftReferenceError as error:
         _LOG.warning("the champion's drift contexts are left out: %s", error)
         return made

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud.datasets.files import write_file
 from cloud.release.errors import ReleaseError
-from edge.drift import DriftReferenceError, Reference
+from edge.drift import DriftReferenceError, Reference, Scope
 from edge.drift.features import require_features
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.golden import verify
@@ -21,6 +21,8 @@ class AttachError(ReleaseError):
 
 def attach(reference: Path, model: Path, output: Path) -> ModelFile:
     """Write the model file again with the reference as its prior, whole, or write nothing.
+
+    Every vehicle that gets the model judges by it: it is the fleet's then and promises nothing of one camera.
 
     Args:
         reference: the reference's file, as `drift fit` writes it.
@@ -56,7 +58,8 @@ def attached(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
     except DriftReferenceError as error:
         raise AttachError(f"{origin}: {error}") from None
     graph = parse_onnx(model.data)
-    put_metadata(graph, replace(model.metadata, drift_prior=reference.to_bytes().decode()))
+    prior = reference.scoped(Scope.FLEET).to_bytes().decode()
+    put_metadata(graph, replace(model.metadata, drift_prior=prior))
     result = parse_model_file(graph.SerializeToString(deterministic=True), f"the model file with {origin}")
     assert result.metadata.drift_prior is not None
     Reference.from_bytes(result.metadata.drift_prior.encode())

@@ -96,7 +96,7 @@ class DriftConfig(Section):
     reference: ExistingFile | None = None
     # Frames per second of the frames' time that are judged; a reference brings its own.
     rate_hz: Positive = 2.0
-    # Hours of driving to one false alarm.
+    # Hours of driving to one false alarm, of all cameras together.
     target_hours: Positive = 24.0
     # How long a feature without a reference is watched before it is judged, in the frames' time.
     learn_s: Positive = 300.0

@@ -10,18 +10,21 @@
 
 from edge.drift.fitting import fit, unlearned
 from edge.drift.monitor import DriftMonitor
-from edge.drift.reference import DriftReferenceError, Reference, combine
+from edge.drift.reference import DriftReferenceError, Reference, align, combine
 from edge.drift.scanning import scan
-from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
+from edge.drift.state import DriftState, FeatureDrift, Kind, Origin, Scope, Verdict
 
 __all__ = [
     "DriftMonitor",
     "DriftReferenceError",
     "DriftState",
     "FeatureDrift",
+    "Kind",
     "Origin",
     "Reference",
+    "Scope",
     "Verdict",
+    "align",
     "combine",
     "fit",
     "scan",

@@ -1,12 +1,14 @@
 """Which context do frames belong to? By the picture alone: detections change with the model.
 
 A frame goes to the context that fits it best, well or badly, so that no frame escapes being judged; those
-that fit none are counted.
+that fit none are counted. Only where one context follows another is something left out: the frames in between
+that fit neither.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,21 +25,25 @@ _MOST = 25.0
 _LIMIT_QUANTILE = 0.999
 _ROOM = 1.5  # between the worst frames of the reference and a misfit
 _SHARE_S = 60.0  # memory of the share of misfits
+_BACK_MEMORIES = 3.0  # a change is found by then, where one context fits even a tenth as badly as the other
 
 
 class Fits:
     """How well vectors fit contexts, by a Gaussian naive Bayes made robust.
 
     The mean over the picture features of the squared distance from the context's mean in standard deviations,
-    each at most 25, plus the log variance. Contexts should judge the same picture features.
+    each at most 25, plus the log variance. Features that not all contexts judge are left out.
     """
 
     def __init__(self, contexts: Sequence[ContextReference]) -> None:
         """Gather means and deviations; a context without picture features fits everything equally."""
         features = [context.features for context in contexts]
-        self._used = np.array(
+        used = np.array(
             [[one.origin is Origin.PICTURE and bool(one.tails) for one in row] for row in features]
         )
+        # What was learned in one context alone says nothing between them.
+        common = used.all(axis=0)
+        self._used = used & common if common.any() else used
         self._mean = np.array([[one.mean for one in row] for row in features])
         # A drive unlike those known moves as a whole; its margin is about three of its deviations.
         variances = np.array([[one.sigma**2 + (one.margin / 3) ** 2 for one in row] for row in features])
@@ -80,6 +86,21 @@ class Following:
     unknown_share: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Handover:
+    """What a change of the context says of the frames before the one that decided it.
+
+    Attributes:
+        left: number of the context that was left.
+        back: `float[n, F]` the latest frames that were judged in it, and are not its own.
+        given: `float[m, F]` those of them that the new context takes.
+    """
+
+    left: int
+    back: npt.NDArray[np.floating]
+    given: npt.NDArray[np.floating]
+
+
 class Assignment:
     """Follows the context through a drive; a few seconds must agree before it changes."""
 
@@ -90,7 +111,13 @@ class Assignment:
         self._new = 1.0 - math.exp(-1.0 / max(1.0, memory_s * rate_hz))
         self._new_in_share = 1.0 - math.exp(-1.0 / max(1.0, _SHARE_S * rate_hz))
         self._levels: Scores | None = None
+        # Vector, scores, and which contexts it fits, of the latest frames of the current context.
+        self._recent: deque[tuple[npt.NDArray[np.floating], Scores, npt.NDArray[np.bool_]]] = deque(
+            maxlen=max(1, math.ceil(_BACK_MEMORIES * memory_s * rate_hz)) if len(contexts) > 1 else 0
+        )
         self.current = 0
+        # Whether the latest frame fits no context.
+        self.misfit = False
         self.unknown_share = 0.0
         self._misfit = 0.0
 
@@ -99,18 +126,53 @@ class Assignment:
         """Whether most of the latest seconds' frames fit a known context."""
         return self._misfit < 0.5
 
-    def follow(self, vector: npt.NDArray[np.floating]) -> int:
-        """Take the next frame's `float[F]`; returns the number of the context it is judged in."""
+    def follow(self, vector: npt.NDArray[np.floating]) -> Handover | None:
+        """Take the next frame's `float[F]`, which is judged in the context that is current then.
+
+        Returns:
+            What a change of the context says of the frames before this one; None where it has not changed.
+        """
         distances = self._fits.distances(vector)
+        if not distances.any():
+            # It has nothing to tell contexts by.
+            self.misfit = False
+            return None
         scores = self._fits.scores(distances)
         self._levels = scores if self._levels is None else self._levels + self._new * (scores - self._levels)
+        fitting = distances <= self._limits
+        self._recent.append((vector, scores, fitting))
         best = int(self._levels.argmin())
+        handover = None
         if self._levels[best] < self._levels[self.current]:
-            self.current = best
-        misfit = float((distances > self._limits).all())
+            handover = self._change(best)
+        self.misfit = not fitting.any()
+        misfit = float(self.misfit)
         self._misfit += self._new * (misfit - self._misfit)
         self.unknown_share += self._new_in_share * (misfit - self.unknown_share)
-        return self.current
+        return handover
+
+    def _change(self, to: int) -> Handover | None:
+        """Go to another context; the frames since it fits better, and those that fit neither, change too.
+
+        The scores are log likelihoods up to a factor: their sum over the latest frames, the new context's
+        less the old one's, is the largest from the likeliest moment of the change on (Page, 1954).
+        """
+        left, self.current = self.current, to
+        recent = list(self._recent)[:-1]
+        self._recent.clear()
+        if not recent:
+            return None
+        gains = np.array([scores[left] - scores[to] for _, scores, _ in reversed(recent)])
+        sums = np.cumsum(gains)
+        latest = int(sums.argmax()) + 1 if sums.max() > 0 else 0
+        start = len(recent) - latest
+        while start > 0 and not recent[start - 1][2][left]:
+            start -= 1
+        back = recent[start:]
+        if not back:
+            return None
+        vectors = np.array([vector for vector, _, _ in back])
+        return Handover(left, vectors, vectors[[bool(fitting[to]) for _, _, fitting in back]])
 
     def snapshot(self) -> Following:
         """Where it is."""
@@ -126,3 +188,5 @@ class Assignment:
     def restart(self) -> None:
         """Forget what was followed: the next frame decides anew."""
         self._levels = None
+        self._misfit = self.unknown_share = 0.0
+        self._recent.clear()

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift.reference import DriftReferenceError, Reference
-from edge.drift.state import Origin
+from edge.drift.reference import DriftReferenceError, Reference, align
+from edge.drift.state import Origin, Scope
 
 Array = npt.NDArray[np.float32]
 
@@ -204,8 +204,29 @@ NAMES = tuple(feature.name for feature in FEATURES)
 ORIGINS = tuple(feature.origin for feature in FEATURES)
 
 
+def watched_reference(reference: Reference) -> Reference:
+    """The reference as one of these features; see `align`.
+
+    Raises:
+        DriftReferenceError: it has none of them.
+    """
+    return align(reference, NAMES, ORIGINS)
+
+
+def fleet_prior(text: str) -> Reference:
+    """The reference that a model file brings, as one of these features: of the fleet's other cameras.
+
+    A file that does not say whose it is keeps its digest where it would promise nothing anyway.
+
+    Raises:
+        DriftReferenceError: it is no reference, or has none of the features.
+    """
+    prior = watched_reference(Reference.from_bytes(text.encode()))
+    return prior.scoped(Scope.FLEET) if any(prior.promises(one.name) for one in prior.contexts) else prior
+
+
 def require_features(reference: Reference) -> Reference:
-    """Give the reference back, if it is of these features.
+    """Give the reference back, if it is of these features and no others: what is made now must be.
 
     Raises:
         DriftReferenceError: it is of others.

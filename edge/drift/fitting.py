@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift import contexts
 from edge.drift.calibration import (
     WINDOWS_TAU,
     Values,
@@ -19,6 +20,7 @@ from edge.drift.calibration import (
     no_steeper,
     quantile_edges,
 )
+from edge.drift.contexts import misfit_limit
 from edge.drift.reference import (
     CALIBRATED_HOURS,
     CALIBRATED_TAU,
@@ -26,9 +28,10 @@ from edge.drift.reference import (
     DriftReferenceError,
     FeatureReference,
     Reference,
+    combine,
     unknown_feature,
 )
-from edge.drift.state import Origin
+from edge.drift.state import Origin, Scope
 
 MAX_FEATURES = 256
 MAX_WINDOW = 65_536  # frames; a feature that wants longer ones is judged by fewer of its tau
@@ -41,27 +44,32 @@ _LEAST_DRIVE = 10  # frames: a shorter drive's mean says nothing
 
 
 def fit(
-    drives: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]],
+    features: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]],
     rate_hz: float,
     names: Sequence[str],
     *,
     origins: Sequence[str] | None = None,
     context: str = "default",
+    contexts: Sequence[str] | Sequence[Sequence[str]] | None = None,
     target_hours: float = 24.0,
     prior: ContextReference | None = None,
+    scope: Scope = Scope.SERIES,
     seed: int = 0,
 ) -> Reference:
-    """Make the reference of one context.
+    """Make a reference, of one context unless `contexts` tells of more.
 
     Args:
-        drives: `float[frames, features]`, or one such array for each drive. Frames of one array follow each
+        features: `float[frames, features]`, or one such array for each drive. Frames of one array follow each
             other at `rate_hz`; of what lies between two arrays nothing is assumed. NaN: not to be had.
         rate_hz: frames per second of the frames' time.
         names: of the features, in the order of the columns.
         origins: `picture`, `detections` or `embedding` for each; `picture` unless given.
-        context: its name.
+        context: its name, where there is one.
+        contexts: each frame's context by name, or empty: it is left out; one sequence, or one for each drive,
+            as `features` are. Or "found": see `edge.drift.finding.find`.
         target_hours: hours of driving to one false alarm.
         prior: how far drives differ is taken from here where the drives are too few to tell.
+        scope: whose frames they are.
         seed: of the bootstrap; the same arguments give the same reference.
 
     Returns:
@@ -71,20 +79,35 @@ def fit(
     Raises:
         DriftReferenceError: the arguments do not fit each other, or there are no frames.
     """
-    arrays = [drives] if isinstance(drives, np.ndarray) else list(drives)
+    arrays = [features] if isinstance(features, np.ndarray) else list(features)
     kinds = tuple(Origin(origin) for origin in origins) if origins else (Origin.PICTURE,) * len(names)
     _check(arrays, rate_hz, names, kinds, target_hours)
+    if contexts is not None:
+        from edge.drift.finding import by_context
+
+        own: Any = contexts
+        if isinstance(features, np.ndarray) and not isinstance(contexts, str):
+            own = [contexts]
+        return combine(
+            *(
+                fit(
+                    pieces, rate_hz, names, origins=kinds, context=name, target_hours=target_hours,
+                    prior=prior, scope=scope, seed=seed,
+                )
+                for name, pieces in by_context(arrays, own, rate_hz, kinds, context, prior, seed)
+            )
+        )  # fmt: skip
     before = {feature.name: feature for feature in prior.features} if prior else {}
-    features = tuple(
+    fitted = tuple(
         fit_feature(
             [np.asarray(array[:, column], np.float64) for array in arrays],
             rate_hz, name, kinds[column], len(names), target_hours, before.get(name), seed,
         )
         for column, name in enumerate(names)
     )  # fmt: skip
-    made = ContextReference(context, features, math.inf)
-    misfit = contexts.misfit_limit(made, np.concatenate([np.asarray(array) for array in arrays]))
-    return Reference(float(rate_hz), float(target_hours), (ContextReference(context, features, misfit),))
+    made = ContextReference(context, fitted, math.inf, Scope(scope))
+    misfit = misfit_limit(made, np.concatenate([np.asarray(array) for array in arrays]))
+    return Reference(float(rate_hz), float(target_hours), (replace(made, misfit=misfit),))
 
 
 def unlearned(

@@ -14,7 +14,11 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Following
 from edge.drift.reference import ContextReference, Reference
 from edge.drift.state import Verdict
+from edge.drift.unknown import UnknownSnapshot
 from edge.drift.windows import SlidingWindows
+
+_GONE = 0.5  # a feature that is missing in a larger share of the latest frames is not judged
+_HARDLY_MISSING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,11 +28,17 @@ class ContextSnapshot:
     Attributes:
         values: `float32[n]` a feature, the oldest first: what its longest window holds.
         latched: `bool[W, F]` the windows in alarm.
+        alarmed_ns: `int64[F]` the frames' time since which a feature is in alarm; 0: it is not.
+        missing: `float64[F]` share of the latest frames, about a short window of them, without the feature.
+        judged_ns: when it was last judged; 0: never.
         learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
     """
 
     values: tuple[npt.NDArray[np.float32], ...]
     latched: npt.NDArray[np.bool_]
+    alarmed_ns: npt.NDArray[np.int64]
+    missing: npt.NDArray[np.float64]
+    judged_ns: int
     learning: dict[int, npt.NDArray[np.float32]]
 
 
@@ -42,6 +52,7 @@ class Snapshot:
         contexts: one for each of the reference's.
         past: what was judged by before; a new model's features take over from it how far drives differ.
         following: the context of the last frames.
+        unknown: the frames that fitted no context; None where that is not judged.
         verdict: the last one, None before the first.
         since_ns: since when it stands.
         last_ns: the last frame's time, None before the first.
@@ -52,6 +63,7 @@ class Snapshot:
     contexts: tuple[ContextSnapshot, ...]
     past: Reference | None
     following: Following
+    unknown: UnknownSnapshot | None
     verdict: Verdict | None
     since_ns: int
     last_ns: int | None
@@ -64,6 +76,13 @@ class ContextMemory:
         """Begin with nothing seen."""
         self.windows = SlidingWindows(reference.features, rate_hz)
         self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
+        self.alarmed_ns = np.zeros(len(reference.features), np.int64)
+        self.missing = np.zeros(len(reference.features))
+        self._any_missing = False
+        # Which features were not a number that can be judged, since the windows began.
+        self.infinite = np.zeros(len(reference.features), np.bool_)
+        self._new = 1.0 - np.exp(-1.0 / self.windows.lengths[0])
+        self.judged_ns = 0
         # What a feature is learned from: as long as its reference is unknown.
         # NaN: here was a gap in time.
         self.learning: dict[int, array[float]] = {
@@ -74,23 +93,88 @@ class ContextMemory:
         """Forget the windows; what is being learned stays, with a mark that time was lost."""
         self.windows.clear()
         self.latched[:] = False
+        self.alarmed_ns[:] = 0
+        self.missing[:] = 0.0
+        self.infinite[:] = False
         for seen in self.learning.values():
             if seen and not math.isnan(seen[-1]):
                 seen.append(math.nan)
 
+    def take(self, vector: npt.NDArray[np.float32]) -> None:
+        """Take one frame's `float32[F]`."""
+        self.windows.push(vector)
+        finite = np.isfinite(vector)
+        if not finite.all() or self._any_missing:
+            self.missing += self._new * (~finite - self.missing)
+            self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
+            self.infinite |= np.isinf(vector)
+        for number, seen in self.learning.items():
+            if math.isfinite(vector[number]):
+                seen.append(float(vector[number]))
+
+    def take_back(self, vectors: npt.NDArray[np.floating]) -> None:
+        """Forget the latest frames, `float[n, F]`: they were of another context.
+
+        What they pushed out of the windows is gone: the longest are not full for as many frames.
+        """
+        counts = np.isfinite(vectors).sum(axis=0)
+        for number in np.flatnonzero(counts).tolist():
+            if number in self.learning:
+                seen = self.learning[number]
+                del seen[max(0, len(seen) - counts[number]) :]
+            elif self.windows.judged[number]:
+                content = self.windows.content(number)
+                self.windows.fill(number, content[: max(0, len(content) - counts[number])])
+
+    def end_alarms(self) -> None:
+        """Forget the features that are in alarm: what was seen of them is too old to alarm again."""
+        for number in np.flatnonzero(self.latched.any(axis=0)).tolist():
+            self.windows.fill(number, np.zeros(0, np.float32))
+        self.latched[:] = False
+        self.alarmed_ns[:] = 0
+
+    def latch(self, unusual: npt.NDArray[np.bool_], ordinary: npt.NDArray[np.bool_], time_ns: int) -> None:
+        """Begin an alarm where a window, `bool[W, F]`, is unusual, and end it where it is ordinary again."""
+        self.latched = unusual | (self.latched & ~ordinary)
+        in_alarm = self.latched.any(axis=0)
+        begins = in_alarm & (self.alarmed_ns == 0)
+        self.alarmed_ns[begins] = time_ns
+        self.alarmed_ns[~in_alarm] = 0
+
+    @property
+    def gone(self) -> npt.NDArray[np.bool_]:
+        """Which features most of the latest frames did not have: their windows tell of times past."""
+        return self.missing > _GONE
+
+    def in_alarm(self) -> bool:
+        """Whether any feature is."""
+        return bool(self.latched.any())
+
     def carry(self, before: ContextMemory, features: Iterable[int]) -> None:
         """Take over what another saw of these features."""
+        self.judged_ns = before.judged_ns
         for feature in features:
             self.windows.fill(feature, before.windows.content(feature))
             self.latched[:, feature] = before.latched[:, feature]
+            self.alarmed_ns[feature] = before.alarmed_ns[feature]
+            self.missing[feature] = before.missing[feature]
+            self.infinite[feature] = before.infinite[feature]
             if feature in self.learning:
                 self.learning[feature] = before.learning[feature]
+        self._any_missing = bool(self.missing.any())
 
     def snapshot(self) -> ContextSnapshot:
         """What is here, apart from what goes on."""
         values = tuple(self.windows.content(number) for number in range(self.latched.shape[1]))
         learning = {number: np.array(seen, np.float32) for number, seen in self.learning.items()}
-        return ContextSnapshot(values, self.latched.copy(), learning)
+        return ContextSnapshot(
+            values,
+            self.latched.copy(),
+            self.alarmed_ns.copy(),
+            self.missing.copy(),
+            self.judged_ns,
+            learning,
+        )
 
     @classmethod
     def of(cls, snapshot: ContextSnapshot, reference: ContextReference, rate_hz: float) -> ContextMemory:
@@ -99,6 +183,10 @@ class ContextMemory:
         for number, values in enumerate(snapshot.values):
             memory.windows.fill(number, values)
         memory.latched = snapshot.latched.copy()
+        memory.alarmed_ns = snapshot.alarmed_ns.copy()
+        memory.missing = snapshot.missing.copy()
+        memory._any_missing = bool(memory.missing.any())
+        memory.judged_ns = snapshot.judged_ns
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())
         return memory

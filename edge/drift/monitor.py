@@ -16,20 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.calibration import WINDOWS_TAU
-from edge.drift.contexts import Assignment
+from edge.drift.contexts import Assignment, Handover
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES, fit_feature
 from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference, remember
-from edge.drift.state import DriftState, Origin, Verdict
-from edge.drift.verdicts import judge_all, judge_features, notes
-from edge.drift.windows import DAY_S
+from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
+from edge.drift.unknown import UnknownShare, usual_share
+from edge.drift.verdicts import judge_all, judge_features, notes, rank
+from edge.drift.windows import DAY_S, Judgement
 
 _LOG = logging.getLogger(__name__)
 
 # An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
 # goes on, so that one change is one alarm.
 _ORDINARY = 0.2
+# An alarm goes on while another context is driven through (a tunnel), but not for longer.
+_STANDS_NS = 600 * 10**9
 
 
 class DriftMonitor:
@@ -40,6 +43,7 @@ class DriftMonitor:
         reference: Reference,
         *,
         target_hours: float | None = None,
+        cameras: int = 1,
         learn_s: float = 300.0,
         gap_s: float = 60.0,
         seed: int = 0,
@@ -49,11 +53,17 @@ class DriftMonitor:
         Args:
             reference: what to judge by. Features that it does not know are learned.
             target_hours: hours of driving to one false alarm, in place of the reference's own.
+            cameras: that share this promise, each with a monitor of its own: the device's false alarms are
+                as rare as promised, whichever camera raises them.
             learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen.
             gap_s: after so long without a frame, what was seen before does not count.
             seed: of the bootstrap of what is learned.
         """
-        self._options = (target_hours, learn_s, gap_s, seed)
+        if cameras < 1:
+            raise ValueError(f"a promise that {cameras} cameras share")
+        self._asked_hours = target_hours
+        self._cameras = cameras
+        self._seed = seed
         self.given = reference
         self._learn_frames = max(MIN_FRAMES, math.ceil(learn_s * reference.rate_hz))
         self._pace = Pace(reference.rate_hz, gap_s)
@@ -66,6 +76,7 @@ class DriftMonitor:
         self.state: DriftState | None = None
         self._reference = reference
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
+        self._unknown = _unknown_share(reference)
         self._contexts = [ContextMemory(context, reference.rate_hz) for context in reference.contexts]
 
     @property
@@ -73,12 +84,28 @@ class DriftMonitor:
         """What is judged by now, what was learned included."""
         return self._reference
 
-    def observe(self, time_ns: int, vector: npt.NDArray[np.floating]) -> DriftState | None:
+    @property
+    def target_hours(self) -> float:
+        """Hours of driving to one false alarm of this monitor, with its share in the promise."""
+        return (self._asked_hours or self._reference.target_hours) * self._cameras
+
+    def wants(self, time_ns: int) -> bool:
+        """Whether `observe` would look at a frame of this time, or leave it out as too close to the last.
+
+        Spares computing features that nobody looks at. It changes nothing.
+        """
+        return self._pace.wants(time_ns)
+
+    def observe(
+        self, time_ns: int, vector: npt.NDArray[np.floating], *, moving: bool = True
+    ) -> DriftState | None:
         """Take the features of one frame.
 
         Args:
             time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned.
             vector: `float[F]`, NaN where a feature is not to be had.
+            moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
+                says no more of the world than seen once. Time goes on, and nothing else.
 
         Returns:
             The state, about once a second of the frames' time; None in between. It is also in `state`.
@@ -96,16 +123,13 @@ class DriftMonitor:
             return None
         if step is not Step.TAKE:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
-        values = np.asarray(vector, np.float32)
-        current = self._assignment.follow(values)
-        context = self._contexts[current]
-        context.windows.push(values)
-        self._learn(current, values)
+        if moving:
+            self._take(time_ns, np.asarray(vector, np.float32))
         self._since_judged += 1
         if self._since_judged < self._stride:
             return None
         self._since_judged = 0
-        self.state = self._judge(time_ns, current)
+        self.state = self._judge(time_ns, self._assignment.current)
         return self.state
 
     def model_changed(self, origins: Iterable[str] = (Origin.DETECTIONS, Origin.EMBEDDING)) -> None:
@@ -154,6 +178,7 @@ class DriftMonitor:
             contexts=tuple(context.snapshot() for context in self._contexts),
             past=self._past,
             following=self._assignment.snapshot(),
+            unknown=None if self._unknown is None else self._unknown.snapshot(),
             verdict=self._verdict,
             since_ns=self._since_ns,
             last_ns=self._pace.last,
@@ -163,6 +188,8 @@ class DriftMonitor:
         if snapshot.given_digest != self.given.digest:
             raise DriftReferenceError("the saved drift monitor is of another reference; it begins anew")
         reference = snapshot.reference
+        if (reference.names, reference.origins) != (self.given.names, self.given.origins):
+            raise DriftReferenceError("the saved drift monitor is of other features; it begins anew")
         contexts = [
             ContextMemory.of(seen, context, reference.rate_hz)
             for seen, context in zip(snapshot.contexts, reference.contexts, strict=True)
@@ -170,6 +197,9 @@ class DriftMonitor:
         self._reference, self._contexts = reference, contexts
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
         self._assignment.go_on(snapshot.following)
+        self._unknown = _unknown_share(reference)
+        if self._unknown is not None and snapshot.unknown is not None:
+            self._unknown.go_on(snapshot.unknown)
         self._past = snapshot.past
         self._verdict, self._since_ns = snapshot.verdict, snapshot.since_ns
         self._pace.last = snapshot.last_ns
@@ -184,30 +214,47 @@ class DriftMonitor:
                 new.carry(old, kept)
         else:
             self._assignment = Assignment(reference.contexts, reference.rate_hz)
+            self._unknown = _unknown_share(reference)
         self._reference, self._contexts = reference, contexts
 
     def _interrupt(self, why: str) -> None:
         _LOG.info("drift monitor: %s, the windows begin anew", why)
         self._interruption = (f"{why}: the windows began anew",)
         self._assignment.restart()
+        if self._unknown is not None:
+            self._unknown.clear()
         self._since_judged = 0
         for context in self._contexts:
             context.clear()
 
-    def _learn(self, current: int, values: npt.NDArray[np.float32]) -> None:
+    def _take(self, time_ns: int, values: npt.NDArray[np.float32]) -> None:
+        handover = self._assignment.follow(values)
+        current = self._assignment.current
+        if self._unknown is not None:
+            self._unknown.push(self._assignment.misfit)
+        if handover is not None:
+            self._hand_over(handover, current, time_ns)
+        self._contexts[current].take(values)
+        self._learn(current)
+
+    def _hand_over(self, handover: Handover, current: int, time_ns: int) -> None:
+        """Give the frames around a change of the context to the one that they are of."""
+        left = self._contexts[handover.left]
+        left.take_back(handover.back)
+        for vector in handover.given:
+            self._contexts[current].take(vector)
+        # Frames that were not its own may have begun an alarm; what is left can only end it.
+        judgement = left.windows.judge()
+        left.latch(np.zeros_like(left.latched), judgement.per_window >= _ORDINARY, time_ns)
+
+    def _learn(self, current: int) -> None:
         learning = self._contexts[current].learning
-        ready = None
-        for number, seen in learning.items():
-            if math.isfinite(values[number]):
-                seen.append(float(values[number]))
-            if len(seen) >= self._learn_frames:
-                ready = number
+        ready = [number for number, seen in learning.items() if len(seen) >= self._learn_frames]
         # One a frame: a fit takes some tens of milliseconds.
-        if ready is not None:
-            self._fit(current, ready)
+        if ready:
+            self._fit(current, ready[0])
 
     def _fit(self, current: int, number: int) -> None:
-        target_hours, _, _, seed = self._options
         reference, context = self._reference, self._reference.contexts[current]
         old = context.features[number]
         seen = np.array(self._contexts[current].learning[number], np.float64)
@@ -217,9 +264,9 @@ class DriftMonitor:
             old.name,
             old.origin,
             len(context.features),
-            target_hours or reference.target_hours,
+            self.target_hours,
             self._prior(context.name, old.name),
-            seed,
+            self._seed,
         )
         _LOG.info("drift monitor: learned %s in context %s", old.name, context.name)
         features = list(context.features)
@@ -245,30 +292,63 @@ class DriftMonitor:
 
     def _judge(self, time_ns: int, current: int) -> DriftState:
         reference, context = self._reference, self._contexts[current]
+        known = reference.contexts[current]
         judgement = context.windows.judge()
         tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
-        target_hours = self._options[0] or reference.target_hours
-        limit = DAY_S / (target_hours * 3600) / tests
-        held = context.latched & (judgement.per_window < _ORDINARY)
-        context.latched = judgement.full & ((judgement.per_day <= limit) | held)
-        features = judge_features(
-            reference.contexts[current],
-            judgement,
-            context.latched,
-            context.windows.lengths,
-            reference.rate_hz,
+        limit = known.joint * DAY_S / (self.target_hours * 3600) / tests
+        there = judgement.full & ~context.gone
+        unusual = there & (judgement.per_day <= limit)
+        context.latch(unusual, judgement.per_window >= _ORDINARY, time_ns)
+        context.judged_ns = time_ns
+        unknown = self._unknown.judge(time_ns, limit, known) if self._unknown else None
+        features = rank(
+            (
+                *self._features(current, judgement),
+                *self._standing(time_ns, current),
+                *([] if unknown is None else [unknown]),
+            )
         )
         verdict = judge_all(features, learning=any(context.learning.values()))
         if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
-        rates = judgement.per_day[judgement.full]
+        rates = [*judgement.per_day[there], *([] if unknown is None else [unknown.false_alarms_per_day])]
         return DriftState(
             verdict=verdict,
-            false_alarms_per_day=min(DAY_S, tests * float(rates.min(initial=DAY_S))),
-            context=reference.contexts[current].name if self._assignment.fits else "",
+            false_alarms_per_day=min(DAY_S, tests / known.joint * float(min(rates, default=DAY_S))),
+            context=known.name if self._assignment.fits else "",
             unknown_context_share=self._assignment.unknown_share,
             features=features,
             time_ns=time_ns,
             since_ns=self._since_ns,
-            notes=(*self._interruption, *notes(reference.contexts[current])),
+            notes=(*self._interruption, *notes(known, context.gone, context.infinite, reference.rate_hz)),
         )
+
+    def _features(self, number: int, judgement: Judgement) -> tuple[FeatureDrift, ...]:
+        context = self._contexts[number]
+        return judge_features(
+            self._reference.contexts[number],
+            judgement,
+            context.latched,
+            context.alarmed_ns,
+            context.gone,
+            context.windows.lengths,
+            self._reference.rate_hz,
+        )
+
+    def _standing(self, time_ns: int, current: int) -> list[FeatureDrift]:
+        """The alarms of the contexts that were left a short while ago."""
+        found: list[FeatureDrift] = []
+        for number, context in enumerate(self._contexts):
+            if number == current or not context.in_alarm():
+                continue
+            if time_ns - context.judged_ns > _STANDS_NS:
+                context.end_alarms()
+                continue
+            features = self._features(number, context.windows.judge())
+            found += [feature for feature in features if feature.verdict is Verdict.ALARM]
+        return found
+
+
+def _unknown_share(reference: Reference) -> UnknownShare | None:
+    usual = usual_share(reference)
+    return None if usual is None else UnknownShare(usual, reference.rate_hz)

@@ -14,6 +14,7 @@ from edge.drift.contexts import Following
 from edge.drift.memory import ContextSnapshot, Snapshot
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.state import Verdict
+from edge.drift.unknown import UnknownSnapshot
 
 VERSION = 1
 MAX_BYTES = 2**26
@@ -29,7 +30,19 @@ class _Part(BaseModel):
 class _Context(_Part):
     values: list[str]
     latched: list[list[bool]]
+    # Files from before it was kept do without.
+    alarmed_ns: list[_Time] = []
+    missing: list[_Share] = []
+    judged_ns: _Time = 0
     learning: dict[str, str]
+
+
+class _Unknown(_Part):
+    frames: Annotated[int, Field(ge=0, le=2**20)]
+    # Eight frames a byte.
+    misfits: str
+    latched: list[bool]
+    alarmed_ns: _Time
 
 
 class _Following(_Part):
@@ -48,6 +61,7 @@ class _Document(_Part):
     contexts: list[_Context]
     past: str | None
     following: _Following
+    unknown: _Unknown | None = None
     verdict: Verdict | None
     since_ns: _Time
     last_ns: _Time | None
@@ -59,6 +73,9 @@ def encode(snapshot: Snapshot) -> bytes:
         _Context(
             values=[_pack(values) for values in context.values],
             latched=context.latched.tolist(),
+            alarmed_ns=context.alarmed_ns.tolist(),
+            missing=context.missing.tolist(),
+            judged_ns=context.judged_ns,
             learning={str(number): _pack(values) for number, values in context.learning.items()},
         )
         for context in snapshot.contexts
@@ -76,6 +93,7 @@ def encode(snapshot: Snapshot) -> bytes:
             misfit=snapshot.following.misfit,
             unknown_share=snapshot.following.unknown_share,
         ),
+        unknown=None if snapshot.unknown is None else _packed_unknown(snapshot.unknown),
         verdict=snapshot.verdict,
         since_ns=snapshot.since_ns,
         last_ns=snapshot.last_ns,
@@ -118,6 +136,7 @@ def decode(data: bytes) -> Snapshot:
         following=Following(
             following.current, tuple(following.levels), following.misfit, following.unknown_share
         ),
+        unknown=None if document.unknown is None else _unpacked_unknown(document.unknown),
         verdict=document.verdict,
         since_ns=document.since_ns,
         last_ns=document.last_ns,
@@ -132,6 +151,7 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     shape_fits = len(part.latched) == len(WINDOWS_TAU) and all(
         len(row) == len(context.features) for row in part.latched
     )
+    shape_fits &= all(len(row) in (0, len(context.features)) for row in (part.alarmed_ns, part.missing))
     if len(values) != len(context.features) or not shape_fits or set(part.learning) != unknown:
         raise DriftReferenceError(
             f"not a saved drift monitor: context {context.name} does not fit its reference"
@@ -139,7 +159,30 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     learning = {int(number): _unpack(text) for number, text in part.learning.items()}
     if any(np.isinf(series).any() for series in learning.values()):
         raise DriftReferenceError("not a saved drift monitor: an array is not of finite numbers")
-    return ContextSnapshot(values, np.array(part.latched, np.bool_), learning)
+    latched = np.array(part.latched, np.bool_)
+    alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
+    missing = np.array(part.missing or [0.0] * len(values))
+    return ContextSnapshot(values, latched, alarmed_ns, missing, part.judged_ns, learning)
+
+
+def _packed_unknown(unknown: UnknownSnapshot) -> _Unknown:
+    return _Unknown(
+        frames=len(unknown.misfits),
+        misfits=base64.b64encode(np.packbits(unknown.misfits).tobytes()).decode("ascii"),
+        latched=unknown.latched.tolist(),
+        alarmed_ns=unknown.alarmed_ns,
+    )
+
+
+def _unpacked_unknown(part: _Unknown) -> UnknownSnapshot:
+    try:
+        packed = np.frombuffer(base64.b64decode(part.misfits, validate=True), np.uint8)
+    except ValueError:
+        packed = np.zeros(0, np.uint8)
+    if len(packed) != -(-part.frames // 8) or len(part.latched) != len(WINDOWS_TAU):
+        raise DriftReferenceError("not a saved drift monitor: its unknown frames are damaged")
+    misfits = np.unpackbits(packed, count=part.frames).astype(np.bool_)
+    return UnknownSnapshot(misfits, np.array(part.latched, np.bool_), part.alarmed_ns)
 
 
 def _pack(values: npt.NDArray[np.float32]) -> str:

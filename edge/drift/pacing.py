@@ -26,6 +26,15 @@ class Pace:
         self.last: int | None = None
         self._due = 0.0
 
+    def wants(self, time_ns: int) -> bool:
+        """Whether a frame of this time would be taken; it is not taken by asking."""
+        before = self.last
+        return (
+            before is None
+            or not 0 <= time_ns - before <= self._gap
+            or time_ns >= self._due - self._period / 10
+        )
+
     def step(self, time_ns: int) -> Step:
         """Take the next frame's time, ns."""
         before, self.last = self.last, time_ns

@@ -16,11 +16,10 @@ import numpy.typing as npt
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
 from edge.drift import monitor_file
-from edge.drift.features import NAMES, ORIGINS, extract, require_features
+from edge.drift.features import NAMES, ORIGINS, extract, fleet_prior, watched_reference
 from edge.drift.fitting import unlearned
 from edge.drift.memory import Snapshot
 from edge.drift.monitor import DriftMonitor
-from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference
 from edge.drift.state import DriftState
 from edge.files import atomic_write
@@ -59,7 +58,6 @@ class Watched:
 @dataclass(slots=True, eq=False)
 class _CameraDrift:
     monitor: DriftMonitor
-    pace: Pace
     model: str  # digest of the model that the monitor judges
     watched: Watched | None = None
     paused: common_pb2.DriftState | None = None  # what was told when the vehicle was parked
@@ -84,6 +82,7 @@ class DriftWatch:
         publish: Callable[[common_pb2.DriftState], None],
         *,
         parked: Callable[[str], bool] = lambda camera: False,
+        moving: Callable[[str], bool] = lambda camera: True,
         disk: DiskLane | None = None,
     ) -> None:
         """Make ready; monitors begin at their camera's first frame.
@@ -97,6 +96,8 @@ class DriftWatch:
             publish: gives a state to local clients; never waits.
             parked: whether the vehicle is parked, as far as a camera is concerned: then it shows one place
                 over and over, which says nothing of the world.
+            moving: whether the vehicle moves just now, as far as a camera is concerned: what is seen while it
+                stands at a light is judged by what was seen before it.
             disk: where what is written is counted; None: nowhere.
 
         Raises:
@@ -108,9 +109,10 @@ class DriftWatch:
         self._clock = clock
         self._publish = publish
         self._parked = parked
+        self._moving = moving
         self._disk = disk or DiskBudget().lane("drift")
         self._configured = (
-            None if config.reference is None else require_features(Reference.load(config.reference))
+            None if config.reference is None else watched_reference(Reference.load(config.reference))
         )
         self._factory_digest = hashlib.sha256(factory.read_bytes()).hexdigest() if self._configured else ""
         self._by_camera: dict[str, _CameraDrift] = {}
@@ -143,10 +145,10 @@ class DriftWatch:
         if self._parked(frame.camera):
             self._pause(frame, drift, published)
             return
-        if drift.pace.step(frame.captured_ns) is Step.SKIP:
+        if not drift.monitor.wants(frame.captured_ns):
             return
         features = extract(frame.part, frame.to_part(published.detections.boxes))
-        state = drift.monitor.observe(frame.captured_ns, features)
+        state = drift.monitor.observe(frame.captured_ns, features, moving=self._moving(frame.camera))
         before = drift.paused or (drift.watched.state if drift.watched else None)
         message = before if state is None else self._message(frame.camera, drift, state, published)
         drift.watched = Watched(frame.key, features, message)
@@ -177,7 +179,11 @@ class DriftWatch:
         own = self._reference(published)
         reference = own or self._configured or unlearned(self._config.rate_hz, NAMES, origins=ORIGINS)
         monitor = DriftMonitor(
-            reference, target_hours=self._config.target_hours, learn_s=self._config.learn_s, gap_s=GAP_S
+            reference,
+            target_hours=self._config.target_hours,
+            cameras=max(1, len(self._cameras)),
+            learn_s=self._config.learn_s,
+            gap_s=GAP_S,
         )
         if own is None and reference is self._configured:
             monitor.model_changed()  # it was made with another model
@@ -188,7 +194,7 @@ class DriftWatch:
             pass
         except (OSError, DriftReferenceError) as error:
             logger.warning("camera %s: its drift monitor begins anew: %s", camera, error)
-        return _CameraDrift(monitor, Pace(reference.rate_hz, GAP_S), published.detections.model_digest)
+        return _CameraDrift(monitor, published.detections.model_digest)
 
     def _pause(self, frame: Frame, drift: _CameraDrift, published: Publication) -> None:
         """Judge nothing while the vehicle is parked; what was seen before stays for when it drives on."""
@@ -230,7 +236,7 @@ class DriftWatch:
         if prior is None:
             return None
         try:
-            return require_features(Reference.from_bytes(prior.encode()))
+            return fleet_prior(prior)
         except DriftReferenceError as error:
             logger.warning(
                 "the drift reference in model %s is not used: %s",

@@ -9,7 +9,8 @@ probability box: Ferson et al., 2003). One continuous series says nothing of oth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.calibration import Tail
-from edge.drift.state import Origin
+from edge.drift.drop import DropModel
+from edge.drift.state import Origin, Scope
 from edge.errors import TrafficVisionError
 from edge.files import atomic_write
 
 # Less than this promises no rate of false alarms.
 CALIBRATED_HOURS = 4.0
 CALIBRATED_TAU = 500.0
+
+_LOG = logging.getLogger(__name__)
 
 Edges = npt.NDArray[np.float64]
 
@@ -94,12 +98,23 @@ class ContextReference:
     Attributes:
         name: `day`, `night`...
         features: in the order of the reference's names.
-        misfit: a frame whose `contexts.scores` is larger does not fit the context.
+        misfit: a frame whose `contexts.distances` is larger does not fit the context.
+        scope: whose reference it is.
+        joint: factor on the rate at which the alarm begins, for the features together to keep the promise; 1:
+            their windows share it as if no two of them were ever unusual at once (Bonferroni).
     """
 
     name: str
     features: tuple[FeatureReference, ...]
     misfit: float
+    scope: Scope = Scope.SERIES
+    joint: float = 1.0
+
+    def promises(self, rate_hz: float) -> bool:
+        """Whether each judged feature has enough behind it, of the right camera, to keep the promise."""
+        return self.scope is not Scope.FLEET and all(
+            feature.calibrated(rate_hz) for feature in self.features if feature.tails
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +125,13 @@ class Reference:
         rate_hz: frames per second of the frames' time that it was made from and is judged at.
         target_hours: hours of driving to one false alarm of all features together.
         contexts: at least one, each with the same features.
+        drop: tells how much the detector suffers from a change; None: that is not known.
     """
 
     rate_hz: float
     target_hours: float
     contexts: tuple[ContextReference, ...]
+    drop: DropModel | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,6 +157,25 @@ class Reference:
             for feature in context.features
             if feature.tails
         )
+
+    def promises(self, context: str) -> bool:
+        """Whether the promised rate of false alarms holds in this context.
+
+        It takes enough driving (see `calibrated`), and of this very camera: the fleet's reference is of
+        others, however long it is.
+
+        Raises:
+            DriftReferenceError: there is no such context.
+        """
+        for one in self.contexts:
+            if one.name == context:
+                return one.promises(self.rate_hz)
+        known = ", ".join(one.name for one in self.contexts)
+        raise DriftReferenceError(f"the reference has no context {context!r}, only {known}")
+
+    def scoped(self, scope: Scope) -> Reference:
+        """This reference as one whose every context is of this scope."""
+        return replace(self, contexts=tuple(replace(context, scope=scope) for context in self.contexts))
 
     def without(self, origins: Iterable[str]) -> Reference:
         """This reference with the features of these origins unknown: a new model changes what they mean."""
@@ -220,6 +256,40 @@ def combine(*references: Reference) -> Reference:
     if len(set(names)) < len(names):
         raise DriftReferenceError(f"two contexts have the same name: {', '.join(names)}")
     return replace(first, contexts=contexts)
+
+
+def align(reference: Reference, names: Sequence[str], origins: Sequence[Origin]) -> Reference:
+    """The reference as one of these features, in this order.
+
+    Features that it does not have, or has of another origin, are unknown in it (a monitor learns them); those
+    that are not asked for are left out. A reference that fits already comes back as it is, digest and all.
+
+    Raises:
+        DriftReferenceError: it has none of the features.
+    """
+    if (reference.names, reference.origins) == (tuple(names), tuple(origins)):
+        return reference
+    wanted = list(zip(names, origins, strict=True))
+    there = set(zip(reference.names, reference.origins, strict=True))
+    missing = [name for name, origin in wanted if (name, origin) not in there]
+    if len(missing) == len(wanted):
+        raise DriftReferenceError(
+            f"the reference is of {', '.join(reference.names)}, none of which is watched; what is watched is"
+            f" {', '.join(names)}: make it anew with `traffic-vision drift fit`"
+        )
+    strange = sorted(name for name, _ in there.difference(wanted))
+    _LOG.info(
+        "drift reference %s: not in it, to be learned: %s; not watched, left out: %s",
+        reference.digest[:12],
+        ", ".join(missing) or "none",
+        ", ".join(strange) or "none",
+    )
+    contexts = []
+    for context in reference.contexts:
+        known = {(feature.name, feature.origin): feature for feature in context.features}
+        features = tuple(known.get(key) or unknown_feature(*key) for key in wanted)
+        contexts.append(replace(context, features=features))
+    return replace(reference, contexts=tuple(contexts))
 
 
 def remember(present: Reference, past: Reference | None) -> Reference:

@@ -11,13 +11,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.drift.calibration import BINS, P_LEVELS, WINDOWS_TAU, Tail
+from edge.drift.drop import DropModel
 from edge.drift.reference import (
     ContextReference,
     DriftReferenceError,
     FeatureReference,
     Reference,
 )
-from edge.drift.state import Origin
+from edge.drift.state import Origin, Scope
 
 # A change that an older reader must not ignore raises it.
 VERSION = 1
@@ -63,6 +64,16 @@ class _Context(_Part):
     # None: nothing misfits.
     misfit: _AtLeast0 | None
     features: Annotated[list[_Feature], Field(min_length=1, max_length=256)]
+    scope: Scope = Scope.SERIES
+    joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+
+
+class _Drop(_Part):
+    features: Annotated[list[_Name], Field(max_length=256)]
+    slopes: list[_Finite]
+    residual: _AtLeast0
+    map50: Annotated[float, Field(ge=0, le=1)]
+    method: Annotated[str, Field(max_length=1000)]
 
 
 class _Head(_Part):
@@ -74,6 +85,7 @@ class _Document(_Head):
     rate_hz: Annotated[float, Field(gt=0, lt=1e4)]
     target_hours: Annotated[float, Field(gt=0, lt=1e6)]
     contexts: Annotated[list[_Context], Field(min_length=1, max_length=64)]
+    drop: _Drop | None = None
 
 
 def encode(reference: Reference) -> bytes:
@@ -83,6 +95,8 @@ def encode(reference: Reference) -> bytes:
             name=context.name,
             misfit=context.misfit if math.isfinite(context.misfit) else None,
             features=[_packed(feature) for feature in context.features],
+            scope=context.scope,
+            joint=context.joint,
         )
         for context in reference.contexts
     ]
@@ -92,8 +106,10 @@ def encode(reference: Reference) -> bytes:
         rate_hz=reference.rate_hz,
         target_hours=reference.target_hours,
         contexts=contexts,
+        drop=None if reference.drop is None else _packed_drop(reference.drop),
     )
-    return document.model_dump_json().encode()
+    # What came later is left out where it says nothing: an older file keeps its bytes, and so its digest.
+    return document.model_dump_json(exclude_defaults=True).encode()
 
 
 def decode(data: bytes) -> Reference:
@@ -121,6 +137,8 @@ def decode(data: bytes) -> Reference:
             context.name,
             tuple(_unpacked(feature, context.name) for feature in context.features),
             math.inf if context.misfit is None else context.misfit,
+            context.scope,
+            context.joint,
         )
         for context in document.contexts
     )
@@ -130,7 +148,24 @@ def decode(data: bytes) -> Reference:
         raise DriftReferenceError("not a drift reference: the contexts differ in their features")
     if len({context.name for context in contexts}) < len(contexts):
         raise DriftReferenceError("not a drift reference: two contexts have the same name")
-    return Reference(document.rate_hz, document.target_hours, contexts)
+    drop = None if document.drop is None else _unpacked_drop(document.drop)
+    return Reference(document.rate_hz, document.target_hours, contexts, drop)
+
+
+def _packed_drop(drop: DropModel) -> _Drop:
+    return _Drop(
+        features=list(drop.features),
+        slopes=list(drop.slopes),
+        residual=drop.residual,
+        map50=drop.map50,
+        method=drop.method,
+    )
+
+
+def _unpacked_drop(part: _Drop) -> DropModel:
+    if len(part.slopes) != len(part.features) or len(set(part.features)) < len(part.features):
+        raise DriftReferenceError("not a drift reference: drop: it needs one slope for each feature")
+    return DropModel(tuple(part.features), tuple(part.slopes), part.residual, part.map50, part.method)
 
 
 def _packed(feature: FeatureReference) -> _Feature:

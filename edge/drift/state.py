@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,29 @@ class Origin(str, enum.Enum):
     PICTURE = "picture"
     DETECTIONS = "detections"
     EMBEDDING = "embedding"
+
+
+class Scope(str, enum.Enum):
+    """Whose reference it is: decides whether it can promise a rate of false alarms."""
+
+    # Of other vehicles' cameras: however long, it promises nothing of this one's.
+    FLEET = "fleet"
+    # Of this very camera.
+    CAMERA = "camera"
+    # Of what is judged, as whoever fitted it says.
+    SERIES = "series"
+
+
+class Kind(str, enum.Enum):
+    """What has changed in the world, as far as the features tell."""
+
+    LIGHT = "light"
+    WEATHER = "weather"
+    LENS = "lens"
+    CAMERA_MOVED = "camera_moved"
+    EXPOSURE = "exposure"
+    TRAFFIC = "traffic"
+    OTHER = "other"
 
 
 class Verdict(str, enum.Enum):
@@ -34,13 +58,16 @@ class FeatureDrift:
 
     Attributes:
         name, origin: the feature.
-        context: whose reference it is.
+        context: whose reference it is; empty: of all contexts together.
         window_s: length of the window in the frames' time; 0 while no window is full.
         d: Kolmogorov-Smirnov statistic of the window against the reference's band, 0 to 1.
         p: chance of such a `d` in this window at one moment with nothing changed.
         false_alarms_per_day: how often such a `d` is reached with nothing changed, per day of driving.
         shift_sigma: window's mean less the reference's, in the reference's standard deviations.
         verdict: of this feature alone.
+        mean: of the window; NaN while no window is full.
+        reference_mean, reference_sigma: of the context's reference; NaN where it is unknown.
+        since_ns: the frames' time since which it is in alarm; 0: it is not.
     """
 
     name: str
@@ -52,6 +79,10 @@ class FeatureDrift:
     false_alarms_per_day: float
     shift_sigma: float
     verdict: Verdict
+    mean: float = math.nan
+    reference_mean: float = math.nan
+    reference_sigma: float = math.nan
+    since_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +95,14 @@ class DriftState:
             nothing changed, per day of driving. The alarm begins where this falls to the promise.
         context: the context that the latest frames fit best; empty: none that is known.
         unknown_context_share: of the latest minute's frames, how many fit no known context, 0 to 1.
-        features: the most unusual first; those that are not judged last.
+        features: the most unusual first; those that are not judged last. All of the context that is driven
+            in, and of others those that were in alarm when it was left, for up to ten minutes.
         time_ns: the frames' time of this judgement.
         since_ns: since when the verdict stands.
         notes: what is not judged and why, for people.
+        kind: of the change that is in alarm; None: there is none, or it was not asked for.
+        explanation: the alarm in words; empty likewise.
+        estimated_map50_change: of the detector by that change, without labels; None where nothing tells.
     """
 
     verdict: Verdict
@@ -78,6 +113,9 @@ class DriftState:
     time_ns: int
     since_ns: int
     notes: tuple[str, ...] = ()
+    kind: Kind | None = None
+    explanation: str = ""
+    estimated_map50_change: float | None = None
 
     @property
     def alarm(self) -> bool:
@@ -85,11 +123,16 @@ class DriftState:
         return self.verdict is Verdict.ALARM
 
     def to_json(self) -> dict[str, Any]:
-        """The state as JSON values, times in seconds."""
+        """The state as JSON values, times in seconds; null where a number is not known."""
         document = asdict(self)
         document["time_s"] = document.pop("time_ns") / 1e9
         document["since_s"] = document.pop("since_ns") / 1e9
         document["verdict"] = self.verdict.value
+        document["kind"] = None if self.kind is None else self.kind.value
         for feature in document["features"]:
             feature["origin"], feature["verdict"] = feature["origin"].value, feature["verdict"].value
+            since_ns = feature.pop("since_ns")
+            feature["since_s"] = since_ns / 1e9 if feature["verdict"] == Verdict.ALARM.value else None
+            for name in ("mean", "reference_mean", "reference_sigma"):
+                feature[name] = None if math.isnan(feature[name]) else feature[name]
         return document

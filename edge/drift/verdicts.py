@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift.reference import ContextReference
-from edge.drift.state import FeatureDrift, Verdict
+from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.fitting import MAX_WINDOW
+from edge.drift.reference import ContextReference, FeatureReference
+from edge.drift.state import FeatureDrift, Scope, Verdict
 from edge.drift.windows import DAY_S, Judgement
 
 
@@ -16,31 +19,36 @@ def judge_features(
     context: ContextReference,
     judgement: Judgement,
     latched: npt.NDArray[np.bool_],
+    alarmed_ns: npt.NDArray[np.int64],
+    gone: npt.NDArray[np.bool_],
     lengths: npt.NDArray[np.int64],
     rate_hz: float,
 ) -> tuple[FeatureDrift, ...]:
-    """Each feature in the window in which it is the most unusual, the most unusual feature first.
+    """Each feature in the window in which it is the most unusual.
 
     Args:
         context: the reference.
         judgement: of its windows, `[W, F]`.
         latched: `bool[W, F]` the windows in alarm.
+        alarmed_ns: `int64[F]` since when.
+        gone: `bool[F]` the features that the latest frames did not have.
         lengths: `int[W, F]` their lengths, frames.
         rate_hz: frames per second.
     """
     in_alarm: npt.NDArray[np.bool_] = np.any(latched, axis=0)
-    strongest = np.where(judgement.full, judgement.per_day, np.inf).argmin(axis=0)
+    full = judgement.full & ~gone
+    strongest = np.where(full, judgement.per_day, np.inf).argmin(axis=0)
     found = []
     for number, feature in enumerate(context.features):
         window = int(strongest[number])
-        if not judgement.full[window, number]:
-            verdict = Verdict.PAUSED if feature.constant else Verdict.LEARNING
-            found.append(
-                FeatureDrift(feature.name, feature.origin, context.name, 0.0, 0.0, 1.0, DAY_S, 0.0, verdict)
-            )
+        if not full[window, number]:
+            paused = feature.constant or bool(judgement.full[:, number].any())
+            found.append(_not_judged(feature, context.name, Verdict.PAUSED if paused else Verdict.LEARNING))
             continue
         d = float(judgement.d[window, number])
-        verdict = Verdict.STABLE if feature.calibrated(rate_hz) else Verdict.UNCALIBRATED
+        shift_sigma = float(judgement.shift_sigma[window, number])
+        promised = context.scope is not Scope.FLEET and feature.calibrated(rate_hz)
+        verdict = Verdict.STABLE if promised else Verdict.UNCALIBRATED
         found.append(
             FeatureDrift(
                 name=feature.name,
@@ -50,19 +58,55 @@ def judge_features(
                 d=d,
                 p=feature.tails[window].p_value(d),
                 false_alarms_per_day=float(judgement.per_day[window, number]),
-                shift_sigma=float(judgement.shift_sigma[window, number]),
+                shift_sigma=shift_sigma,
                 verdict=Verdict.ALARM if in_alarm[number] else verdict,
+                mean=feature.mean + shift_sigma * feature.sigma,
+                reference_mean=feature.mean,
+                reference_sigma=feature.sigma,
+                since_ns=int(alarmed_ns[number]) if in_alarm[number] else 0,
             )
         )
-    found.sort(
-        key=lambda one: (one.verdict is not Verdict.ALARM, one.window_s == 0.0, one.false_alarms_per_day)
-    )
     return tuple(found)
+
+
+def rank(features: Iterable[FeatureDrift]) -> tuple[FeatureDrift, ...]:
+    """Those in alarm first, of them and of the others the most unusual, at the end what is not judged.
+
+    Of those in alarm, what is measured in the picture comes before the share of unknown frames that follows.
+    """
+    return tuple(
+        sorted(
+            features,
+            key=lambda one: (
+                one.verdict is not Verdict.ALARM,
+                one.window_s == 0.0,
+                not one.context,
+                one.false_alarms_per_day,
+            ),
+        )
+    )
+
+
+def _not_judged(feature: FeatureReference, context: str, verdict: Verdict) -> FeatureDrift:
+    return FeatureDrift(
+        name=feature.name,
+        origin=feature.origin,
+        context=context,
+        window_s=0.0,
+        d=0.0,
+        p=1.0,
+        false_alarms_per_day=DAY_S,
+        shift_sigma=0.0,
+        verdict=verdict,
+        reference_mean=feature.mean if feature.known else math.nan,
+        reference_sigma=feature.sigma if feature.known else math.nan,
+    )
 
 
 def judge_all(features: Sequence[FeatureDrift], *, learning: bool) -> Verdict:
     """The one verdict. `learning`: some feature has been seen, but not enough to judge by."""
-    verdicts = {feature.verdict for feature in features}
+    # The share of unknown frames can alarm; that the features are there it cannot say.
+    verdicts = {one.verdict for one in features if one.context or one.verdict is Verdict.ALARM}
     if Verdict.ALARM in verdicts:
         return Verdict.ALARM
     if learning:
@@ -74,13 +118,38 @@ def judge_all(features: Sequence[FeatureDrift], *, learning: bool) -> Verdict:
     return Verdict.PAUSED
 
 
-def notes(context: ContextReference) -> tuple[str, ...]:
-    """What is not judged and why, for people."""
-    constant = [feature.name for feature in context.features if feature.constant]
-    unknown = [feature.name for feature in context.features if not feature.known]
-    found = []
-    if constant:
-        found.append(f"never changed in the reference, not judged: {', '.join(constant)}")
-    if unknown:
-        found.append(f"not in the reference, being learned: {', '.join(unknown)}")
-    return tuple(found)
+def notes(
+    context: ContextReference,
+    gone: npt.NDArray[np.bool_],
+    infinite: npt.NDArray[np.bool_],
+    rate_hz: float,
+) -> tuple[str, ...]:
+    """What is not judged, or less well than it should be, and why, for people.
+
+    Args:
+        context: the reference.
+        gone: `bool[F]` the features that the latest frames did not have.
+        infinite: `bool[F]` those of which a value was infinite.
+        rate_hz: frames per second.
+    """
+    features = context.features
+    tails = [(feature, tail) for feature in features for tail in feature.tails]
+    named = {
+        "never changed in the reference, not judged": [one.name for one in features if one.constant],
+        "not in the reference, being learned": [one.name for one in features if not one.known],
+        "missing in most of the latest frames, not judged": _names(features, gone),
+        "infinite values were taken as missing": _names(features, infinite),
+        "no distance is unusual enough for an alarm": [
+            f"{feature.name} over {tail.frames / rate_hz:.0f} s" for feature, tail in tails if tail.slope == 0
+        ],
+        "changes more slowly than the longest window can tell": [
+            feature.name
+            for feature in features
+            if feature.tails and MAX_WINDOW <= feature.tails[-1].frames < WINDOWS_TAU[-1] * feature.tau
+        ],
+    }
+    return tuple(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+
+
+def _names(features: Sequence[FeatureReference], which: npt.NDArray[np.bool_]) -> list[str]:
+    return [feature.name for feature, one in zip(features, which, strict=True) if one]

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.drift.features import extract, require_features
+from edge.drift.features import extract, fleet_prior
 from edge.drift.monitor import DriftMonitor
 from edge.drift.reference import DriftReferenceError, Reference
 from edge.errors import TrafficVisionError
@@ -130,7 +130,7 @@ def _own_reference(model: ModelFile) -> Reference | None:
     if prior is None:
         return None
     try:
-        return require_features(Reference.from_bytes(prior.encode()))
+        return fleet_prior(prior)
     except DriftReferenceError as error:
         print(f"the drift reference in the candidate is not used: {error}", file=sys.stderr)
         return None

@@ -247,11 +247,13 @@ def drift_failure(states: Iterable[common_pb2.DriftState], digest: str, known: K
         alarming = [one for one in state.features if one.verdict == common_pb2.DRIFT_VERDICT_ALARM]
         if not state.context or any(one.origin == common_pb2.FEATURE_ORIGIN_PICTURE for one in alarming):
             continue
-        own = [one for one in alarming if (state.context, one.name) in known]
+        # An alarm stands for a while after its context was left.
+        own = [one for one in alarming if (one.context or state.context, one.name) in known]
         if own:
             named = ", ".join(f"{one.name} ({one.shift_sigma:+.1f} sigma)" for one in own)
             return (
-                f"camera {state.camera}: what it finds has left its own reference ({state.context}): {named}"
+                f"camera {state.camera}: what it finds has left its own reference"
+                f" ({own[0].context or state.context}): {named}"
             )
     return ""
 

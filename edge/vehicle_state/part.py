@@ -46,6 +46,8 @@ class VehicleWatch:
         )
         self._motions = {camera: PictureMotion() for camera in cameras}
         self._seen = {camera: SeenStanding(parked_after_s=config.parked_after_s) for camera in cameras}
+        # Of each camera's latest look that could tell.
+        self._looks_moving = dict.fromkeys(cameras, True)
         self._told: dict[str, common_pb2.Motion] = {}
         reports.listen(self._take)
         self._listener = None if config.socket is None else LineListener(config.socket, reports.report)
@@ -55,6 +57,8 @@ class VehicleWatch:
         look = self._motions[frame.camera].look(frame.captured_ns, frame.part)
         if look is not None:
             self._seen[frame.camera].look(look.time_ns, look.moves)
+            # Where it cannot be told, what it would hide is worth more than what it would add.
+            self._looks_moving[frame.camera] = look.moves is not False
         self._tell(frame.camera)
 
     def motion(self, camera: str) -> common_pb2.Motion:
@@ -75,6 +79,16 @@ class VehicleWatch:
     def parked(self, camera: str) -> bool:
         """Whether the vehicle is parked. From any thread."""
         return self.motion(camera) == common_pb2.MOTION_PARKED
+
+    def moves(self, camera: str) -> bool:
+        """Whether it moves at this moment, as far as is known: at a light it does not, and is not parked.
+
+        By the reports that hold, without them by a camera's latest picture. From any thread.
+        """
+        valid = self._reports.valid()
+        with self._lock:
+            moves = None if valid is None else self._reported.moves
+        return self._looks_moving[camera] if moves is None else moves
 
     def state(self) -> common_pb2.VehicleState | None:
         """What the vehicle says of itself; None where nothing holds. To be read, not to be changed."""

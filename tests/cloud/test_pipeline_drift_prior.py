@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cloud.fleet.ingest import Ingest, Upload
 from cloud.pipeline.drift_prior import Series, fit_slices, fleet_prior
 from cloud.pipeline.running import run_stage
-from edge.drift import DriftMonitor, Origin, Reference, Verdict, fit
+from edge.drift import DriftMonitor, Origin, Reference, Scope, Verdict, fit
 from edge.drift.pacing import Pace, Step
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.retrains import VEHICLE, add_samples, begin, red_picture, retrain_cloud
@@ -105,6 +105,8 @@ def test_the_night_that_raised_the_alarm_is_known_to_the_new_models_reference(tm
         assert text is not None
         made = Reference.from_bytes(text.encode())
         assert {context.name for context in made.contexts} == {"daytime", "night"}
+        # Of a fleet's cameras: no vehicle's own promise rests on it.
+        assert {context.scope for context in made.contexts} == {Scope.FLEET}
         assert fleet_prior(pipeline, "v1", "kept") == "kept"
     assert alarms(day, night[400:]) > 0
     assert alarms(made, night[400:]) == 0

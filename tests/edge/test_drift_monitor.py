@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +15,7 @@ from edge.drift import (
     DriftState,
     Origin,
     Reference,
+    Scope,
     Verdict,
     combine,
     fit,
@@ -77,6 +80,34 @@ def test_a_calibrated_reference_says_stable() -> None:
     states = watch(DriftMonitor(reference), ar1(rng, 0.6, 600, 3))
     assert states[-1].verdict is Verdict.STABLE
     assert states[-1].false_alarms_per_day > 1
+
+
+def test_the_fleets_reference_never_says_stable_however_long_it_is() -> None:
+    rng = np.random.default_rng(0)
+    reference = fit(ar1(rng, 0.6, 5 * 7200, 3), RATE_HZ, NAMES, scope=Scope.FLEET)
+    series = ar1(rng, 0.6, 600, 3)
+    verdicts = {state.verdict for state in watch(DriftMonitor(reference), series)}
+    assert verdicts == {Verdict.LEARNING, Verdict.UNCALIBRATED}
+    series[300:, 0] += 8
+    assert first_alarm_s(watch(DriftMonitor(reference), series)) is not None
+
+
+def test_a_state_has_the_means_and_since_when_a_feature_is_in_alarm() -> None:
+    series = drive(310, seconds=240)
+    series[240:, 0] += 6
+    states = scan(DAY, series, RATE_HZ)
+    known = {one.name: one for one in DAY.contexts[0].features}
+    light = feature(states[-1], "light")
+    assert light.mean == pytest.approx(series[-round(light.window_s * RATE_HZ) :, 0].mean(), abs=1e-4)
+    assert (light.reference_mean, light.reference_sigma) == (known["light"].mean, known["light"].sigma)
+    onset = next(state for state in states if feature(state, "light").verdict is Verdict.ALARM)
+    assert light.since_ns == onset.time_ns
+    assert feature(states[-1], "colour").since_ns == 0
+    assert np.isnan(feature(states[0], "light").mean)
+    written = [json.loads(json.dumps(states[number].to_json(), allow_nan=False)) for number in (0, -1)]
+    first, last = (next(one for one in state["features"] if one["name"] == "light") for state in written)
+    assert (first["mean"], first["since_s"]) == (None, None)
+    assert (last["mean"], last["since_s"]) == (light.mean, light.since_ns / SECOND)
 
 
 def test_day_drives_that_were_not_in_the_reference_do_not_alarm() -> None:
@@ -174,6 +205,70 @@ def test_frames_without_detections_leave_the_other_features_judged() -> None:
     assert feature(last, "light").verdict is Verdict.UNCALIBRATED
 
 
+def test_a_feature_that_is_gone_is_paused_by_no_window_of_the_past_and_that_is_said() -> None:
+    series = drive(507, seconds=400)
+    series[400:600, 2] = np.nan
+    series[400:600:20, 2] = 0.0
+    states = scan(DAY, series, RATE_HZ)
+    before, during, after = (states[number] for number in (190, 290, 399))
+    assert feature(before, "cars").verdict is Verdict.UNCALIBRATED
+    assert (feature(during, "cars").verdict, feature(during, "cars").window_s) == (Verdict.PAUSED, 0.0)
+    assert during.verdict is Verdict.UNCALIBRATED
+    assert any("missing" in note and "cars" in note and "light" not in note for note in during.notes)
+    assert feature(after, "cars").verdict is Verdict.UNCALIBRATED
+    assert not any("missing" in note for note in after.notes)
+    restarted = DriftMonitor(DAY)
+    first = DriftMonitor(DAY)
+    watch(first, series[:560])
+    restarted.restore(first.to_bytes())
+    state = watch(restarted, series[560:564], start_s=280)[-1]
+    assert feature(state, "cars").verdict is Verdict.PAUSED
+
+
+def test_frames_that_have_nothing_are_no_verdict_and_no_change_of_context() -> None:
+    series = np.concatenate([drive(511, seconds=200, level=-12.0), drive(512, seconds=200)])
+    series[400:] = np.nan
+    last = scan(combine(DAY, NIGHT), series, RATE_HZ)[-1]
+    assert (last.verdict, last.context) == (Verdict.PAUSED, "night")
+
+
+def test_an_alarm_is_not_begun_by_a_window_of_the_past() -> None:
+    series = drive(508, seconds=400)
+    series[300:, 0] = np.nan
+    series[300:330:3, 0] = 50.0
+    assert not any(
+        feature(state, "light").verdict is Verdict.ALARM for state in scan(DAY, series, RATE_HZ)[200:]
+    )
+
+
+def test_infinite_values_are_missing_and_that_is_said() -> None:
+    series = drive(509)
+    series[100:103, 1] = np.inf
+    series[103, 0] = -np.inf
+    states = scan(DAY, series, RATE_HZ)
+    assert not any("infinite" in note for note in states[40].notes)
+    (note,) = [note for note in states[-1].notes if "infinite" in note]
+    assert "light, colour" in note
+    assert first_alarm_s(states) is None
+
+
+def test_what_cannot_alarm_or_is_too_slow_is_said() -> None:
+    (day,) = DAY.contexts
+    blind, slow, _ = day.features
+    blind = replace(blind, tails=tuple(replace(tail, slope=0.0) for tail in blind.tails))
+    longest = tuple(
+        replace(tail, frames=frames) for tail, frames in zip(slow.tails, (65_536, 65_536), strict=True)
+    )
+    slow = replace(slow, tau=10_000.0, tails=longest)
+    reference = replace(DAY, contexts=(replace(day, features=(blind, slow, day.features[2])),))
+    notes = scan(reference, drive(510, 20), RATE_HZ)[-1].notes
+    (cannot,) = [note for note in notes if "unusual enough" in note]
+    assert f"light over {blind.tails[0].frames / RATE_HZ:.0f} s" in cannot
+    assert "colour" not in cannot
+    assert any(note.endswith("can tell: colour") for note in notes)
+    assert scan(DAY, drive(510, 20), RATE_HZ)[-1].notes == ()
+
+
 def test_a_constant_feature_is_not_judged_and_that_is_said() -> None:
     drives = [drive(seed) for seed in range(6)]
     for series in drives:
@@ -251,6 +346,25 @@ def test_a_restarted_monitor_goes_on_where_it_was() -> None:
     assert [state.verdict for state in rest[20:]] == [state.verdict for state in expected[120:]]
     for left, right in zip(rest[-1].features, expected[-1].features, strict=True):
         assert (left.name, left.verdict, left.d) == (right.name, right.verdict, pytest.approx(right.d))
+
+
+def test_an_alarm_stands_since_the_same_moment_after_a_restart() -> None:
+    series = drive(702, seconds=240)
+    series[200:, 0] += 6
+    first, second = DriftMonitor(DAY), DriftMonitor(DAY)
+    since = feature(watch(first, series)[-1], "light").since_ns
+    assert since > 0
+    second.restore(first.to_bytes())
+    assert feature(watch(second, series[-20:], start_s=240)[-1], "light").since_ns == since
+    # A file from before this was kept: the alarm stands, since it was read.
+    document = json.loads(first.to_bytes())
+    for context in document["contexts"]:
+        del context["alarmed_ns"]
+    older = DriftMonitor(DAY)
+    older.restore(json.dumps(document).encode())
+    state = watch(older, series[-20:], start_s=240)[0]
+    assert state.alarm
+    assert feature(state, "light").since_ns == state.time_ns
 
 
 def test_a_saved_monitor_of_another_reference_is_refused() -> None:

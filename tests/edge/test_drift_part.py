@@ -89,18 +89,25 @@ class Told:
 
 
 def a_watch(
-    folder: Path, told: Told, parked: Callable[[str], bool] = lambda camera: False, **config: object
+    folder: Path,
+    told: Told,
+    parked: Callable[[str], bool] = lambda camera: False,
+    *,
+    moving: Callable[[str], bool] = lambda camera: True,
+    cameras: tuple[str, ...] = ("front",),
+    **config: object,
 ) -> DriftWatch:
     (folder / "factory.onnx").write_bytes(MODEL.data)
     section = DriftConfig.model_validate(config)
     watch = DriftWatch(
         section,
-        ["front"],
+        cameras,
         folder / "factory.onnx",
         folder / "drift",
         Clock("run"),
         told.states.append,
         parked=parked,
+        moving=moving,
     )
     watch.listen(told.changed)
     return watch
@@ -227,3 +234,36 @@ def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(tmp_path: Path
     drive.go(100, BY_DAY)
     assert told.changes[-1][1] == before and "alarm" not in {after for _, after in told.changes}
     assert sum(after == "paused" for _, after in told.changes) == 1
+
+
+def test_what_is_seen_while_standing_at_a_light_adds_nothing(tmp_path: Path, day: Reference) -> None:
+    told, moves = Told(), True
+    watch = a_watch(tmp_path, told, moving=lambda camera: moves, reference=saved(day, tmp_path))
+    drive = Drive(watch)
+    drive.go(100, BY_DAY)
+    states, moves = len(told.states), False
+    drive.go(120, BY_NIGHT)
+    # It is judged on, by what was seen on the way.
+    assert len(told.states) >= states + 110
+    moves = True
+    drive.go(60, BY_DAY)
+    assert "alarm" not in {after for _, after in told.changes}
+    drive.go(100, BY_NIGHT)
+    assert told.changes[-1][1] == "alarm"
+
+
+def test_each_camera_has_its_share_of_the_promise(tmp_path: Path, day: Reference) -> None:
+    """The alarm of one camera of four begins at a quarter of the rate."""
+    first: list[float] = []
+    for number, cameras in enumerate((("front",), ("front", "rear", "left", "right"))):
+        (tmp_path / str(number)).mkdir()
+        told = Told()
+        watch = a_watch(
+            tmp_path / str(number), told, cameras=cameras, reference=saved(day, tmp_path), target_hours=12.0
+        )
+        drive = Drive(watch)
+        drive.go(100, BY_DAY)
+        drive.go(100, BY_NIGHT)
+        alarms = [state for state in told.states if VERDICTS[state.verdict] == "alarm"]
+        first.append(alarms[0].expected_false_alarms_per_day)
+        assert first[-1] <= 2.0 / len(cameras)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.drift import DriftReferenceError, Reference, combine, fit, unlearned
+from edge.drift import (
+    DriftMonitor,
+    DriftReferenceError,
+    Origin,
+    Reference,
+    Scope,
+    align,
+    combine,
+    fit,
+    scan,
+    unlearned,
+)
+from edge.drift.drop import DropModel
+from edge.drift.features import NAMES as WATCHED
+from edge.drift.features import ORIGINS as WATCHED_ORIGINS
+from edge.drift.features import fleet_prior, watched_reference
 from tests.edge.drift_streams import ar1
 
 NAMES = ["light", "noise", "cars"]
@@ -23,6 +41,8 @@ def made(seed: int = 0, context: str = "day", level: float = 0.0, drives: int = 
 
 REFERENCE = combine(made(), made(1, "night", -20.0))
 DATA = REFERENCE.to_bytes()
+# As a model file of the first version brings it.
+OLD_FILE = Path(__file__).parent / "drift_reference_v1.json"
 
 
 def refused(data: bytes) -> str:
@@ -81,6 +101,14 @@ def test_it_is_small() -> None:
         ({"slope": 1}, ("contexts", 0, "features", 0, "tails", 0), "slope"),
         ({"frames": 10**9}, ("contexts", 0, "features", 0, "tails", 0), "frames"),
         ({"quantiles": ""}, ("contexts", 0, "features", 0, "tails", 0), "table"),
+        ({"scope": "city"}, ("contexts", 0), "scope"),
+        ({"joint": 0}, ("contexts", 0), "joint"),
+        ({"drop": {"features": ["a"]}}, (), "drop"),
+        (
+            {"drop": {"features": ["a"], "slopes": [], "residual": 0.1, "map50": 0.5, "method": ""}},
+            (),
+            "one slope",
+        ),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_by_what_is_wrong(
@@ -210,3 +238,106 @@ def test_without_an_origin_only_its_features_are_forgotten() -> None:
     for context in after.contexts:
         assert [feature.known for feature in context.features] == [True, True, False]
     assert after.origins == REFERENCE.origins
+
+
+def test_a_file_of_the_first_version_keeps_its_bytes_and_its_digest() -> None:
+    data = OLD_FILE.read_bytes()
+    old = Reference.from_bytes(data)
+    assert old.to_bytes() == data
+    assert old.digest == hashlib.sha256(data).hexdigest()
+    assert [(context.scope, context.joint) for context in old.contexts] == [(Scope.SERIES, 1.0)]
+    assert old.drop is None
+
+
+def test_what_a_reference_says_of_its_scope_and_of_the_drop_comes_back() -> None:
+    drop = DropModel(("noise", "cars"), (-0.5, 0.01), 0.02, 0.6, "of corrupted pictures")
+    day, night = REFERENCE.contexts
+    own = replace(REFERENCE, contexts=(replace(day, scope=Scope.CAMERA, joint=2.5), night), drop=drop)
+    back = Reference.from_bytes(own.to_bytes())
+    assert back.drop == drop
+    assert [context.scope for context in back.contexts] == [Scope.CAMERA, Scope.SERIES]
+    assert [context.joint for context in back.contexts] == [2.5, 1.0]
+    assert back.digest == own.digest != REFERENCE.digest
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations([*zip(NAMES, ORIGINS, strict=True), ("new", "picture"), ("cars", "picture")]))
+def test_an_aligned_reference_has_the_wanted_features_and_what_was_known_of_them(
+    wanted: list[tuple[str, str]],
+) -> None:
+    wanted = list({name: (name, origin) for name, origin in wanted}.values())
+    names = [name for name, _ in wanted]
+    aligned = align(REFERENCE, names, [Origin(origin) for _, origin in wanted])
+    assert aligned.names == tuple(names)
+    assert aligned.origins == tuple(origin for _, origin in wanted)
+    for before, after in zip(REFERENCE.contexts, aligned.contexts, strict=True):
+        known = {(one.name, one.origin): one for one in before.features}
+        for feature in after.features:
+            if (feature.name, feature.origin) in known:
+                assert feature is known[(feature.name, feature.origin)]
+            else:
+                assert not feature.known
+    assert Reference.from_bytes(aligned.to_bytes()).digest == aligned.digest
+
+
+def test_a_reference_that_fits_is_aligned_to_itself_and_one_without_any_feature_is_refused() -> None:
+    assert align(REFERENCE, NAMES, [Origin(origin) for origin in ORIGINS]) is REFERENCE
+    with pytest.raises(DriftReferenceError, match="light, noise, cars, none of which is watched"):
+        align(REFERENCE, ["speed"], [Origin.PICTURE])
+
+
+def test_an_older_and_a_newer_reference_are_judged_by_what_they_share_with_the_watched() -> None:
+    old = Reference.from_bytes(OLD_FILE.read_bytes())
+    (day,) = old.contexts
+    fewer = replace(old, contexts=(replace(day, features=day.features[:-2]),))
+    aligned = watched_reference(fewer)
+    assert (aligned.names, aligned.origins) == (WATCHED, WATCHED_ORIGINS)
+    known = {feature.name for feature in aligned.contexts[0].features if feature.known}
+    assert known == set(fewer.names)
+    rng = np.random.default_rng(0)
+    last = scan(aligned, rng.normal(100, 1, (400, len(WATCHED))), aligned.rate_hz)[-1]
+    judged = {feature.name for feature in last.features if feature.window_s > 0 and feature.context}
+    assert judged and judged <= set(fewer.names)
+
+
+def test_a_saved_monitor_of_fewer_features_is_begun_anew() -> None:
+    old = Reference.from_bytes(OLD_FILE.read_bytes())
+    (day,) = old.contexts
+    fewer = replace(old, contexts=(replace(day, features=day.features[:-2]),))
+    saved = DriftMonitor(fewer).to_bytes()
+    monitor = DriftMonitor(align(fewer, old.names, old.origins))
+    with pytest.raises(DriftReferenceError, match="begins anew"):
+        monitor.restore(saved)
+    # Not even where the file says that it is of this reference.
+    claimed = saved.replace(fewer.digest.encode(), monitor.given.digest.encode())
+    with pytest.raises(DriftReferenceError, match="other features"):
+        monitor.restore(claimed)
+
+
+def test_only_hours_of_this_very_camera_promise_a_rate() -> None:
+    long = fit(np.random.default_rng(0).normal(size=(5 * 7200, 1)), 2.0, ["a"], context="day")
+    short = fit(np.random.default_rng(0).normal(size=(7200, 1)), 2.0, ["a"], context="night")
+    both = combine(long, short)
+    assert [both.promises("day"), both.promises("night")] == [True, False]
+    assert long.scoped(Scope.CAMERA).promises("day")
+    assert not long.scoped(Scope.FLEET).promises("day")
+    with pytest.raises(DriftReferenceError, match="no context 'fog', only day, night"):
+        both.promises("fog")
+
+
+def test_a_model_files_reference_is_the_fleets_and_says_so_where_it_would_promise() -> None:
+    old = OLD_FILE.read_text()
+    assert fleet_prior(old).digest == Reference.from_bytes(old.encode()).digest
+    hours = np.random.default_rng(0).normal(size=(5 * 7200, 1))
+    long = fit(hours, 2.0, WATCHED[:1], origins=WATCHED_ORIGINS[:1], context="day")
+    assert long.promises("day")
+    prior = fleet_prior(long.to_bytes().decode())
+    assert not prior.promises("day")
+    assert prior.contexts[0].scope is Scope.FLEET
+
+
+def test_the_first_argument_is_called_features() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 1))
+    made_of = fit(features=rows, rate_hz=2.0, names=["a"], scope=Scope.CAMERA)
+    assert made_of.contexts[0].scope is Scope.CAMERA
+    assert math.isfinite(made_of.contexts[0].misfit)

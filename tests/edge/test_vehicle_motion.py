@@ -8,11 +8,19 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.config import VehicleStateConfig
 from edge.frames.frame import Frame
 from edge.frames.sources import open_source
+from edge.perception.detector import Detections, StageTimes
+from edge.publication import Publication
 from edge.vehicle_state.motion import PictureMotion, changed_share, small_copy
+from edge.vehicle_state.part import VehicleWatch
+from edge.vehicle_state.state import Reports
+from protos.traffic_vision.v1 import common_pb2 as common
+from tests.models_factory import loaded, rectangles_model
 from tests.shared_data import shared_data
 
+SECOND = 10**9
 SIZE = "size=320x180&rate=2"
 
 
@@ -88,3 +96,33 @@ def test_looks_are_taken_twice_a_second_and_memory_is_bounded() -> None:
     assert 50 <= sum(look is not None for look in looks) <= 60
     assert len(motion._seen) <= 6
     assert motion.look(0, image) is None and len(motion._seen) == 1  # another drive
+
+
+def test_whether_it_moves_just_now_is_what_a_report_says_and_else_the_latest_picture() -> None:
+    now = 0
+    reports = Reports(common.Instant, valid_ms=2000, monotonic_ns=lambda: now)
+    watch = VehicleWatch(VehicleStateConfig(), ["front"], reports)
+    drive = list(frames(f"sim:7?seconds=5&{SIZE}"))
+    published = Publication(
+        drive[0].key, 0, False, 180, 320, Detections(np.zeros((0, 6), np.float32), "", StageTimes(0, 0, 0)),
+        loaded(rectangles_model()).metadata, 0, 0, 0,
+    )  # fmt: skip
+
+    def show(count: int, start: int, *, still: bool) -> bool:
+        for number in range(count):
+            shown = drive[0] if still else drive[number % len(drive)]
+            frame = Frame("front", start + number, 0, (start + number) * SECOND // 2, shown.image)
+            watch.observe(frame, published)
+        return watch.moves("front")
+
+    assert watch.moves("front")
+    assert show(8, 0, still=False)
+    # Long before it is parked.
+    assert not show(6, 8, still=True)
+    assert not watch.parked("front")
+    reports.report(common.VehicleState(speed_mps=9))
+    assert watch.moves("front")
+    reports.report(common.VehicleState(speed_mps=0))
+    assert show(8, 14, still=False) is False
+    now = 3 * SECOND
+    assert watch.moves("front")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from edge.drift import Reference, fit
+from edge.drift import Reference, Scope, fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.errors import TrafficVisionError
 from edge.perception.metadata import GoldenFrame
@@ -67,7 +67,8 @@ def test_a_vehicle_reads_the_reference_out_of_the_model(tmp_path: Path, model: P
     written = read_model_file(output)
     assert said == f"{output}: {written.summary()}\n"
     prior = Reference.from_bytes((written.metadata.drift_prior or "").encode())
-    assert prior.digest == Reference.load(reference).digest
+    # It is every vehicle's now, and promises nothing of one camera.
+    assert prior.digest == Reference.load(reference).scoped(Scope.FLEET).digest
 
 
 def test_nothing_else_changes(tmp_path: Path, model: Path, reference: Path) -> None:
@@ -75,7 +76,10 @@ def test_nothing_else_changes(tmp_path: Path, model: Path, reference: Path) -> N
     attach(reference, model, output)
     assert without_document(output) == without_document(model)
     before, after = document(model), document(output)
-    assert (before.pop("drift_prior"), after.pop("drift_prior")) == (None, reference.read_text())
+    assert (before.pop("drift_prior"), after.pop("drift_prior")) == (
+        None,
+        Reference.load(reference).scoped(Scope.FLEET).to_bytes().decode(),
+    )
     assert after == before
 
 

@@ -52,13 +52,14 @@ def fit(
     A SOURCE is a video file, a folder of pictures, or a simulated drive such as "sim:500?seconds=100&rate=2".
     """
     from edge.drift import Reference, combine
+    from edge.drift.features import watched_reference
     from tools.drift_replay import fit_sources, load_detector, reference_text
     from tools.replay.interrupt import Interrupt
     from tools.replay.outputs import check_writable
     from tools.replay.progress import ProgressLine
 
     check_writable(output)
-    others = Reference.load(beside) if beside else None
+    others = watched_reference(Reference.load(beside)) if beside else None
     detector = load_detector(model, providers, threads)
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
         reference = fit_sources(

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from edge.config import CameraConfig, DriftConfig
-from edge.drift.features import require_features
+from edge.drift.features import fleet_prior, watched_reference
 from edge.drift.reference import Reference
 from edge.frames.camera import Camera
 from edge.frames.frame import BrokenFrame, Frame
@@ -222,10 +222,10 @@ def _drift(request: Request, model: ModelFile) -> DriftConfig | None:
         return None
     prior = model.metadata.drift_prior
     if request.drift.reference is not None:
-        require_features(Reference.load(request.drift.reference))
+        watched_reference(Reference.load(request.drift.reference))
         return DriftConfig(reference=request.drift.reference)
     if prior is not None:
-        require_features(Reference.from_bytes(prior.encode()))
+        fleet_prior(prior)
     return DriftConfig()
 
 
