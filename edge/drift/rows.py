@@ -13,6 +13,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,8 +30,10 @@ from edge.machine.disk_budget import DiskBudget, DiskLane
 _LOG = logging.getLogger(__name__)
 
 SEGMENT_S = 3600.0
+SAME_RATE = 0.05  # cameras jitter: rates that differ by less are one
 _SUFFIX = ".f32"
 _MOST_HEAD_BYTES = 1 << 16
+_LAST_ROWS = 4096  # more than one write: those before were on disk when it began
 
 Vectors = npt.NDArray[np.float32]
 Times = npt.NDArray[np.int64]
@@ -182,14 +185,23 @@ class Rows:
                 if context not in (None, one.head.context):
                     continue
                 kept += one.rows / one.head.rate_hz / 3600
-                if kept <= keep_hours:
-                    continue
-                try:
-                    one.path.unlink(missing_ok=True)
-                except OSError as error:
-                    _LOG.warning("drift rows %s cannot be removed: %s", one.path, error.strerror)
-                    continue
-                self._stored.remove(one)
+                if kept > keep_hours:
+                    self._remove(one)
+
+    def drop_other_rates(self, rate_hz: float) -> None:
+        """Remove what was taken at another rate: it says how a camera looked that is judged otherwise."""
+        with self._lock:
+            for one in list(self._stored):
+                if abs(one.head.rate_hz / rate_hz - 1) > SAME_RATE:
+                    self._remove(one)
+
+    def _remove(self, one: _Stored) -> None:
+        try:
+            one.path.unlink(missing_ok=True)
+        except OSError as error:
+            _LOG.warning("drift rows %s cannot be removed: %s", one.path, error.strerror)
+            return
+        self._stored.remove(one)
 
     def _write(self, head: Head, data: bytes, rows: int) -> int:
         last = next((one for one in reversed(self._stored) if one.head.context == head.context), None)
@@ -208,9 +220,15 @@ class Rows:
                 raise
             self._stored.append(_Stored(path, head, len(line), rows))
             return len(line) + len(data)
-        # At the end of what is whole: a write that failed half way is written over.
+        # At the end of what is whole: half a write that could not be taken back is written over.
+        end = last.start + last.rows * _row_type(len(head.names)).itemsize
         with last.path.open("r+b", buffering=0) as file:
-            _write_all(file.fileno(), data, last.start + last.rows * _row_type(len(head.names)).itemsize)
+            try:
+                _write_all(file.fileno(), data, end)
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(end)
+                raise
         last.rows += rows
         return len(data)
 
@@ -308,12 +326,13 @@ def _opened(path: Path) -> _Stored | None:
         with path.open("r+b") as file:
             head = Head.from_bytes(file.readline(_MOST_HEAD_BYTES))
             start = file.tell()
-            data = file.read()
-            rows = len(_whole(data, len(head.names)))
-            whole = rows * _row_type(len(head.names)).itemsize
-            if whole < len(data):
-                _LOG.info("drift rows %s: %d torn bytes are cut off", path, len(data) - whole)
-                file.truncate(start + whole)
+            size, row_bytes = file.seek(0, os.SEEK_END) - start, _row_type(len(head.names)).itemsize
+            synced = max(0, size // row_bytes - _LAST_ROWS)
+            file.seek(start + synced * row_bytes)
+            rows = synced + len(_whole(file.read(), len(head.names)))
+            if rows * row_bytes < size:
+                _LOG.info("drift rows %s: %d torn bytes are cut off", path, size - rows * row_bytes)
+                file.truncate(start + rows * row_bytes)
         if rows:
             return _Stored(path, head, start, rows)
         why = "it holds no whole row"
