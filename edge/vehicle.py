@@ -191,4 +191,5 @@ def _drift(config: EdgeConfig, links: Links, vehicle: VehicleWatch, disk: DiskBu
         parked=vehicle.parked,
         moving=vehicle.moves,
         disk=disk.lane("drift"),
+        rows=disk.lane("drift-rows"),
     )

@@ -100,6 +100,9 @@ class DriftConfig(Section):
     target_hours: Positive = 24.0
     # How long a feature without a reference is watched before it is judged, in the frames' time.
     learn_s: Positive = 300.0
+    # Each camera gets a reference of its own, fitted of so many hours of driving in each context, for the
+    # first time after 4. The promise is made for it alone. 0: none.
+    commission_hours: Annotated[float, Field(ge=0, le=1000)] = 24.0
 
 
 class SamplerConfig(Section):

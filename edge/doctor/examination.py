@@ -13,6 +13,7 @@ from edge.doctor import (
     clock,
     cloud,
     disk,
+    drift,
     heat,
     memory,
     model,
@@ -28,6 +29,7 @@ Subject = Callable[[EdgeConfig], list[Finding]]
 SUBJECTS: dict[str, Subject] = {
     "providers": model.providers,
     "model": model.model,
+    "drift": drift.drift,
     "cameras": cameras.cameras,
     "disk": disk.disk,
     "memory": memory.memory,

@@ -89,6 +89,11 @@ class DriftMonitor:
         """Hours of driving to one false alarm of this monitor, with its share in the promise."""
         return (self._asked_hours or self._reference.target_hours) * self._cameras
 
+    @property
+    def nearest(self) -> str:
+        """The context that the latest frames fit best, well or badly."""
+        return self._reference.contexts[self._assignment.current].name
+
     def wants(self, time_ns: int) -> bool:
         """Whether `observe` would look at a frame of this time, or leave it out as too close to the last.
 

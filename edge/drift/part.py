@@ -6,24 +6,22 @@ import hashlib
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
 from edge.drift import monitor_file
+from edge.drift.camera_drift import CameraDrift, Watched
+from edge.drift.commissioning import Commissioning, Terms
 from edge.drift.features import NAMES, ORIGINS, extract, fleet_prior, watched_reference
-from edge.drift.fitting import unlearned
 from edge.drift.memory import Snapshot
-from edge.drift.monitor import DriftMonitor
 from edge.drift.reference import DriftReferenceError, Reference
 from edge.drift.state import DriftState
 from edge.files import atomic_write
-from edge.frames.frame import Frame, FrameKey
+from edge.frames.frame import Frame
 from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.messages import Clock, drift_state, model_ref
 from edge.publication import Publication
@@ -33,41 +31,19 @@ from protos.words import word
 logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 60.0
-GAP_S = 60.0  # without a frame for so long, another stretch of driving begins
 
+_JOBS = 4  # of a camera, that may wait for the disk
 _PREFIX = "DRIFT_VERDICT_"
 
 Changed = Callable[[common_pb2.DriftState, common_pb2.DriftVerdict], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Watched:
-    """What is known of the latest frame of a camera that was looked at for drift.
-
-    Attributes:
-        frame: which frame.
-        features: `float32[F]`, NaN where not to be had.
-        state: the latest judgement; None before the first.
-    """
-
-    frame: FrameKey
-    features: npt.NDArray[np.float32]
-    state: common_pb2.DriftState | None
-
-
-@dataclass(slots=True, eq=False)
-class _CameraDrift:
-    monitor: DriftMonitor
-    model: str  # digest of the model that the monitor judges
-    watched: Watched | None = None
-    paused: common_pb2.DriftState | None = None  # what was told when the vehicle was parked
-
-
 class DriftWatch:
     """One monitor a camera, on the frame loop's thread; what they know is kept over restarts.
 
-    Each model is judged by its own reference: the prior in its file, or, for the model that the vehicle came
-    with, the configured one. Without either, everything is learned from what is seen.
+    Each camera is judged by its own reference, as soon as its commissioning has one; before, and for what
+    that does not know, by the model's: the prior in its file, or, for the model that the vehicle came with,
+    the configured one. Without any, everything is learned from what is seen.
     """
 
     name = "drift"
@@ -84,6 +60,7 @@ class DriftWatch:
         parked: Callable[[str], bool] = lambda camera: False,
         moving: Callable[[str], bool] = lambda camera: True,
         disk: DiskLane | None = None,
+        rows: DiskLane | None = None,
     ) -> None:
         """Make ready; monitors begin at their camera's first frame.
 
@@ -99,6 +76,7 @@ class DriftWatch:
             moving: whether the vehicle moves just now, as far as a camera is concerned: what is seen while it
                 stands at a light is judged by what was seen before it.
             disk: where what is written is counted; None: nowhere.
+            rows: the same of the features that a commissioning collects, which may be refused.
 
         Raises:
             DriftReferenceError: the configured reference cannot be used.
@@ -115,9 +93,11 @@ class DriftWatch:
             None if config.reference is None else watched_reference(Reference.load(config.reference))
         )
         self._factory_digest = hashlib.sha256(factory.read_bytes()).hexdigest() if self._configured else ""
-        self._by_camera: dict[str, _CameraDrift] = {}
+        self._by_camera: dict[str, CameraDrift] = {}
         self._listeners: list[Changed] = []
-        self._writer = BackgroundWriter(limit=len(cameras), name="drift-state")
+        self._writer = BackgroundWriter(limit=_JOBS * len(cameras), name="drift-state")
+        self._fitter = BackgroundWriter(limit=len(cameras), name="drift-fit")
+        self._commissionings = self._commission(rows or DiskBudget().lane("drift-rows"))
         self._save_at = time.monotonic() + SAVE_EVERY_S
         self._stopped = threading.Event()
 
@@ -141,14 +121,15 @@ class DriftWatch:
         if drift is None:
             drift = self._by_camera[frame.camera] = self._begin(frame.camera, published)
         elif drift.model != published.detections.model_digest:
-            self._judge_anew(frame.camera, drift, published)
+            drift.judge_anew(published.detections.model_digest, self._reference(published))
+        drift.take_over()
         if self._parked(frame.camera):
             self._pause(frame, drift, published)
             return
         if not drift.monitor.wants(frame.captured_ns):
             return
         features = extract(frame.part, frame.to_part(published.detections.boxes))
-        state = drift.monitor.observe(frame.captured_ns, features, moving=self._moving(frame.camera))
+        state = drift.observe(frame.captured_ns, features, moving=self._moving(frame.camera))
         before = drift.paused or (drift.watched.state if drift.watched else None)
         message = before if state is None else self._message(frame.camera, drift, state, published)
         drift.watched = Watched(frame.key, features, message)
@@ -159,47 +140,69 @@ class DriftWatch:
             self._save()
 
     def start(self) -> None:
-        """Start the thread that writes the state."""
+        """Start the threads: one writes the states, one waits for fits."""
         self._writer.start()
+        self._fitter.start()
 
     def stop(self) -> None:
         """Save what the monitors know. After the frame loop's end; may be called twice."""
         if not self._stopped.is_set():
             self._stopped.set()
+            for drift in self._by_camera.values():
+                drift.flush()
+            for commissioning in self._commissionings.values():
+                commissioning.stop()
             self._save()
 
     def join(self, timeout_s: float) -> bool:
         """Wait until it is written; False where the disk hangs."""
-        return self._writer.stop(timeout_s)
+        until_s = time.monotonic() + timeout_s
+        ended = self._fitter.stop(timeout_s)
+        return self._writer.stop(max(0.0, until_s - time.monotonic())) and ended
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
         """Add nothing: the states are in the status as they were published."""
 
-    def _begin(self, camera: str, published: Publication) -> _CameraDrift:
-        own = self._reference(published)
-        reference = own or self._configured or unlearned(self._config.rate_hz, NAMES, origins=ORIGINS)
-        monitor = DriftMonitor(
-            reference,
-            target_hours=self._config.target_hours,
-            cameras=max(1, len(self._cameras)),
-            learn_s=self._config.learn_s,
-            gap_s=GAP_S,
+    def _commission(self, rows: DiskLane) -> dict[str, Commissioning]:
+        if not self._config.commission_hours:
+            return {}
+        terms = Terms(
+            self._config.commission_hours,
+            self._config.target_hours * max(1, len(self._cameras)),
+            NAMES,
+            ORIGINS,
+            uuid.uuid4().hex,
         )
-        if own is None and reference is self._configured:
-            monitor.model_changed()  # it was made with another model
-        path = self._path(camera)
-        try:
-            monitor.restore(path.read_bytes())
-        except FileNotFoundError:
-            pass
-        except (OSError, DriftReferenceError) as error:
-            logger.warning("camera %s: its drift monitor begins anew: %s", camera, error)
-        return _CameraDrift(monitor, published.detections.model_digest)
+        return {
+            camera: Commissioning(
+                camera,
+                self._folder / camera,
+                terms,
+                self._disk,
+                rows,
+                self._writer.submit,
+                self._fitter.submit,
+            )
+            for camera in self._cameras
+        }
 
-    def _pause(self, frame: Frame, drift: _CameraDrift, published: Publication) -> None:
+    def _begin(self, camera: str, published: Publication) -> CameraDrift:
+        return CameraDrift(
+            camera,
+            self._config,
+            max(1, len(self._cameras)),
+            published.detections.model_digest,
+            self._reference(published),
+            self._configured,
+            self._path(camera),
+            self._commissionings.get(camera),
+        )
+
+    def _pause(self, frame: Frame, drift: CameraDrift, published: Publication) -> None:
         """Judge nothing while the vehicle is parked; what was seen before stays for when it drives on."""
         if drift.paused is not None:
             return
+        drift.flush()
         before = drift.watched.state if drift.watched else None
         at = self._clock.captured(frame.camera, frame.captured_ns, is_live=published.is_live)
         drift.paused = common_pb2.DriftState(
@@ -214,20 +217,6 @@ class DriftWatch:
         if drift.watched is not None:
             drift.watched = replace(drift.watched, state=drift.paused)
         self._tell(drift.paused, before)
-
-    def _judge_anew(self, camera: str, drift: _CameraDrift, published: Publication) -> None:
-        """Another model answers: ask by its own reference whether the world fits."""
-        drift.model = published.detections.model_digest
-        reference = self._reference(published)
-        try:
-            if reference is not None:
-                drift.monitor.adopt(reference)
-                return
-            why = "its file brings no drift reference"
-        except DriftReferenceError as error:
-            why = str(error)
-        drift.monitor.model_changed()
-        logger.info("camera %s: what the new model sees is learned on the way: %s", camera, why)
 
     def _reference(self, published: Publication) -> Reference | None:
         if self._configured is not None and published.detections.model_digest == self._factory_digest:
@@ -246,7 +235,7 @@ class DriftWatch:
             return None
 
     def _message(
-        self, camera: str, drift: _CameraDrift, state: DriftState, published: Publication
+        self, camera: str, drift: CameraDrift, state: DriftState, published: Publication
     ) -> common_pb2.DriftState:
         return drift_state(
             camera,
@@ -283,6 +272,8 @@ class DriftWatch:
 
     def _save(self) -> None:
         self._save_at = time.monotonic() + SAVE_EVERY_S
+        for commissioning in self._commissionings.values():
+            self._writer.submit(commissioning.look)
         for camera, drift in self._by_camera.items():
             self._writer.submit(_Save(self._path(camera), drift.monitor.snapshot(), self._disk))
 

@@ -9,8 +9,9 @@ from functools import partial
 
 from edge.background_writer import BackgroundWriter
 from edge.config import CameraConfig, SamplerConfig
+from edge.drift.camera_drift import Watched
 from edge.drift.features import NAMES
-from edge.drift.part import DriftWatch, Watched
+from edge.drift.part import DriftWatch
 from edge.fleet.assemble import AssembleError, assemble_sample
 from edge.fleet.drift_events import DriftEvents
 from edge.fleet.feature_log import FeatureLog, SeriesHead

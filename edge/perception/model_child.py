@@ -46,6 +46,7 @@ def ask_child(
     *,
     timeout_s: float,
     stopping: threading.Event,
+    what: str = "its check",
 ) -> dict[str, Any]:
     """Run a module of this program over a model's bytes, and return the JSON object that it ends with.
 
@@ -56,6 +57,7 @@ def ask_child(
         limits: that the child holds itself to, and this process holds it to.
         timeout_s: after which the child is killed.
         stopping: once set, the child is killed.
+        what: it is that the child does, in errors.
 
     Raises:
         ModelRefusedError: it came to no answer.
@@ -76,11 +78,11 @@ def ask_child(
         )
         lower(child.pid, LOWEST)
     with child:
-        out, err = _communicate(child, timeout_s, stopping, limits)
+        out, err = _communicate(child, timeout_s, stopping, limits, what)
     answer = _last_json(out)
     if child.returncode != 0 or answer is None:
         said = err.decode(errors="replace").strip().splitlines()
-        reason = f"its check died ({_ended(child.returncode)})" + (f": {said[-1][:300]}" if said else "")
+        reason = f"{what} died ({_ended(child.returncode)})" + (f": {said[-1][:300]}" if said else "")
         # SIGKILL comes from outside: the kernel out of memory, or somebody by hand.
         raise ModelRefusedError(reason, is_final=child.returncode != -signal.SIGKILL)
     return answer
@@ -92,14 +94,18 @@ def question() -> tuple[dict[str, Any], ChildLimits]:
     return about, ChildLimits(**about.pop("limits"))
 
 
-def took_too_much(limits: ChildLimits) -> str:
+def took_too_much(limits: ChildLimits, what: str = "its check") -> str:
     """Say that the limit of memory was reached."""
-    whose = "that is what this machine has left" if limits.is_machines else "the limit of its check"
+    whose = "that is what this machine has left" if limits.is_machines else f"the limit of {what}"
     return f"it takes more than {limits.memory_bytes / 1e6:.0f} MB of memory, {whose}"
 
 
 def _communicate(
-    child: subprocess.Popen[bytes], timeout_s: float, stopping: threading.Event, limits: ChildLimits
+    child: subprocess.Popen[bytes],
+    timeout_s: float,
+    stopping: threading.Event,
+    limits: ChildLimits,
+    what: str,
 ) -> tuple[bytes, bytes]:
     deadline = time.monotonic() + timeout_s
     try:
@@ -109,11 +115,11 @@ def _communicate(
             except subprocess.TimeoutExpired:  # what it read so far, it keeps
                 pass
             if stopping.is_set():
-                raise ModelRefusedError("its check was broken off: the daemon stops", is_final=False)
+                raise ModelRefusedError(f"{what} was broken off: the daemon stops", is_final=False)
             if resident_bytes_of(child.pid) > limits.memory_bytes:
-                raise ModelRefusedError(took_too_much(limits), is_final=not limits.is_machines)
+                raise ModelRefusedError(took_too_much(limits, what), is_final=not limits.is_machines)
             if time.monotonic() > deadline:
-                raise ModelRefusedError(f"its check took longer than {timeout_s:g} s", is_final=False)
+                raise ModelRefusedError(f"{what} took longer than {timeout_s:g} s", is_final=False)
     finally:
         if child.poll() is None:
             child.kill()

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tools.cli import edge_enrol
+from tools.cli.edge_drift import drift
 from tools.cli.edge_update import update
 
 _config = click.option(
@@ -151,3 +152,4 @@ def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
 
 edge_enrol.register(command)
 command.add_command(update)
+command.add_command(drift)

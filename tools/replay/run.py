@@ -223,10 +223,10 @@ def _drift(request: Request, model: ModelFile) -> DriftConfig | None:
     prior = model.metadata.drift_prior
     if request.drift.reference is not None:
         watched_reference(Reference.load(request.drift.reference))
-        return DriftConfig(reference=request.drift.reference)
+        return DriftConfig(reference=request.drift.reference, commission_hours=0)
     if prior is not None:
         fleet_prior(prior)
-    return DriftConfig()
+    return DriftConfig(commission_hours=0)
 
 
 def _open_mcap(request: Request, target: str) -> McapOutput:
