@@ -1,0 +1,50 @@
+"""`bench drift`: its parts, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tools.bench.drift.outcome import Outcome
+from tools.bench.drift.promise import measure_promise
+from tools.bench.drift.setting import PARTS, DriftSettings, Progress
+from tools.bench.report import Report
+from tools.bench.rounds import BenchError
+
+_MEASURES: dict[str, Callable[[DriftSettings, Progress], Outcome]] = {"promise": measure_promise}
+
+
+def bench_drift(
+    settings: DriftSettings, progress: Callable[[str, int, int], None] = lambda part, done, of: None
+) -> Report:
+    """Measure the parts that are asked for.
+
+    Args:
+        settings: how much.
+        progress: told which part is at work, how much of it is done, of how much.
+
+    Raises:
+        BenchError: a part is not known, or an amount makes no sense.
+        TrafficVisionError: a part cannot be measured.
+    """
+    unknown = [part for part in settings.parts if part not in PARTS]
+    if unknown or not settings.parts:
+        raise BenchError(f"parts are {', '.join(PARTS)}, not {', '.join(unknown) or 'none'}")
+    if settings.replicates < 1 or settings.hours <= 0:
+        raise BenchError("replicates must be 1 or more, hours more than 0")
+    found: dict[str, Outcome] = {}
+    for part in settings.parts:
+
+        def told(done: int, of: int, part: str = part) -> None:
+            progress(part, done, of)
+
+        found[part] = _MEASURES[part](settings, told)
+    figures: dict[str, Any] = {part: outcome.figures for part, outcome in found.items()}
+    figures["quick"], figures["tuning"] = settings.quick, settings.tuning
+    return Report(
+        bench="drift",
+        figures=figures,
+        targets=[target for outcome in found.values() for target in outcome.targets],
+        tables=[table for outcome in found.values() for table in outcome.tables],
+        notes=[note for outcome in found.values() for note in outcome.notes],
+    )
