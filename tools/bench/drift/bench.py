@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tools.bench.drift.alternation import measure_alternation
+from tools.bench.drift.cost import measure_cost
+from tools.bench.drift.delay import measure_delay
 from tools.bench.drift.outcome import Outcome
+from tools.bench.drift.peers import measure_peers
 from tools.bench.drift.promise import measure_promise
+from tools.bench.drift.real import measure_real
 from tools.bench.drift.setting import PARTS, DriftSettings, Progress
+from tools.bench.drift.simulated import measure_simulated
 from tools.bench.report import Report
 from tools.bench.rounds import BenchError
 
-_MEASURES: dict[str, Callable[[DriftSettings, Progress], Outcome]] = {"promise": measure_promise}
+_MEASURES: dict[str, Callable[[DriftSettings, Progress], Outcome]] = {
+    "promise": measure_promise,
+    "delay": measure_delay,
+    "peers": measure_peers,
+    "alternation": measure_alternation,
+    "cost": measure_cost,
+    "simulated": measure_simulated,
+    "real": measure_real,
+}
 
 
 def bench_drift(
@@ -30,8 +44,10 @@ def bench_drift(
     unknown = [part for part in settings.parts if part not in PARTS]
     if unknown or not settings.parts:
         raise BenchError(f"parts are {', '.join(PARTS)}, not {', '.join(unknown) or 'none'}")
-    if settings.replicates < 1 or settings.hours <= 0:
-        raise BenchError("replicates must be 1 or more, hours more than 0")
+    if min(settings.replicates, settings.trials, settings.workers) < 1:
+        raise BenchError("replicates, trials and workers must be 1 or more")
+    if min(settings.hours, settings.peer_hours, settings.simulated_hours) <= 0:
+        raise BenchError("hours must be more than 0")
     found: dict[str, Outcome] = {}
     for part in settings.parts:
 
