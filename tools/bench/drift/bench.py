@@ -55,6 +55,11 @@ def bench_drift(
             progress(part, done, of)
 
         found[part] = _MEASURES[part](settings, told)
+    notes = [note for outcome in found.values() for note in outcome.notes]
+    if settings.quick or settings.tuning:
+        notes.append(
+            f"a {'quick' if settings.quick else 'tuning'} run: these figures are not for publication"
+        )
     figures: dict[str, Any] = {part: outcome.figures for part, outcome in found.items()}
     figures["quick"], figures["tuning"] = settings.quick, settings.tuning
     return Report(
@@ -62,5 +67,5 @@ def bench_drift(
         figures=figures,
         targets=[target for outcome in found.values() for target in outcome.targets],
         tables=[table for outcome in found.values() for table in outcome.tables],
-        notes=[note for outcome in found.values() for note in outcome.notes],
+        notes=notes,
     )

@@ -49,7 +49,9 @@ def _by_monitor(reference: Reference, series: npt.NDArray[np.floating]) -> Onset
 
 
 def _by_column(reference: Reference, series: npt.NDArray[np.floating]) -> Onsets:
-    features = reference.contexts[0].features
+    """Without the share of frames that fit no context: where nothing changes, it is far from its limit."""
+    (context,) = reference.contexts
+    features = context.features
     stride = max(1, round(reference.rate_hz))
     steps = len(series) // stride
     tests = sum(len(feature.tails) for feature in features)
@@ -62,7 +64,8 @@ def _by_column(reference: Reference, series: npt.NDArray[np.floating]) -> Onsets
         found = _distances(bins.astype(np.uint8), lengths, stride, feature.lower, feature.upper)
         for tail, (first, distances) in zip(feature.tails, found, strict=True):
             # One in `target_hours` over all tests, per length of this window.
-            rate = tail.frames / reference.rate_hz / (reference.target_hours * 3600) / tests
+            promised = context.joint / (reference.target_hours * 3600) / tests
+            rate = promised * tail.frames / reference.rate_hz
             unusual = distances >= tail.limit(rate)
             ordinary = ~unusual & (distances <= tail.limit(_ORDINARY))
             for begin, end in _spells(np.flatnonzero(unusual), np.flatnonzero(ordinary)):
