@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.drift import fit, scan
@@ -19,7 +19,7 @@ from tests.replays import write_model
 from tools.bench.drift.alternation import alternating
 from tools.bench.drift.bench import bench_drift
 from tools.bench.drift.delay import Shift, changed_series, spread, steady
-from tools.bench.drift.drives import Drive
+from tools.bench.drift.drives import Drive, drive_features
 from tools.bench.drift.onsets import alarm_onsets
 from tools.bench.drift.peer_child import Run
 from tools.bench.drift.peer_processes import PEERS, Peer, PeerProcess
@@ -91,7 +91,9 @@ def test_an_interval_of_a_mean_time_covers_it_as_often_as_it_says() -> None:
     rng = np.random.default_rng(11)
     covered = 0
     for alarms in rng.poisson(6.0, 1000):
-        kept = Kept.of([Stretch(0, 8, 24.0, True, 60.0, int(alarms)), Stretch(0, 8, 24.0, True, 84.0, 0)])
+        kept = Kept.of(
+            [Stretch(0, 8, 24.0, False, True, 60.0, int(alarms)), Stretch(0, 8, 24.0, False, True, 84.0, 0)]
+        )
         assert kept.low <= kept.at_least_hours * (1 if alarms else math.inf) and kept.hours == 144.0
         covered += kept.low <= 24.0 <= kept.high
     # Garwood's interval holds its level; ties make it a little wider.
@@ -100,7 +102,7 @@ def test_an_interval_of_a_mean_time_covers_it_as_often_as_it_says() -> None:
 
 @given(st.integers(0, 200), st.floats(1, 5000))
 def test_a_family_is_called_broken_only_where_chance_does_not_explain_it(alarms: int, hours: float) -> None:
-    kept = Kept.of([Stretch(0, 8, 24.0, True, hours, alarms)])
+    kept = Kept.of([Stretch(0, 8, 24.0, False, True, hours, alarms)])
     assert kept.low < kept.mean_hours or not alarms
     if 18 <= kept.mean_hours <= 48:
         assert not kept.broken
@@ -139,16 +141,16 @@ def test_the_delay_and_the_name_of_a_change_are_measured() -> None:
     assert figures["named"]["trials"] == 3 and 0 <= figures["named"]["right"] <= 3
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.sampled_from([0.0, 30.0]), st.integers(0, 100))
-def test_day_and_night_take_turns(fade_s: float, seed: int) -> None:
-    series = alternating(np.random.default_rng(seed), 2.0, fade_s)
-    turns = series.reshape(4, 3600, 8)[:, 100:].mean(axis=1)  # without the fade
-    dark = (turns[:, :4] < -3).all(axis=1)
+def test_day_and_night_take_turns_at_once_or_by_and_by() -> None:
+    at_once, faded = (alternating(np.random.default_rng(8), 2.0, fade_s) for fade_s in (0.0, 30.0))
+    turns = at_once.reshape(4, 3600, 8)
+    dark = turns[:, :, :4].mean(axis=(1, 2)) < -3
     assert dark.tolist() == [False, True, False, True]
-    # The one between two turns lies between them.
-    at = series[3600 : 3600 + 61 if fade_s else 3600 + 1, 0]
-    assert (at[0] > -3 - 4) if fade_s else (at[0] < -1)
+    # The same chance: what differs is the half minute after each change.
+    apart = np.abs(faded - at_once).reshape(4, 3600, 8)
+    assert not apart[0].any() and not apart[1:, 60:].any()
+    share = apart[1:, :60, 0] / 6.0
+    assert np.allclose(share, 1 - np.arange(60) / 60, atol=1e-4)
 
 
 def test_day_and_night_in_turns_are_judged_by_both_and_by_the_day_alone() -> None:
@@ -251,6 +253,16 @@ def test_simulated_drives_are_judged_and_kept(model: Path, tmp_path: Path) -> No
     kept[0].write_bytes(b"no archive")
     result = CliRunner().invoke(root, ["bench", "drift", "--quick", *map(str, asked)])
     assert isinstance(result.exception, BenchError) and kept[0].name in str(result.exception)
+
+
+@pytest.mark.services
+def test_processes_share_the_drives_and_find_the_same(model: Path, tmp_path: Path) -> None:
+    urls = [f"sim:{seed}?seconds=2&rate=2" for seed in (60_001, 60_002, 60_003)]
+    alone, shared = (drive_features(urls, model, None, workers=workers) for workers in (1, 2))
+    assert set(alone) == set(shared) == set(urls)
+    for url in urls:
+        assert len(alone[url].times_ns) == 4
+        assert np.array_equal(alone[url].values, shared[url].values, equal_nan=True)
 
 
 def test_further_days_count_alarms_and_an_effect_counts_from_its_begin() -> None:

@@ -61,7 +61,7 @@ def measure_alternation(settings: DriftSettings, progress: Progress) -> Outcome:
             rng = np.random.default_rng([seeds[_SEED + 1], round(fade_s), piece])
             series = alternating(rng, hours / pieces, fade_s)
             alarms = len(alarm_onsets(known.both, series))
-            found[name].append(Stretch(0, len(_NAMES), _REFERENCE_HOURS, True, hours / pieces, alarms))
+            found[name].append(Stretch(0, len(_NAMES), _REFERENCE_HOURS, False, True, hours / pieces, alarms))
             progress(done := min(done + 1, of - 1), of)
     delays = [
         first_night(known.day, np.random.default_rng([seeds[_SEED + 2], number]))

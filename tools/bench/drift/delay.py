@@ -38,11 +38,13 @@ class Shift:
     changed: int
     sigma: float
     target_s: float | None = None
+    rate_hz: float = RATE_HZ
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.changed} of {self.features} features by {self.sigma:g} sigma"
+        at = "" if self.rate_hz == RATE_HZ else f" at {self.rate_hz:g} frames/s"
+        return f"{self.changed} of {self.features} features by {self.sigma:g} sigma{at}"
 
 
 SHIFTS = (
@@ -52,6 +54,8 @@ SHIFTS = (
     Shift(16, 1, 2.0, 90.0),
     Shift(16, 2, 2.0, 40.0),
     Shift(16, 1, 1.0),
+    Shift(8, 1, 2.0, 90.0, 10.0),
+    Shift(8, 2, 2.0, 40.0, 10.0),
 )
 
 
@@ -81,10 +85,10 @@ def spread(seconds: Sequence[float], share: float) -> float:
     return float(np.sort(seconds)[min(len(seconds) - 1, max(0, math.ceil(share * len(seconds)) - 1))])
 
 
-def steady() -> Family:
+def steady(rate_hz: float = RATE_HZ) -> Family:
     """The streams of all trials."""
-    tau = TAU_S * RATE_HZ
-    return Family(f"tau {TAU_S:g} s", tau, lambda rng, n, f: ar1(rng, rho_of(tau), n, f))
+    tau = TAU_S * rate_hz
+    return Family(f"tau {TAU_S:g} s", tau, lambda rng, n, f: ar1(rng, rho_of(tau), n, f), rate_hz)
 
 
 def changed_series(
@@ -105,39 +109,48 @@ def measure_delay(settings: DriftSettings, progress: Progress) -> Outcome:
     trials = 4 if settings.quick else max(1, settings.trials // count)
     shifts = SHIFTS[:2] if settings.quick else SHIFTS
     seeds = TUNED_SEEDS if settings.tuning else JUDGED_SEEDS
-    of = len({shift.features for shift in shifts}) * count + len(shifts) + 1
-    references: dict[int, list[Reference]] = {}
-    done = 0
-    for features in sorted({shift.features for shift in shifts}):
-        references[features] = []
+    settled = sorted({_setting(shift) for shift in shifts})
+    of, done = len(settled) * count + len(shifts) + 1, 0
+    references: dict[tuple[float, int], list[Reference]] = {}
+    for place, (rate_hz, features) in enumerate(settled):
+        made = references[rate_hz, features] = []
         for number in range(count):
             hours = LONG_HOURS if number % 2 else 0.0
-            seed = seeds[_SEED + 100 * features // 8 + number]
-            references[features].append(make_reference(steady(), seed, features, hours)[0])
+            seed = seeds[_SEED + 100 * place + number]
+            made.append(make_reference(steady(rate_hz), seed, features, hours)[0])
             progress(done := done + 1, of)
     found = []
     for shift in shifts:
-        found.append(_delays(shift, references[shift.features], trials, seeds[_SEED + 400]))
+        found.append(_delays(shift, references[_setting(shift)], trials, seeds[_SEED + 400]))
         progress(done := done + 1, of)
     wanted = 3 if settings.quick else _NAMED_TRIALS
-    named = _named(SHIFTS[0], references[SHIFTS[0].features], wanted, seeds[_SEED + 401])
+    named = _named(SHIFTS[0], references[_setting(SHIFTS[0])], wanted, seeds[_SEED + 401])
     progress(of, of)
     return _outcome(found, named, wanted)
 
 
+def _setting(shift: Shift) -> tuple[float, int]:
+    return shift.rate_hz, shift.features
+
+
 def _delays(shift: Shift, references: Sequence[Reference], trials: int, seed: int) -> Delays:
-    family, seconds, disturbed = steady(), [], 0
+    family, seconds, disturbed = steady(shift.rate_hz), [], 0
     for number, reference in enumerate(references):
-        calm = fill_frames(reference) + round(_CALM_S * RATE_HZ)
-        frames = calm + round(_AFTER_S * RATE_HZ)
+        calm, frames = _lengths(reference)
         for trial in range(trials):
             series, _ = changed_series(family, seed, number * trials + trial, calm, frames, shift)
             onsets = alarm_onsets(reference, series)
             if (onsets < calm).any():
                 disturbed += 1
                 continue
-            seconds.append(float(onsets[0] + 1 - calm) / RATE_HZ if len(onsets) else math.inf)
+            seconds.append(float(onsets[0] + 1 - calm) / shift.rate_hz if len(onsets) else math.inf)
     return Delays(shift, seconds, disturbed)
+
+
+def _lengths(reference: Reference) -> tuple[int, int]:
+    """Frames before the change, and all."""
+    calm = fill_frames(reference) + round(_CALM_S * reference.rate_hz)
+    return calm, calm + round(_AFTER_S * reference.rate_hz)
 
 
 def _named(shift: Shift, references: Sequence[Reference], trials: int, seed: int) -> int:
@@ -145,9 +158,8 @@ def _named(shift: Shift, references: Sequence[Reference], trials: int, seed: int
     right = 0
     for trial in range(trials):
         reference = references[trial % len(references)]
-        calm = fill_frames(reference) + round(_CALM_S * RATE_HZ)
-        frames = calm + round(_AFTER_S * RATE_HZ)
-        series, columns = changed_series(steady(), seed, trial, calm, frames, shift)
+        calm, frames = _lengths(reference)
+        series, columns = changed_series(steady(shift.rate_hz), seed, trial, calm, frames, shift)
         right += _foremost(reference, series) in {reference.names[column] for column in columns}
     return right
 

@@ -98,11 +98,12 @@ def _in_processes(
 
 
 def _features(source: str, model: Path) -> Drive:
-    rows = list(feature_rows(source, _detector(model), RATE_HZ))
+    # A row may hold its frame: it goes as soon as its numbers are taken.
+    rows = [(row.time_ns, row.vector) for row in feature_rows(source, _detector(model), RATE_HZ)]
     if not rows:
         raise BenchError(f"{source!r} gave no frame that the detector could look at")
-    times = np.array([row.time_ns for row in rows], np.int64)
-    return Drive(times - times[0], np.array([row.vector for row in rows], np.float32))
+    times = np.array([time_ns for time_ns, _ in rows], np.int64)
+    return Drive(times - times[0], np.array([vector for _, vector in rows], np.float32))
 
 
 @lru_cache(maxsize=1)

@@ -150,13 +150,16 @@ def _python(peer: Peer, environments: Path | None) -> Path:
     if done.exists():
         return python
     venv.create(folder, with_pip=True)
-    made = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", peer.package],
-        capture_output=True,
-        text=True,
-        timeout=_INSTALL_S,
-        check=False,
-    )
+    try:
+        made = subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", peer.package],
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"not installed: {peer.package}: not done after {_INSTALL_S:g} s") from None
     if made.returncode:
         raise BenchError(f"not installed: {peer.package}: {made.stderr.strip()[-400:]}")
     done.touch()

@@ -24,7 +24,7 @@ from tools.bench.drift.onsets import fill_frames
 from tools.bench.drift.outcome import Outcome
 from tools.bench.drift.peer_processes import PEERS, PeerProcess, Taken
 from tools.bench.drift.promise import LONG_HOURS, finite, make_reference
-from tools.bench.drift.setting import DriftSettings, Progress
+from tools.bench.drift.setting import TARGET_HOURS, DriftSettings, Progress
 from tools.bench.drift.streams import JUDGED, JUDGED_SEEDS, Family, Series, ar1
 from tools.bench.report import Table
 from tools.bench.rounds import BenchError
@@ -227,7 +227,10 @@ def _outcome(
             cells.append(f"{text} *" if values[name] == best and math.isfinite(best) else text)
         rows.append([*cells, f"{waits[name]:.4g}" if math.isfinite(waits[name]) else f"> {_AFTER_S:g}"])
     rows += [[name, *["-"] * (len(columns) + 1)] for name in missing]
-    notes = ["* the best of its column; alarms are those an hour of a stream in which nothing changes"]
+    notes = [
+        "* the best of its column; alarms are those an hour of a stream without a change (this project"
+        f" promises {1 / TARGET_HOURS:.2f}, and part promise counts them over more hours)"
+    ]
     notes += [f"{name}: {why}" for name, why in missing.items()]
     notes += better(columns)
     return Outcome(

@@ -25,6 +25,7 @@ LEAST_RATIO, MOST_RATIO = 0.75, 2.0
 FEATURES = (8, 12, 16)
 LONG_HOURS = 24.0
 _ROOM = 1.1  # over the least that calibrates: tau is an estimate
+_SHORT = 1.5  # times that
 _QUICK_HOURS = 30.0
 _QUICK_FAMILIES = 2
 
@@ -37,6 +38,7 @@ class Stretch:
         family: its number.
         features: how many.
         reference_hours: that it was made of.
+        short: whether that is hardly more than a reference needs to promise.
         calibrated: whether it promises anything.
         hours: of driving judged, without a change.
         alarms: that there were.
@@ -45,6 +47,7 @@ class Stretch:
     family: int
     features: int
     reference_hours: float
+    short: bool
     calibrated: bool
     hours: float
     alarms: int
@@ -147,17 +150,16 @@ def _stretch(families: tuple[Family, ...], number: int, replicate: int, hours: f
     frames = round(hours * 3600 * family.rate_hz)
     series = family.series(seed, 1, fill + frames, features)
     alarms = int((alarm_onsets(reference, series) >= fill).sum())
-    return Stretch(number, features, reference_hours, reference.calibrated, hours, alarms)
+    short = reference_hours < _SHORT * least_hours(family)
+    return Stretch(number, features, reference_hours, short, reference.calibrated, hours, alarms)
 
 
 def _outcome(families: tuple[Family, ...], stretches: Sequence[Stretch]) -> Outcome:
     numbers = sorted({each.family for each in stretches})
     by_family = {families[n].name: [each for each in stretches if each.family == n] for n in numbers}
     groups = {
-        "short references": [each for each in stretches if each.reference_hours < LONG_HOURS],
-        f"references of {LONG_HOURS:g} h and more": [
-            each for each in stretches if each.reference_hours >= LONG_HOURS
-        ],
+        "references that just promise": [each for each in stretches if each.short],
+        "longer references": [each for each in stretches if not each.short],
         **{f"{count} features": [each for each in stretches if each.features == count] for count in FEATURES},
     }
     kept = {name: Kept.of(some) for name, some in by_family.items()}
