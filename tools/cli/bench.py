@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tools.cli import bench_edge, bench_fleet, bench_swap
+from tools.cli import bench_drift, bench_edge, bench_fleet, bench_swap
 
 if TYPE_CHECKING:
     from tools.bench.report import Report
@@ -24,6 +24,7 @@ def command() -> None:
 
 
 command.add_command(bench_edge.command)
+command.add_command(bench_drift.command)
 command.add_command(bench_swap.swap)
 command.add_command(bench_swap.update)
 command.add_command(bench_fleet.command)
