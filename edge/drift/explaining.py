@@ -19,8 +19,8 @@ _LABELS = {
     "count": "detections per frame",
     "low_confidence_share": "share of low confidences",
     "mean_confidence": "mean confidence",
-    "mean_size": "size of the detections",
-    "mean_height": "height of the detections in the picture",
+    "mean_size": "size of detections",
+    "mean_height": "height in the picture",
     "class_diversity": "diversity of the classes",
     "unknown_context": "frames that fit no known context",
 }

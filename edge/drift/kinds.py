@@ -50,17 +50,19 @@ TABLE: tuple[tuple[Kind, str, _Pattern], ...] = (
     (
         Kind.WEATHER,
         "fog: the darks go, contrast and edges with them",
-        _pattern(
-            dark_tail=1.0, brightness=0.85, contrast=-0.4, colourfulness=-0.4, sharpness=-0.4
-        ),
+        _pattern(dark_tail=1.0, brightness=0.85, contrast=-0.4, colourfulness=-0.4, sharpness=-0.4),
     ),
     (
         Kind.WEATHER,
         "rain: grey, between the lights and the darks",
         _pattern(contrast=-1.0, dark_tail=0.85, bright_tail=-0.8, colourfulness=-0.5),
     ),
-    (Kind.LENS, "out of focus, or smeared: edges go, the light stays", _pattern(sharpness=-1.0, contrast=-0.15)),
-)  # fmt: skip
+    (
+        Kind.LENS,
+        "out of focus, or smeared: edges go, the light stays",
+        _pattern(sharpness=-1.0, contrast=-0.15),
+    ),
+)
 
 _LEAST_COSINE = 0.6
 _LEAST_SIGMA = 0.3  # of the strongest move of a known feature
@@ -117,7 +119,7 @@ _PATTERNED = frozenset(name for _, _, pattern in TABLE for name in pattern)
 
 
 def _cosine(moves: Mapping[str, float], pattern: _Pattern) -> float:
-    """Between moves and pattern, over the features that any pattern has: -1 to 1; 0 where one has no length."""
+    """Between moves and pattern, over the features that patterns have: -1 to 1; 0 where one has no length."""
     names = [name for name in moves if name in _PATTERNED]
     one = math.sqrt(sum(moves[name] ** 2 for name in names))
     other = math.sqrt(sum(pattern.get(name, 0.0) ** 2 for name in names))

@@ -139,7 +139,8 @@ def test_an_explained_state_has_words_and_kind() -> None:
 
 def test_moments_are_told_by_the_clock_that_there_is() -> None:
     assert [drive_words(seconds * 10**9) for seconds in (0, 65, 725, 4325, -65)] == [
-        "0:00 of the drive", "1:05 of the drive", "12:05 of the drive", "1:12:05 of the drive", "-1:05 of the drive",
+        "0:00 of the drive", "1:05 of the drive", "12:05 of the drive",
+        "1:12:05 of the drive", "-1:05 of the drive",
     ]  # fmt: skip
     noon = 1_780_000_000 * 10**9
     east = timezone(timedelta(hours=2), "CEST")
