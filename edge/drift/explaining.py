@@ -96,6 +96,15 @@ def wall_words(unix_ns: int, now_ns: int, zone: tzinfo | None = None) -> str:
     return f"{day}{moment:%H:%M} {moment:%Z}".rstrip()
 
 
+def ago_words(time_ns: int, now_ns: int) -> str:
+    """A moment by a clock that only counts, ns: `40 s ago`, `12 min ago`, `3 h ago`."""
+    seconds = max(0, now_ns - time_ns) // 1_000_000_000
+    if seconds < 120:
+        return f"{seconds} s ago"
+    minutes = seconds // 60
+    return f"{minutes} min ago" if minutes < 120 else f"{minutes // 60} h ago"
+
+
 def _local(unix_ns: int, zone: tzinfo | None) -> datetime | None:
     try:
         return datetime.fromtimestamp(unix_ns / 1e9, timezone.utc).astimezone(zone)

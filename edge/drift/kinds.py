@@ -110,7 +110,7 @@ def _nearest(moves: Mapping[str, float]) -> Kind:
     if _strongest({name: shift for name, shift in rest.items() if name in _PATTERNED}) < _LEAST_SIGMA:
         return Kind.OTHER
     cosine, _, kind = max(
-        (_cosine(rest, pattern), -number, kind) for number, (kind, _, pattern) in enumerate(TABLE)
+        (round(_cosine(rest, pattern), 6), -number, kind) for number, (kind, _, pattern) in enumerate(TABLE)
     )
     return kind if cosine >= _LEAST_COSINE else Kind.OTHER
 

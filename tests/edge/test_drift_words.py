@@ -211,3 +211,7 @@ def test_any_numbers_have_a_kind_and_words(features: list[FeatureDrift]) -> None
 def test_the_table_s_patterns_tell_their_own_kinds() -> None:
     for kind, _, pattern in TABLE:
         assert kind_of([feature(name, 3 * move, alarm=True) for name, move in pattern.items()]) is kind
+
+
+def test_one_feature_alone_gives_the_likelier_kind() -> None:
+    assert kind_of([feature("brightness", -3.1, alarm=True)]) is Kind.LIGHT
