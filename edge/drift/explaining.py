@@ -22,6 +22,13 @@ _LABELS = {
     "mean_size": "size of detections",
     "mean_height": "height in the picture",
     "class_diversity": "diversity of the classes",
+    "top_confidence": "highest confidence",
+    "mean_x": "position across the picture",
+    "vulnerable_share": "share of pedestrians and riders",
+    "heavy_share": "share of trucks and buses",
+    "clipped_share": "share of clipped pixels",
+    "vanishing_x": "vanishing point, sideways",
+    "vanishing_y": "vanishing point, up and down",
     "unknown_context": "frames that fit no known context",
 }
 # Counts of things: people think of them in ratios, not in standard deviations.
@@ -48,13 +55,13 @@ def explain(state: DriftState, at: Moment) -> str:
     phrases = []
     named = ""
     for feature in carriers[:MOST_NAMED]:
-        reference = "" if feature.context == named else f" the {feature.context} reference"
+        reference = "" if feature.context in (named, "") else f" the {feature.context} reference"
         phrase, names_it = _phrase(feature, reference)
         named = feature.context if names_it else named
         phrases.append(phrase)
     if len(carriers) > MOST_NAMED:
         phrases.append(f"{len(carriers) - MOST_NAMED} more")
-    if not state.context:
+    if not state.context and all(feature.name != "unknown_context" for feature in carriers[:MOST_NAMED]):
         share = f" ({100 * state.unknown_context_share:.0f} % of the last minute)"
         phrases.append(f"like no context that is known{share if state.unknown_context_share else ''}")
     return f"{', '.join(phrases)}, since {at(state.since_ns)}"

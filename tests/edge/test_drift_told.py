@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timezone
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from prometheus_client import CollectorRegistry
 
 from edge.config import DriftConfig
 from edge.drift import fit
-from edge.drift.explaining import wall_words
 from edge.drift.features import NAMES, ORIGINS, extract
 from edge.drift.part import DriftWatch
 from edge.drift.state import DriftState, FeatureDrift, Kind, Origin, Verdict
@@ -36,12 +36,12 @@ NOON_NS = 1_780_056_000_000_000_000  # 2026-05-29 12:00 UTC
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.messages.wall_words", in_utc)
-
-
-def in_utc(unix_ns: int, now_ns: int) -> str:
-    return wall_words(unix_ns, now_ns, timezone.utc)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def an_alarm(kind: Kind | None = None, change: float | None = None) -> DriftState:

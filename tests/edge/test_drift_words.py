@@ -12,6 +12,20 @@ from edge.drift.explaining import drive_words, explain, explained, wall_words
 from edge.drift.kinds import GEOMETRY, TABLE, kind_of
 from edge.drift.state import DriftState, FeatureDrift, Kind, Origin, Verdict
 
+PICTURE = (
+    "brightness",
+    "contrast",
+    "dark_tail",
+    "bright_tail",
+    "colourfulness",
+    "sharpness",
+    "clipped_share",
+    "warmth",
+    "haze",
+    "noise",
+    "vanishing_x",
+    "vanishing_y",
+)
 DETECTIONS = (
     "count",
     "mean_confidence",
@@ -19,22 +33,41 @@ DETECTIONS = (
     "mean_size",
     "mean_height",
     "class_diversity",
+    "top_confidence",
+    "mean_x",
 )
-PICTURE = ("brightness", "contrast", "dark_tail", "bright_tail", "colourfulness", "sharpness")
 NAMES = PICTURE + DETECTIONS
-# What the effects do to simulated day drives, sigmas of other day drives' reference, the shipped model's
-# detections: in the order of NAMES. Over- and underexposed by two stops.
+# What the simulator's effects do to day drives, sigmas of other day drives: means of 6 drives of 40 s against
+# 12, detections of the shipped model. Over- and underexposed by two stops; the camera turned by 5 degrees.
 EFFECTS = {
-    "night": (Kind.LIGHT, (-6.7, -0.1, -4.4, -0.7, -0.6, -0.9, -0.1, -2.8, 2.4, 1.4, 0.1, -0.1)),
-    "dusk": (Kind.LIGHT, (0.1, 1.7, -0.3, 2.5, 0.7, -2.1, 0.1, -1.4, 1.3, 0.1, -0.1, 0.4)),
-    "too long": (Kind.EXPOSURE, (9.6, 2.3, 5.2, 4.5, 1.1, -1.0, -0.2, -0.2, 0.2, 0.1, -0.1, -0.2)),
-    "too short": (Kind.EXPOSURE, (-5.7, -3.3, -2.6, -7.3, -1.7, -0.6, 0.0, -0.5, 0.4, -0.1, -0.1, -0.2)),
-    "fog": (Kind.WEATHER, (4.7, -2.0, 5.5, 0.4, -2.3, -2.3, -2.6, -2.5, 1.9, 1.3, 1.1, -0.8)),
-    "rain": (Kind.WEATHER, (0.4, -2.1, 1.8, -1.7, -1.0, 0.0, -0.2, -0.3, 0.2, -0.1, -0.1, -0.3)),
-    "smear": (Kind.LENS, (0.2, -0.4, 0.4, -0.3, 0.2, -1.9, -2.9, 1.2, -0.8, 3.8, 1.5, -0.7)),
-    "blur": (Kind.LENS, (0.3, -0.5, 0.5, -0.9, 0.2, -4.9, -1.0, 0.0, 0.0, 0.4, 0.2, -0.6)),
-    "jam": (Kind.TRAFFIC, (0.2, 0.3, 0.1, 0.2, 0.3, 0.1, 4.0, -0.5, 0.4, 1.5, 0.3, -1.1)),
-    "turned down": (Kind.CAMERA_MOVED, (0.8, 0.1, 0.2, -0.4, 1.1, -0.7, -0.1, -0.1, 0.1, -0.1, 4.5, -0.2)),
+    "night": (Kind.LIGHT, (
+        -7.1, 0.5, -4.1, -0.1, -0.6, -0.5, 18.3, 4.9, -10.9, 27.6, -1.0, -1.7,
+        -0.3, -2.4, 2.1, 1.5, -0.2, 0.0, -4.8, 1.2)),
+    "dusk": (Kind.LIGHT, (
+        -0.1, 2.0, -0.3, 2.8, 0.2, -2.0, 29.6, -0.8, -1.4, 17.1, -0.5, -0.8,
+        0.1, -1.2, 1.2, 0.2, 0.0, 0.4, -0.7, 0.3)),
+    "rain": (Kind.WEATHER, (
+        -0.7, -1.0, 0.5, -2.6, -2.8, -2.8, 1.4, 1.2, 4.5, -3.1, -0.1, 0.6,
+        -0.7, -0.5, 0.4, 0.4, 0.2, 0.0, -0.8, 0.1)),
+    "fog": (Kind.WEATHER, (
+        4.2, -1.5, 3.8, -0.6, -3.7, -4.7, 1.6, 0.8, 8.9, -5.8, 1.6, 2.7,
+        -3.4, -1.2, 0.8, 4.9, 4.1, -1.5, -11.6, 5.0)),
+    "smear": (Kind.LENS, (
+        0.3, -0.8, 0.4, -0.7, -0.6, -1.4, -0.1, -0.1, 2.0, -2.4, 0.7, 0.0,
+        -1.1, -0.1, 0.1, 0.8, 0.4, -0.2, -1.1, 0.4)),
+    "turned": (Kind.CAMERA_MOVED, (
+        0.2, 0.1, -0.1, 0.2, -0.1, -0.1, -0.1, -0.1, 0.2, 0.0, -8.0, 1.0,
+        0.0, 0.1, 0.0, 0.1, 0.1, 0.0, 0.1, -0.9)),
+    "too long": (Kind.EXPOSURE, (
+        8.6, 1.1, 4.1, 4.2, 0.2, -0.6, 66.9, 0.6, 2.7, 0.7, 0.3, 0.4,
+        -0.2, 0.2, -0.2, 0.2, 0.1, -0.2, -0.2, 0.0)),
+    "too short": (Kind.EXPOSURE, (
+        -6.1, -2.8, -2.5, -6.0, -1.9, 0.5, -0.1, -0.3, -1.0, -2.7, 0.1, -0.3,
+        0.1, -0.2, 0.2, 0.1, 0.1, 0.0, -0.2, 0.0)),
+    # As it would be: more cars, nearer; nothing else of the picture.
+    "jam": (Kind.TRAFFIC, (
+        0.2, 0.3, 0.1, 0.2, 0.3, 0.1, 0.0, 0.1, 0.2, 0.1, 0.2, 0.1,
+        4.0, -0.5, 0.4, 1.5, 0.3, -1.1, 0.5, 0.2)),
 }  # fmt: skip
 
 
@@ -114,7 +147,7 @@ def test_another_shape_with_the_same_mean_is_no_direction() -> None:
 
 def test_of_many_features_the_first_are_named_and_the_rest_counted() -> None:
     said = explain(state(*(feature(name, -2.0, alarm=True) for name in NAMES)), drive_words)
-    assert "9 more" in said and "sharpness" not in said
+    assert f"{len(NAMES) - 3} more" in said and "sharpness" not in said
     assert said.count("day reference") == 1
 
 
@@ -161,17 +194,15 @@ def test_any_clock_is_told(unix_ns: int, now_ns: int) -> None:
 @pytest.mark.parametrize("effect", EFFECTS)
 @settings(max_examples=40)
 @given(
-    scale=st.floats(0.3, 1.5),
-    noise=st.lists(st.floats(-0.15, 0.15), min_size=len(NAMES), max_size=len(NAMES)),
+    scale=st.floats(0.6, 1.5),
+    noise=st.lists(st.floats(-0.2, 0.2), min_size=len(NAMES), max_size=len(NAMES)),
     order=st.permutations(range(len(NAMES))),
 )
 def test_effects_are_told_apart_while_the_window_fills(
     effect: str, scale: float, noise: list[float], order: list[int]
 ) -> None:
     kind, shifts = EFFECTS[effect]
-    strongest = max(map(abs, shifts))
-    # What else moves is small against the effect.
-    moved = tuple(shift + 0.5 * min(strongest, 2.0) * part for shift, part in zip(shifts, noise, strict=True))
+    moved = tuple(shift + part for shift, part in zip(shifts, noise, strict=True))
     features = of_effect(moved, scale)
     assert kind_of([features[number] for number in order]) is kind
 
@@ -210,8 +241,29 @@ def test_any_numbers_have_a_kind_and_words(features: list[FeatureDrift]) -> None
 
 def test_the_table_s_patterns_tell_their_own_kinds() -> None:
     for kind, _, pattern in TABLE:
-        assert kind_of([feature(name, 3 * move, alarm=True) for name, move in pattern.items()]) is kind
+        assert kind_of([feature(name, 5 * move, alarm=True) for name, move in pattern.items()]) is kind
 
 
 def test_one_feature_alone_gives_the_likelier_kind() -> None:
     assert kind_of([feature("brightness", -3.1, alarm=True)]) is Kind.LIGHT
+
+
+def test_frames_of_no_known_context_are_a_share_and_told_once() -> None:
+    unknown = feature("unknown_context", 4.0, alarm=True, context="", mean=0.42, reference_mean=0.1)
+    said = explain(state(unknown, context="", unknown_context_share=0.42), drive_words)
+    assert said == "frames that fit no known context up from 10 % to 42 %, since 1:05 of the drive"
+
+
+def test_features_of_a_context_that_was_left_name_theirs() -> None:
+    said = explain(
+        state(
+            feature("brightness", -2.0, alarm=True),
+            feature("contrast", 1.0, alarm=True, context="tunnel"),
+            feature("sharpness", 1.5, alarm=True, context="tunnel"),
+        ),
+        drive_words,
+    )
+    assert said.startswith(
+        "brightness 2.0 sigma below the day reference, contrast 1.0 sigma above the tunnel reference,"
+        " sharpness 1.5 sigma above, since"
+    )
