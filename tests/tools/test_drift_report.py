@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -19,6 +21,7 @@ from edge.drift import DriftMonitor, Reference, Verdict, fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.errors import TrafficVisionError
 from edge.frames.frame import Frame
+from edge.frames.sources import open_source
 from edge.perception.jpeg import jpeg_size
 from tests.replays import write_model
 from tools.cli import root
@@ -26,6 +29,7 @@ from tools.drift.charts import distribution_chart, figure, timeline_chart
 from tools.drift.exact import confirm
 from tools.drift.judging import JudgedDrive, judge_rows, limits, picture_only
 from tools.drift.replay import Row
+from tools.drift.report import page
 from tools.drift.values import MOST_VALUES, Values, ValuesError, load_values, save_values, thinned, values_of
 
 RATE_HZ = 2.0
@@ -104,6 +108,8 @@ def test_what_is_drawn_is_what_the_monitor_says(
     tails = {feature.name: feature.tails for feature in reference.contexts[0].features}
     for place, state in enumerate(told):
         for one in state.features:
+            if one.context != "day":
+                continue
             column = NAMES.index(one.name)
             assert judged.series.alarming[place, column] == (one.verdict is Verdict.ALARM)
             if not one.window_s:
@@ -165,7 +171,9 @@ def test_the_exact_test_is_scipy_s_on_values_a_tau_apart(
     found = confirm("brightness", "day", np.array(window, np.float32), tau, np.array(reference, np.float32))
     step = int(np.ceil(tau))
     sample = window[len(window) - 1 :: -step]
-    expected = ks_2samp(sample, reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        expected = ks_2samp(sample, reference)
     assert (found.n, found.m) == (len(sample), len(reference))
     assert (found.d, found.p) == pytest.approx((expected.statistic, expected.pvalue))
 
@@ -230,7 +238,7 @@ def test_charts_draw_gaps_single_values_and_learned_features(reference: Referenc
 
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_figures_are_short(value: float) -> None:
-    assert abs(float(figure(value)) - value) <= max(5e-4, abs(value) / 100)
+    assert abs(float(figure(value)) - value) <= max(5e-4, abs(value) / 20)
 
 
 def run(*arguments: object) -> Result:
@@ -349,3 +357,45 @@ def test_what_cannot_be_used_is_one_clear_error(
     assert isinstance(result.exception, TrafficVisionError), result.output
     assert word in str(result.exception)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_is_of_no_context_or_of_one_that_was_left_is_shown(reference: Reference) -> None:
+    """All features jump far: the share of frames that fit no context is in alarm beside them."""
+    drive = noise(7, 900)
+    drive[300:] += 60
+    judged = judge_rows("lost", rows(drive), reference, None)
+    assert "unknown_context" in judged.alarms[0].features
+    text = page([judged], reference, None, "there are none")
+    assert not Page(text).open and "frames that fit no known context" in text
+
+
+def test_what_is_seen_while_the_vehicle_stands_is_in_no_reference(tmp_path: Path, model: Path) -> None:
+    """A drive whose last picture is held: what is held adds nothing."""
+    made = {}
+    for name, held in (("driven", 0), ("stood", 60)):
+        folder = tmp_path / name
+        folder.mkdir()
+        with open_source(sim(3)) as frames:
+            pictures = [frame.image for frame in frames if isinstance(frame, Frame)]
+        for number, image in enumerate([*pictures, *[pictures[-1]] * held]):
+            cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+        out = tmp_path / f"{name}.json"
+        done("fit", folder, "--model", model, "-o", out, "--threads", "1")
+        made[name] = Reference.load(out).contexts[0].features[0]
+    # A look compares with two seconds before: so long it still seems to move.
+    assert 0 <= made["stood"].frames - made["driven"].frames <= 4
+
+
+def test_several_alarms_are_listed_first(reference: Reference) -> None:
+    """One drive that changes twice, and one that is quiet."""
+    twice = noise(8, 1_600)
+    twice[300:500, 0] += 6
+    twice[1_000:1_200, 1] -= 6
+    drives = [judge_rows(name, rows(values), reference, None) for name, values in (
+        ("twice", twice), ("quiet", noise(9, 200)))]  # fmt: skip
+    assert [len(drive.alarms) for drive in drives] == [2, 0]
+    text = page(drives, reference, None, "there are none")
+    found = Page(text)
+    targets = [uri for uri in found.uris if uri.startswith("#")]
+    assert targets == ["#alarm-1-1", "#alarm-1-2"]
+    assert all(f'id="{target[1:]}"' in text for target in targets)

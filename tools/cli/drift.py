@@ -190,7 +190,9 @@ def report(
     Each SOURCE is a drive of its own. With NAME.values.npz beside the reference NAME.json, as `drift fit`
     writes it, each alarm is put to the exact test too.
     """
-    import jinja2  # noqa: F401 - what is missing is missed before the work
+    # What is missing is missed before the work.
+    import jinja2  # noqa: F401
+    import scipy.stats  # noqa: F401
 
     from edge.drift import Reference
     from tools.drift.camera import camera_of

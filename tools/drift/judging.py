@@ -16,6 +16,7 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.distances import distance
 from edge.drift.explaining import drive_words, explained
 from edge.drift.features import NAMES, watched_reference
+from edge.drift.memory import Snapshot
 from edge.drift.reference import ContextReference, FeatureReference
 from edge.drift.state import Origin
 from edge.drift.windows import DAY_S
@@ -260,7 +261,7 @@ class _Judging:
         self.times.append(row.time_ns / 1e9)
         self._vectors.append(vector)
         self._keep(row)
-        state = self.monitor.observe(row.time_ns, vector)
+        state = self.monitor.observe(row.time_ns, vector, moving=row.moving)
         if state is not None:
             self._judged(state)
 
@@ -297,8 +298,9 @@ class _Judging:
             self._open.shots.append(Shot(after_s, _jpeg(self._recent[-1][1])))
 
     def _judged(self, state: DriftState) -> None:
-        number = [context.name for context in self._reference.contexts].index(state.features[0].context)
-        content = self.monitor.snapshot().contexts[number].values
+        snapshot = self.monitor.snapshot()
+        number = snapshot.following.current
+        content = snapshot.contexts[number].values
         known = self.monitor.reference.contexts[number].features
         d = np.full((self._windows, len(known)), np.nan, np.float32)
         means = np.full(len(known), np.nan, np.float32)
@@ -313,14 +315,9 @@ class _Judging:
         self._alarming.append(np.array([name in alarming for name in self._reference.names]))
         self._states.append((state.time_ns / 1e9, state.verdict, number))
         self._contexts += [number] * (len(self.times) - len(self._contexts))
-        self._follow(state, known, content)
+        self._follow(state, snapshot)
 
-    def _follow(
-        self,
-        state: DriftState,
-        known: tuple[FeatureReference, ...],
-        content: tuple[npt.NDArray[np.float32], ...],
-    ) -> None:
+    def _follow(self, state: DriftState, snapshot: Snapshot) -> None:
         if not state.alarm:
             if self._open is not None:
                 self._alarms.append(self._open.closed(state.time_ns / 1e9))
@@ -333,34 +330,33 @@ class _Judging:
                 Shot((time_ns - state.time_ns) / 1e9, _jpeg(picture))
                 for time_ns, picture in ([before, now] if before is not now else [now])
             ]
-            distributions = self._distributions(state, known, content)
-            self._open = _Open(told, told, distributions, shots, {})
+            self._open = _Open(told, told, self._distributions(state, snapshot), shots, {})
         elif told.false_alarms_per_day <= self._open.strongest.false_alarms_per_day:
             self._open.strongest = told
         carriers = (one.name for one in state.features if one.verdict is Verdict.ALARM)
         self._open.features |= dict.fromkeys(carriers)
 
-    def _distributions(
-        self,
-        state: DriftState,
-        known: tuple[FeatureReference, ...],
-        content: tuple[npt.NDArray[np.float32], ...],
-    ) -> tuple[Distribution, ...]:
+    def _distributions(self, state: DriftState, snapshot: Snapshot) -> tuple[Distribution, ...]:
+        windows = {
+            (context.name, feature.name): (feature, values)
+            for context, seen in zip(snapshot.reference.contexts, snapshot.contexts, strict=True)
+            for feature, values in zip(context.features, seen.values, strict=True)
+        }
         found = []
-        columns = {feature.name: column for column, feature in enumerate(known)}
         for one in state.features:
-            if one.verdict is not Verdict.ALARM or one.window_s == 0:
+            key = (one.context, one.name)
+            # What is of all contexts together has no distribution.
+            if one.verdict is not Verdict.ALARM or one.window_s == 0 or key not in windows:
                 continue
-            column = columns[one.name]
-            frames = round(one.window_s * self._reference.rate_hz)
-            window = content[column][-frames:]
-            there = self._values.of.get((one.context, one.name)) if self._values else None
+            feature, content = windows[key]
+            window = content[-round(one.window_s * self._reference.rate_hz) :]
+            there = self._values.of.get(key) if self._values else None
             exact = (
                 None
                 if there is None or not len(there)
-                else confirm(one.name, one.context, window, known[column].tau, there)
+                else confirm(one.name, one.context, window, feature.tau, there)
             )
-            found.append(Distribution(known[column], one.context, one.window_s, window, exact))
+            found.append(Distribution(feature, one.context, one.window_s, window, exact))
         return tuple(found)
 
 

@@ -21,6 +21,7 @@ from edge.frames.sources import MAX_STILL_RATE_HZ, Source, open_configured
 from edge.frames.view import View
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.model_file import read_model_file
+from edge.vehicle_state.motion import PictureMotion
 from tools.drift.values import Values, values_of
 from tools.replay.naming import camera_names
 from tools.replay.path import Answered, DaemonPath
@@ -30,6 +31,7 @@ from tools.replay.thinning import Thinned
 RATE_HZ = 2.0
 
 Progress = Callable[[int, int | None], None]
+Vector = npt.NDArray[np.float32]
 
 
 class DriftReplayError(TrafficVisionError):
@@ -38,11 +40,15 @@ class DriftReplayError(TrafficVisionError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One frame: its time in the drive, ns, its `float32[F]`, and itself."""
+    """One frame: its time in the drive, ns, its `float32[F]`, itself, and whether the picture moves.
+
+    What is seen while the vehicle stands adds nothing, to a reference and to what is judged by it alike.
+    """
 
     time_ns: int
-    vector: npt.NDArray[np.float32]
+    vector: Vector
     frame: Frame
+    moving: bool = True
 
 
 def load_detector(model: Path, providers: Sequence[str], threads: int) -> Detector:
@@ -81,14 +87,16 @@ def feature_rows(
     def opened(asked: CameraConfig) -> Source:
         return Thinned(open_configured(asked), rate_hz, progress=progress)
 
-    if detector is None:
-        yield from _picture_rows(config, opened, stop_requested)
-        return
-    with only_errors_logged(), DaemonPath([config], detector, opened=opened) as path:
-        for event in path.frames(path.cameras[0], stop_requested):
-            if isinstance(event, Answered):
-                frame = event.frame
-                yield Row(frame.captured_ns, frame_features(frame, event.published), frame)
+    looked = (
+        _picture_rows(config, opened, stop_requested)
+        if detector is None
+        else _daemon_rows(config, opened, detector, stop_requested)
+    )
+    motion, moving = PictureMotion(), True
+    for frame, vector in looked:
+        look = motion.look(frame.captured_ns, frame.part)
+        moving = moving if look is None else look.moves is not False
+        yield Row(frame.captured_ns, vector, frame, moving)
 
 
 def fit_sources(
@@ -112,11 +120,11 @@ def fit_sources(
         rows = feature_rows(
             source, detector, rate_hz, camera=camera, stop_requested=stop_requested, progress=progress
         )
-        drive = [row.vector for row in rows]
+        drive = [row.vector for row in rows if row.moving]
         if stop_requested():
             raise DriftReplayError("interrupted: no reference was made")
         if not drive:
-            raise DriftReplayError(f"{source!r} gave no frame that the detector could look at")
+            raise DriftReplayError(f"{source!r} gave no frame that says anything of driving")
         drives.append(np.array(drive))
     reference = fit(drives, rate_hz, NAMES, origins=ORIGINS, context=context, target_hours=target_hours)
     return reference, values_of(reference, drives)
@@ -146,7 +154,7 @@ def scan_source(
         progress=progress,
     )
     for row in rows:
-        state = monitor.observe(row.time_ns, row.vector)
+        state = monitor.observe(row.time_ns, row.vector, moving=row.moving)
         if state is not None:
             yield explained(state, drive_words)
 
@@ -165,9 +173,21 @@ def _configured(source: str, rate_hz: float, camera: CameraConfig | None) -> Cam
     )
 
 
+def _daemon_rows(
+    config: CameraConfig,
+    opened: Callable[[CameraConfig], Source],
+    detector: Detector,
+    stop_requested: Callable[[], bool],
+) -> Iterator[tuple[Frame, Vector]]:
+    with only_errors_logged(), DaemonPath([config], detector, opened=opened) as path:
+        for event in path.frames(path.cameras[0], stop_requested):
+            if isinstance(event, Answered):
+                yield event.frame, frame_features(event.frame, event.published)
+
+
 def _picture_rows(
     config: CameraConfig, opened: Callable[[CameraConfig], Source], stop_requested: Callable[[], bool]
-) -> Iterator[Row]:
+) -> Iterator[tuple[Frame, Vector]]:
     view = View(config.region, config.mask)
     of_picture = np.array([origin is Origin.PICTURE for origin in ORIGINS])
     with opened(config) as frames:
@@ -177,4 +197,4 @@ def _picture_rows(
             if isinstance(shot, Frame):
                 frame = view.apply(shot)
                 vector = extract(frame.part, np.zeros((0, 6), np.float32))
-                yield Row(frame.captured_ns, np.where(of_picture, vector, np.float32(np.nan)), frame)
+                yield frame, np.where(of_picture, vector, np.float32(np.nan))

@@ -125,6 +125,7 @@ def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile |
         drives=views,
         headline=_headline(drives, reference),
         tiles=_tiles(drives),
+        alarm_count=sum(len(drive.alarms) for drive in drives),
         model=model.metadata if model else None,
         reference=reference,
         reference_rows=_reference_rows(drives[0].reference if drives else reference),
@@ -222,18 +223,23 @@ def _distribution(one: Distribution) -> str:
 
 def _carriers(drive: JudgedDrive, alarm: Alarm) -> tuple[CarrierRow, ...]:
     contexts = {context.name: context for context in drive.reference.contexts}
-    exact = {one.reference.name: one.exact for one in alarm.distributions}
+    exact = {(one.context, one.reference.name): one.exact for one in alarm.distributions}
     return tuple(
         CarrierRow(
-            one, label(one.name), _limit(drive.reference, contexts[one.context], one), exact.get(one.name)
+            one,
+            label(one.name),
+            _limit(drive.reference, contexts.get(one.context), one),
+            exact.get((one.context, one.name)),
         )
         for one in alarm.began.features
         if one.verdict is Verdict.ALARM
     )
 
 
-def _limit(reference: Reference, context: ContextReference, one: FeatureDrift) -> float:
-    """The distance at which the alarm begins in the window that the feature was judged by."""
+def _limit(reference: Reference, context: ContextReference | None, one: FeatureDrift) -> float:
+    """The distance at which the alarm begins in the window that was judged by; NaN: there is none."""
+    if context is None:
+        return math.nan
     found = limits(reference, context)
     for column, feature in enumerate(context.features):
         for window, tail in enumerate(feature.tails):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,12 @@ from edge.files import atomic_write
 MOST_VALUES = 2_000  # of a feature in a context
 _MOST_BYTES = 64_000_000
 _DIGEST, _KEYS = "reference_sha256", "keys"
+
+# What numpy and zipfile raise of bytes that are not theirs.
+_DAMAGED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 Array = npt.NDArray[np.float32]
 
@@ -119,7 +127,7 @@ def load_values(path: Path, reference: Reference) -> Values:
             found = {name: file[name] for name in file.files}
     except OSError as error:
         raise ValuesError(f"cannot read the values {str(path)!r}: {error.strerror or error}") from None
-    except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValuesError(f"{str(path)!r} is not a file of values: {error}") from None
     if str(found.pop(_DIGEST, "")) != reference.digest:
         raise ValuesError(
