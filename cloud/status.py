@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.orm import Session, joinedload, selectinload, undefer
 
 from cloud.config import CloudConfig
 from cloud.fleet.control import SILENT_HEARTBEATS
@@ -25,7 +26,7 @@ from cloud.store.models import (
     Sample,
     Vehicle,
 )
-from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.trials import trial_words
 
 NEWEST = 10
@@ -57,14 +58,25 @@ class VehicleLine:
 
 @dataclass(frozen=True, slots=True)
 class DriftLine:
-    """A drift event, with the feature that carries it most."""
+    """A drift event.
+
+    Attributes:
+        kind: of the change that is in alarm; empty where there is none.
+        strongest: the feature that carries it most.
+        explanation: what the vehicle says has changed, for people.
+        estimated_map50_change: of the detector by that change, as the vehicle estimates it without labels;
+            None: it does not.
+    """
 
     received: datetime
     vehicle: str
     camera: str
     verdict: str
+    kind: str
     context: str
     strongest: str
+    explanation: str
+    estimated_map50_change: float | None
     samples: int
 
 
@@ -195,19 +207,34 @@ def _drift(session: Session) -> list[DriftLine]:
         .where(Sample.vehicle == DriftEvent.vehicle, Sample.drift_event == DriftEvent.external_id)
         .scalar_subquery()
     )
-    query = select(DriftEvent, samples).order_by(DriftEvent.id.desc()).limit(NEWEST)
+    query = (
+        select(DriftEvent, samples)
+        .options(undefer(DriftEvent.message))
+        .order_by(DriftEvent.id.desc())
+        .limit(NEWEST)
+    )
     return [
         DriftLine(
             received=event.received,
             vehicle=event.vehicle,
             camera=event.camera,
             verdict=event.verdict,
+            kind="" if event.kind == "unspecified" else event.kind,
             context=event.context,
             strongest=event.features[0]["name"] if event.features else "",
+            explanation=event.explanation,
+            estimated_map50_change=_map50_change(event),
             samples=count,
         )
         for event, count in session.execute(query)
     ]
+
+
+def _map50_change(event: DriftEvent) -> float | None:
+    state = fleet_pb2.DriftEvent.FromString(event.message).state
+    change = state.estimated_map50_change
+    # JSON has no other numbers, and a vehicle may say anything.
+    return change if state.HasField("estimated_map50_change") and math.isfinite(change) else None
 
 
 def _samples(session: Session) -> list[SamplesLine]:

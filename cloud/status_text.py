@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud.fleet.rollout_report import PinLine, RolloutLine
-from cloud.status import Status
+from cloud.status import DriftLine, Status
 
 
 def to_text(status: Status, width: int | None = None) -> str:
@@ -105,15 +105,15 @@ def _tables(status: Status) -> Iterable[_Table]:
     )
     yield (
         "newest drift",
-        ("received", "vehicle", "camera", "verdict", "context", "strongest feature", "samples"),
+        ("received", "vehicle", "camera", "verdict", "what has changed", "mAP50, estimated", "samples"),
         [
             (
                 line.received,
                 line.vehicle,
                 line.camera,
-                line.verdict,
-                line.context,
-                line.strongest,
+                f"{line.verdict} ({line.kind.replace('_', ' ')})" if line.kind else line.verdict,
+                _change(line),
+                "" if line.estimated_map50_change is None else f"{line.estimated_map50_change:+.3f}",
                 line.samples,
             )
             for line in status.drift
@@ -149,6 +149,13 @@ def _tables(status: Status) -> Iterable[_Table]:
         ],
     )
     yield from _rollout_tables(status.rollouts, status.pins)
+
+
+def _change(line: DriftLine) -> str:
+    """Of an alarm, what the vehicle says; else what it looked at."""
+    if line.kind and line.explanation:
+        return line.explanation
+    return ", ".join(part for part in (line.strongest, line.context) if part)
 
 
 def _cell(value: str | int | datetime | None) -> str:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
+from edge.drift.explaining import ago_words, drive_words, explained, wall_words
+from edge.drift.state import DriftState, FeatureDrift, Kind, Origin, Verdict
 from edge.frames.camera import Camera
 from edge.frames.outcomes import FrameTally, Outcome
 from edge.health import CameraHealth, CameraState
@@ -35,6 +36,15 @@ _ORIGINS = {
     Origin.PICTURE: common_pb2.FEATURE_ORIGIN_PICTURE,
     Origin.DETECTIONS: common_pb2.FEATURE_ORIGIN_DETECTIONS,
     Origin.EMBEDDING: common_pb2.FEATURE_ORIGIN_EMBEDDING,
+}
+_KINDS = {
+    Kind.LIGHT: common_pb2.DRIFT_KIND_LIGHT,
+    Kind.WEATHER: common_pb2.DRIFT_KIND_WEATHER,
+    Kind.LENS: common_pb2.DRIFT_KIND_LENS,
+    Kind.CAMERA_MOVED: common_pb2.DRIFT_KIND_CAMERA_MOVED,
+    Kind.EXPOSURE: common_pb2.DRIFT_KIND_EXPOSURE,
+    Kind.TRAFFIC: common_pb2.DRIFT_KIND_TRAFFIC,
+    Kind.OTHER: common_pb2.DRIFT_KIND_OTHER,
 }
 _STATES = {
     CameraState.OPENING: common_pb2.CAMERA_STATE_OPENING,
@@ -146,7 +156,7 @@ def drift_state(
     reference_sha256: str,
     at: Callable[[int], common_pb2.Instant],
 ) -> common_pb2.DriftState:
-    """A monitor's judgement.
+    """A monitor's judgement; of an alarm, also its kind, and in words what has changed.
 
     Args:
         camera: whose.
@@ -155,19 +165,37 @@ def drift_state(
         reference_sha256: what was judged by.
         at: makes a moment of the frames' time.
     """
+    observed = at(state.time_ns)
+    told = explained(state, lambda time_ns: moment_words(at(time_ns), observed))
     return common_pb2.DriftState(
         camera=camera,
-        observed=at(state.time_ns),
+        observed=observed,
         verdict=_VERDICTS[state.verdict],
         expected_false_alarms_per_day=state.false_alarms_per_day,
         context=state.context,
         unknown_context_share=state.unknown_context_share,
         features=[_feature_drift(feature) for feature in state.features],
-        explanation="; ".join((*_carriers(state), *state.notes)),
+        kind=_KINDS[told.kind] if told.kind else common_pb2.DRIFT_KIND_UNSPECIFIED,
+        explanation="; ".join((*([told.explanation] if told.explanation else []), *state.notes)),
         since=at(state.since_ns),
         model=model,
         reference_sha256=reference_sha256,
+        estimated_map50_change=state.estimated_map50_change,
     )
+
+
+def moment_words(moment: common_pb2.Instant, now: common_pb2.Instant) -> str:
+    """A moment for people, by the best clock that it has: `18:42 UTC`, `12:05 of the drive`, `40 s ago`.
+
+    Args:
+        moment: which.
+        now: when it is told, by the same clock.
+    """
+    if moment.source == common_pb2.CLOCK_SOURCE_RECORDING:
+        return drive_words(moment.monotonic_ns)
+    if moment.HasField("wall_ns"):
+        return wall_words(moment.wall_ns, now.wall_ns)
+    return ago_words(moment.monotonic_ns, now.monotonic_ns)
 
 
 def _feature_drift(feature: FeatureDrift) -> common_pb2.FeatureDrift:
@@ -182,14 +210,6 @@ def _feature_drift(feature: FeatureDrift) -> common_pb2.FeatureDrift:
         shift_sigma=feature.shift_sigma,
         verdict=_VERDICTS[feature.verdict],
     )
-
-
-def _carriers(state: DriftState) -> list[str]:
-    return [
-        f"{feature.name} is {feature.shift_sigma:+.1f} sigma off over {feature.window_s:.0f} s"
-        for feature in state.features
-        if feature.verdict is Verdict.ALARM
-    ]
 
 
 def frame_counts(tally: FrameTally) -> list[common_pb2.FrameCount]:

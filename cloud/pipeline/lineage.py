@@ -173,6 +173,7 @@ def _event(event: DriftEvent) -> dict[str, Any]:
         "camera": event.camera,
         "received": _time(event.received),
         "verdict": event.verdict,
+        "kind": "" if event.kind == "unspecified" else event.kind,
         "context": event.context,
         "explanation": event.explanation,
         "features": event.features,
@@ -215,7 +216,10 @@ def to_text(chain: dict[str, Any]) -> str:
 
 def _event_text(event: dict[str, Any]) -> str:
     strongest = ", ".join(f"{feature['name']} D {feature['ks_d']:.2f}" for feature in event["features"][:3])
-    what = f"{event['id']} on {event['vehicle']}, {event['camera']}: {event['verdict']} {event['context']}"
+    kind = f" ({event['kind'].replace('_', ' ')})" if event["kind"] else ""
+    what = (
+        f"{event['id']} on {event['vehicle']}, {event['camera']}: {event['verdict']}{kind} {event['context']}"
+    )
     return f"{what.strip()} ({event['received']}; {strongest or 'no features'})"
 
 

@@ -4,7 +4,7 @@ A key that nobody knows, a value of the wrong type and a file that is not there 
 line.
 """
 
-from edge.config.file import ConfigError, load_config
+from edge.config.file import ConfigError, load_cameras, load_config
 from edge.config.sections import (
     CameraConfig,
     ClockConfig,
@@ -42,5 +42,6 @@ __all__ = [
     "TlsConfig",
     "UpdatesConfig",
     "VehicleStateConfig",
+    "load_cameras",
     "load_config",
 ]

@@ -6,12 +6,12 @@ import difflib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.config.sections import SECTIONS, EdgeConfig
+from edge.config.sections import SECTIONS, CameraConfig, EdgeConfig
 from edge.errors import TrafficVisionError
 from edge.redaction import redact
 
@@ -22,9 +22,19 @@ else:
 
 MAX_CONFIG_BYTES = 1_000_000
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
 
 class ConfigError(TrafficVisionError):
     """The configuration cannot be used; the message names file, key, value and what is expected."""
+
+
+class _CamerasAlone(BaseModel):
+    """A configuration of which nothing else is looked at."""
+
+    model_config = ConfigDict(strict=True)
+
+    cameras: tuple[CameraConfig, ...]
 
 
 def load_config(path: Path) -> EdgeConfig:
@@ -33,11 +43,24 @@ def load_config(path: Path) -> EdgeConfig:
     Raises:
         ConfigError: the file cannot be read, is no TOML, or holds what cannot be used.
     """
+    return _load(path, EdgeConfig)
+
+
+def load_cameras(path: Path) -> tuple[CameraConfig, ...]:
+    """Read the [[cameras]] of a configuration whose other sections may be of another machine.
+
+    Raises:
+        ConfigError: as `load_config`, but only for what concerns cameras.
+    """
+    return _load(path, _CamerasAlone).cameras
+
+
+def _load(path: Path, kind: type[_Model]) -> _Model:
     # By way of JSON, whose strict rules are TOML's: an array may be a tuple, a string a path, nothing else.
     document = _read_toml(path)
     try:
         text = json.dumps(document, default=_no_dates)
-        return EdgeConfig.model_validate_json(text, context={"folder": path.absolute().parent})
+        return kind.model_validate_json(text, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise ConfigError(f"{path}: {_in_one_line(error)}") from None
     except _DateError as error:

@@ -8,6 +8,7 @@
 `edge.drift.features.extract` computes the features that the daemon watches; any others do as well.
 """
 
+from edge.drift.explaining import explained
 from edge.drift.fitting import fit, unlearned
 from edge.drift.monitor import DriftMonitor
 from edge.drift.reference import DriftReferenceError, Reference, align, combine
@@ -26,6 +27,7 @@ __all__ = [
     "Verdict",
     "align",
     "combine",
+    "explained",
     "fit",
     "scan",
     "unlearned",

@@ -16,7 +16,8 @@ from edge.config import DriftConfig
 from edge.drift import monitor_file
 from edge.drift.camera_drift import CameraDrift, Watched
 from edge.drift.commissioning import Commissioning, Terms
-from edge.drift.features import NAMES, ORIGINS, extract, fleet_prior, watched_reference
+from edge.drift.features import NAMES, ORIGINS, fleet_prior, watched_reference
+from edge.drift.frames import frame_features
 from edge.drift.memory import Snapshot
 from edge.drift.reference import DriftReferenceError, Reference
 from edge.drift.state import DriftState
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 SAVE_EVERY_S = 60.0
 
 _JOBS = 4  # of a camera, that may wait for the disk
-_PREFIX = "DRIFT_VERDICT_"
+_PREFIX, _KIND = "DRIFT_VERDICT_", "DRIFT_KIND_"
 
 Changed = Callable[[common_pb2.DriftState, common_pb2.DriftVerdict], None]
 
@@ -128,7 +129,7 @@ class DriftWatch:
             return
         if not drift.monitor.wants(frame.captured_ns):
             return
-        features = extract(frame.part, frame.to_part(published.detections.boxes))
+        features = frame_features(frame, published)
         state = drift.observe(frame.captured_ns, features, moving=self._moving(frame.camera))
         before = drift.paused or (drift.watched.state if drift.watched else None)
         message = before if state is None else self._message(frame.camera, drift, state, published)
@@ -251,17 +252,20 @@ class DriftWatch:
         if state.verdict == previous:
             return
         verdict = word(common_pb2.DriftVerdict, _PREFIX, state.verdict)
+        kind = word(common_pb2.DriftKind, _KIND, state.kind)
         alarming = [one.name for one in state.features if one.verdict == common_pb2.DRIFT_VERDICT_ALARM]
         logger.log(
             logging.WARNING if alarming else logging.INFO,
-            "camera %s: drift %s%s",
+            "camera %s: drift %s%s%s",
             state.camera,
             verdict,
+            f" ({kind.replace('_', ' ')})" if alarming else "",
             f": {state.explanation}" if state.explanation else "",
             extra={
                 "event": "drift_verdict",
                 "camera": state.camera,
                 "verdict": verdict,
+                "kind": kind,
                 "previous": word(common_pb2.DriftVerdict, _PREFIX, previous),
                 "time_s": state.observed.monotonic_ns / 1e9,
                 "features": alarming,

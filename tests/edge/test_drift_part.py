@@ -151,7 +151,7 @@ def test_frames_between_two_looks_cost_nothing(
         looked.append(1)
         return extract(picture, boxes)
 
-    monkeypatch.setattr("edge.drift.part.extract", counted)
+    monkeypatch.setattr("edge.drift.frames.extract", counted)
     Drive(a_watch(tmp_path, Told(), reference=saved(day, tmp_path))).go(30, BY_DAY)
     assert len(looked) == 60  # of 300 frames
 

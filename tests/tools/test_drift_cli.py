@@ -11,7 +11,7 @@ from edge.errors import TrafficVisionError
 from tests.recordings import damage_packets, write_video
 from tests.replays import lines, write_model
 from tools.cli import root
-from tools.drift_replay import feature_rows, load_detector
+from tools.drift.replay import feature_rows, load_detector
 
 DRIVES = range(10)
 

@@ -39,7 +39,9 @@ def alarm() -> common_pb2.DriftState:
         verdict=common_pb2.DRIFT_VERDICT_ALARM,
         observed=common_pb2.Instant(monotonic_ns=80_000_000_000),
         expected_false_alarms_per_day=0.01,
+        kind=common_pb2.DRIFT_KIND_LIGHT,
         explanation="it got dark",
+        estimated_map50_change=-0.123,
     )
     state.features.add(name="brightness", ks_d=0.93, window_s=30, shift_sigma=-4.2)
     return state
@@ -48,8 +50,8 @@ def alarm() -> common_pb2.DriftState:
 def test_a_frame_and_a_drift_state_in_one_line() -> None:
     assert frame_line(found()) == ("     0.70 s  front  frame 7  model abababab  12.3 ms  car 0.91 (1,2,3,4)")
     assert drift_line(alarm()) == (
-        "    80.00 s  front  drift alarm  brightness D 0.93 over 30 s"
-        "  0.01 false alarms a day expected  it got dark"
+        "    80.00 s  front  drift alarm (light)  brightness D 0.93 over 30 s"
+        "  0.01 false alarms a day expected  it got dark  mAP50 -0.12, estimated without labels"
     )
 
 

@@ -33,6 +33,7 @@ _CLOUD_EXTRA = {
     "jinja2",
     "mlflow",
     "pycocotools",
+    "scipy",
     "sqlalchemy",
     "tomlkit",
     "torch",

@@ -10,6 +10,15 @@ import click
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", type=_PATH, required=True, help="The model file.")
+_CONFIG = click.option(
+    "--camera-config",
+    type=_PATH,
+    metavar="FILE",
+    help="A daemon's configuration, whose camera's region and mask are applied to each SOURCE.",
+)
+_CAMERA = click.option(
+    "--camera", metavar="NAME", help="Which of its cameras; needed where there are several."
+)
 _PROVIDER = click.option(
     "--provider",
     "providers",
@@ -35,6 +44,8 @@ def command() -> None:
 @click.option("--context", default="day", show_default=True, help="What these drives have in common.")
 @click.option("--beside", type=_PATH, help="A reference whose other contexts go into the file too.")
 @click.option("--target-hours", type=float, default=24.0, show_default=True, help="To one false alarm.")
+@_CONFIG
+@_CAMERA
 @_PROVIDER
 @_THREADS
 def fit(
@@ -44,36 +55,49 @@ def fit(
     context: str,
     beside: Path | None,
     target_hours: float,
+    camera_config: Path | None,
+    camera: str | None,
     providers: tuple[str, ...],
     threads: int,
 ) -> None:
     """Make the reference of one context from drives: each SOURCE is a drive of its own.
 
     A SOURCE is a video file, a folder of pictures, or a simulated drive such as "sim:500?seconds=100&rate=2".
+    It goes through the daemon's own path. NAME.values.npz beside NAME.json holds values for exact tests.
     """
     from edge.drift import Reference, combine
     from edge.drift.features import watched_reference
-    from tools.drift_replay import fit_sources, load_detector, reference_text
+    from tools.drift.camera import camera_of
+    from tools.drift.replay import fit_sources, load_detector
+    from tools.drift.values import save_values, values_beside, values_path
+    from tools.drift.words import reference_text
     from tools.replay.interrupt import Interrupt
     from tools.replay.outputs import check_writable
     from tools.replay.progress import ProgressLine
 
     check_writable(output)
-    others = watched_reference(Reference.load(beside)) if beside else None
+    others = Reference.load(beside) if beside else None
+    others_values, trouble = values_beside(beside, others) if beside and others else (None, "")
+    looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads)
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
-        reference = fit_sources(
+        reference, values = fit_sources(
             sources,
             detector,
             context=context,
             target_hours=target_hours,
+            camera=looked_at,
             stop_requested=lambda: interrupt.requested,
             progress=progress.show,
         )
     if others:
-        reference = combine(others, reference)
+        reference = combine(watched_reference(others), reference)
+        values = values.beside(others_values)
     reference.save(output)
+    save_values(values, reference, values_path(output))
     click.echo(reference_text(reference), err=True)
+    if trouble:
+        click.echo(f"of the contexts of {beside}, no values for exact tests: {trouble}", err=True)
 
 
 @command.command("attach")
@@ -92,22 +116,34 @@ def attach(reference: Path, model: Path, output: Path) -> None:
 @click.option("--reference", type=_PATH, required=True, help="What to judge by.")
 @_MODEL
 @click.option("--jsonl", help="Write each state as a JSON line to this file; - is standard output.")
+@_CONFIG
+@_CAMERA
 @_PROVIDER
 @_THREADS
 def scan(
-    source: str, reference: Path, model: Path, jsonl: str | None, providers: tuple[str, ...], threads: int
+    source: str,
+    reference: Path,
+    model: Path,
+    jsonl: str | None,
+    camera_config: Path | None,
+    camera: str | None,
+    providers: tuple[str, ...],
+    threads: int,
 ) -> None:
     """Judge a drive: each change of the verdict, and what carries it."""
     from contextlib import ExitStack
 
     from edge.drift import Reference
-    from tools.drift_replay import change_text, load_detector, scan_source
+    from tools.drift.camera import camera_of
+    from tools.drift.replay import load_detector, scan_source
+    from tools.drift.words import change_text
     from tools.replay.interrupt import Interrupt
     from tools.replay.outputs import LinesFile
     from tools.replay.progress import ProgressLine
 
     with ExitStack() as stack:
         known = Reference.load(reference)
+        looked_at = camera_of(camera_config, camera)
         detector = load_detector(model, providers, threads)
         lines = stack.enter_context(LinesFile(jsonl)) if jsonl else None
         interrupt = stack.enter_context(Interrupt())
@@ -117,6 +153,7 @@ def scan(
             source,
             detector,
             known,
+            camera=looked_at,
             stop_requested=lambda: interrupt.requested,
             progress=progress.show,
         ):
@@ -125,5 +162,71 @@ def scan(
             if before is not state.verdict:
                 click.echo(change_text(state), err=True)
             before = state.verdict
+    if interrupt.requested:
+        sys.exit(130)
+
+
+@command.command("report")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("--reference", type=_PATH, required=True, help="What to judge by.")
+@click.option("-o", "--output", type=_PATH, required=True, help="The page, .html.")
+@click.option("--model", type=_PATH, help="The model file; without it, the picture alone is judged.")
+@_CONFIG
+@_CAMERA
+@_PROVIDER
+@_THREADS
+def report(
+    sources: tuple[str, ...],
+    reference: Path,
+    output: Path,
+    model: Path | None,
+    camera_config: Path | None,
+    camera: str | None,
+    providers: tuple[str, ...],
+    threads: int,
+) -> None:
+    """Judge drives, and show it on one page: features over time, distributions, alarms with their frames.
+
+    Each SOURCE is a drive of its own. With NAME.values.npz beside the reference NAME.json, as `drift fit`
+    writes it, each alarm is put to the exact test too.
+    """
+    # What is missing is missed before the work.
+    import jinja2  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+    from edge.drift import Reference
+    from tools.drift.camera import camera_of
+    from tools.drift.judging import judge_source
+    from tools.drift.replay import load_detector
+    from tools.drift.report import alarm_text, check_page, write_report
+    from tools.drift.values import values_beside
+    from tools.replay.interrupt import Interrupt
+    from tools.replay.progress import ProgressLine
+
+    check_page(output)
+    known = Reference.load(reference)
+    values, trouble = values_beside(reference, known)
+    looked_at = camera_of(camera_config, camera)
+    detector = load_detector(model, providers, threads) if model else None
+    drives = []
+    with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
+        for source in sources:
+            if interrupt.requested:
+                break
+            drives.append(
+                judge_source(
+                    source,
+                    detector,
+                    known,
+                    values,
+                    camera=looked_at,
+                    stop_requested=lambda: interrupt.requested,
+                    progress=progress.show,
+                )
+            )
+    write_report(drives, known, output, model=detector.model if detector else None, no_values=trouble)
+    for drive in drives:
+        for alarm in drive.alarms:
+            click.echo(alarm_text(drive, alarm), err=True)
     if interrupt.requested:
         sys.exit(130)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tools.demo.findings import LEARNING, Gaps, Span, feature_alarms, feature_names
-from tools.demo.record import DriftPoint, Score, SwapRecord
-from tools.demo.svg import (
+from tools.charts.svg import (
     Axis,
     Drawing,
     area_steps,
@@ -18,6 +16,8 @@ from tools.demo.svg import (
     time_ticks,
     unbroken,
 )
+from tools.demo.findings import LEARNING, Gaps, Span, feature_alarms, feature_names
+from tools.demo.record import DriftPoint, Score, SwapRecord
 
 # Verdicts that have a colour in the style sheet.
 VERDICTS = ("stable", "uncalibrated", "learning", "alarm", "paused")

@@ -110,12 +110,12 @@ def _attach_drift_reference(plan: FineTuning, pictures: list[Path]) -> None:
     from cloud.datasets.files import link_or_copy
     from cloud.pipeline.drift_prior import OF_A_MODEL
     from cloud.release.attaching import attach
-    from tools.drift_replay import fit_sources, load_detector
+    from tools.drift.replay import fit_sources, load_detector
 
     folders = [plan.work / "drives" / f"{number:02d}" for number in range(DRIVES)]
     for number, picture in enumerate(pictures):
         link_or_copy(picture, folders[number % DRIVES] / picture.name)
-    reference = fit_sources(
+    reference, _ = fit_sources(
         [str(folder) for folder in folders],
         load_detector(plan.model, ("cpu",), 2),
         context="daytime",

@@ -7,10 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from cloud.datasets.classes import CANONICAL, canonical
 from edge.perception.jpeg import jpeg_size
+from tools.charts.pages import page_environment
 from tools.demo import charts
 from tools.demo.findings import WAYS_OUT, Detected, Findings, finite, objects_found, score
 from tools.demo.promises import promises
@@ -82,13 +81,7 @@ class StageTime:
 
 def page(record: DemoRecord, found: Findings) -> str:
     """Lay the record, and what was found in it, out as HTML."""
-    environment = Environment(
-        loader=PackageLoader("tools.demo", "."),
-        autoescape=select_autoescape(["jinja", "html"], default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("tools.demo")
     environment.filters.update(grouped=_grouped, figure=_figure, duration=_duration)
     slices = [(name, score(record.baseline, name), score(record.candidate, name)) for name in SLICES]
     ways = {way: record.frames.get(way, 0) for way in WAYS_OUT}

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from cloud.pipeline.running import STAGES
 from cloud.pipeline.training import EpochReport
+from tools.charts.svg import clock
 from tools.demo.plan import Scene
 from tools.demo.record import DriftPoint
 from tools.demo.story import Line, Story
-from tools.demo.svg import clock
 
 _BAR = 30  # cells
 _LINES = 8

@@ -67,7 +67,11 @@ def drift_line(frame: Frame, state: common_pb2.DriftState) -> str:
             "false_alarms_per_day": state.expected_false_alarms_per_day,
             "context": state.context,
             "unknown_context_share": state.unknown_context_share,
+            "kind": word(common_pb2.DriftKind, "DRIFT_KIND_", state.kind) if state.kind else None,
             "explanation": state.explanation,
+            "estimated_map50_change": (
+                state.estimated_map50_change if state.HasField("estimated_map50_change") else None
+            ),
             "features": features,
         }
     )

@@ -23,7 +23,7 @@ from edge.frames.capture import Arrival, Capture
 from edge.frames.frame import BrokenFrame, Frame
 from edge.frames.mailbox import Mailbox, MailboxRow
 from edge.frames.outcomes import FrameCounts, Outcome
-from edge.frames.sources import LiveSource, open_configured
+from edge.frames.sources import LiveSource, Source, open_configured
 from edge.messages import Clock
 from edge.perception.detector import Detections, Detector, DetectorOptions
 from edge.perception.hot_swap import SwappableDetector
@@ -114,9 +114,10 @@ class DaemonPath:
         sources: Sequence[CameraConfig],
         detector: Detector,
         *,
-        limit: int | None,
-        drift: DriftConfig | None,
-        factory: Path,
+        limit: int | None = None,
+        drift: DriftConfig | None = None,
+        factory: Path | None = None,
+        opened: Callable[[CameraConfig], Source] = open_configured,
     ) -> None:
         """Open every source.
 
@@ -125,7 +126,8 @@ class DaemonPath:
             detector: the first model's.
             limit: at most so many frames of each.
             drift: how to watch for drift; None: not at all.
-            factory: the first model's file, the one that the reference of `drift` judges.
+            factory: the first model's file, the one that the reference of `drift` judges; needed with that.
+            opened: opens a camera's source.
 
         Raises:
             TrafficVisionError: a source cannot be opened, or is live; or the reference cannot be used.
@@ -141,14 +143,14 @@ class DaemonPath:
         self._no_state = tempfile.TemporaryDirectory(prefix="traffic-vision-replay-")
         try:
             observers: list[FrameObserver] = [self._last]
-            if drift is not None:
+            if drift is not None and factory is not None:
                 names = [config.name for config in sources]
                 state = Path(self._no_state.name)
                 observers.insert(
                     0, DriftWatch(drift, names, factory, state, CLOCK, self._drift_states.append)
                 )
             for config in sources:
-                self.cameras.append(self._open(config, limit))
+                self.cameras.append(self._open(config, opened(config), limit))
         except BaseException:
             self.close()
             raise
@@ -230,9 +232,8 @@ class DaemonPath:
         """Close."""
         self.close()
 
-    def _open(self, config: CameraConfig, limit: int | None) -> Camera:
+    def _open(self, config: CameraConfig, source: Source, limit: int | None) -> Camera:
         """As `edge.frames.camera.open_camera`, with the source's frames noted."""
-        source = open_configured(config)
         if isinstance(source, LiveSource) and source.is_live:
             source.close()
             raise ReplayError(f"{source.name} is a live camera; a replay is of recordings")

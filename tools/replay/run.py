@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ from tools.replay.mcap_file import McapOutput
 from tools.replay.naming import camera_names, video_paths
 from tools.replay.outputs import LinesFile, OutputError
 from tools.replay.path import Answered, DaemonPath
+from tools.replay.quiet import only_errors_logged
 from tools.replay.request import Request, Swap, check
 from tools.replay.summary import DriveSummary, Summary, SwapSummary, model_facts
 from tools.replay.tally import DriveTally
@@ -60,7 +60,7 @@ def replay(
     videos = video_paths(request.video, names)
     check(request, videos)
     with ExitStack() as stack:
-        stack.enter_context(_only_errors_logged())
+        stack.enter_context(only_errors_logged())
         # All that can be refused is opened before any work.
         lines, times, drift_lines = (
             stack.enter_context(LinesFile(target)) if target else None
@@ -244,15 +244,3 @@ def _open_page(target: str) -> LinesFile:
     if Path(target).suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"cannot write {target!r}: a page's name ends in .html")
     return LinesFile(target)
-
-
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    """What the daemon logs of frames stands in the outputs: only what has no place there is told."""
-    logger = logging.getLogger("edge")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

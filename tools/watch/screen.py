@@ -12,7 +12,7 @@ from rich.text import Text
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
 from tools.watch.view import View
-from tools.watch.words import camera_cells, verdict
+from tools.watch.words import camera_cells, map50_words, told_verdict
 
 _MOST_OBJECTS = 12  # of one frame
 _MOST_FEATURES = 5
@@ -99,5 +99,6 @@ def _drift(state: common_pb2.DriftState) -> Panel:
             shift,
             Text(feature.context),
         )
-    title = Text(f"{state.camera}  drift: {verdict(state)}  {state.explanation}".rstrip())
+    parts = (state.camera, f"drift: {told_verdict(state)}", map50_words(state), state.explanation)
+    title = Text("  ".join(part for part in parts if part))
     return Panel(table, title=title, title_align="left", border_style=_STYLES.get(state.verdict, "none"))

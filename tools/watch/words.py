@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge.serve.http.overview import signature_words
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
+from protos.words import word
 
 
 def enum_word(name: str, prefix: str) -> str:
@@ -14,6 +15,21 @@ def enum_word(name: str, prefix: str) -> str:
 def verdict(state: common_pb2.DriftState) -> str:
     """The verdict, one word."""
     return enum_word(common_pb2.DriftVerdict.Name(state.verdict), "DRIFT_VERDICT_")
+
+
+def told_verdict(state: common_pb2.DriftState) -> str:
+    """The verdict, with the kind of change where there is one: `alarm (camera moved)`."""
+    if not state.kind:
+        return verdict(state)
+    kind = word(common_pb2.DriftKind, "DRIFT_KIND_", state.kind).replace("_", " ")
+    return f"{verdict(state)} ({kind})"
+
+
+def map50_words(state: common_pb2.DriftState) -> str:
+    """What the change does to the detector, as far as it is estimated; empty where it is not."""
+    if not state.HasField("estimated_map50_change"):
+        return ""
+    return f"mAP50 {state.estimated_map50_change:+.2f}, estimated without labels"
 
 
 def frame_line(found: common_pb2.FrameDetections) -> str:
@@ -32,12 +48,12 @@ def frame_line(found: common_pb2.FrameDetections) -> str:
 
 def drift_line(state: common_pb2.DriftState) -> str:
     """One drift state: time, camera, verdict, and the feature that carries it."""
-    text = f"{state.observed.monotonic_ns / 1e9:9.2f} s  {state.camera}  drift {verdict(state)}"
+    text = f"{state.observed.monotonic_ns / 1e9:9.2f} s  {state.camera}  drift {told_verdict(state)}"
     if state.features:
         first = state.features[0]
         text += f"  {first.name} D {first.ks_d:.2f} over {first.window_s:g} s"
     text += f"  {state.expected_false_alarms_per_day:.3g} false alarms a day expected"
-    return f"{text}  {state.explanation}" if state.explanation else text
+    return "  ".join(part for part in (text, state.explanation, map50_words(state)) if part)
 
 
 def status_line(response: perception_pb2.GetStatusResponse) -> str:

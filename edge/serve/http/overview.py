@@ -108,6 +108,10 @@ def _drift(state: common_pb2.DriftState) -> dict[str, Any]:
     return {
         "camera": state.camera,
         "verdict": word(common_pb2.DriftVerdict, "DRIFT_VERDICT_", state.verdict),
+        "kind": "" if not state.kind else word(common_pb2.DriftKind, "DRIFT_KIND_", state.kind),
+        "estimated_map50_change": (
+            state.estimated_map50_change if state.HasField("estimated_map50_change") else None
+        ),
         "context": state.context,
         "false_alarms_per_day": state.expected_false_alarms_per_day,
         "explanation": state.explanation,

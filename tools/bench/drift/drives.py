@@ -20,7 +20,7 @@ from edge.files import atomic_write
 from edge.perception.detector import Detector
 from tools.bench.drift.setting import Progress
 from tools.bench.rounds import BenchError
-from tools.drift_replay import feature_rows, load_detector
+from tools.drift.replay import feature_rows, load_detector
 from tools.drives.light import light
 from tools.drives.render import render
 

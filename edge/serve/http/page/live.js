@@ -340,7 +340,7 @@ function showCamera(camera) {
 function showDrift(state) {
   const [title, meaning] = state ? VERDICTS[state.verdict] || [words(state.verdict), ""] : ["None", "Nothing is judged: the monitor is off, or has seen no frame yet."];
   by("verdict").dataset.verdict = state?.verdict || "";
-  put(by("verdict"), title);
+  put(by("verdict"), state?.kind ? `${title}: ${words(state.kind)}` : title);
   put(by("drift-say"), state?.explanation || meaning);
   const features = state?.features.slice(0, 6) || [];
   const items = rows(by("features"), features.length, () => {
@@ -357,7 +357,11 @@ function showDrift(state) {
     meter.firstChild.style.width = `${Math.round(100 * Math.min(1, feature.d))}%`;
     put(d, `D ${feature.d.toFixed(2)}`);
   });
-  put(by("drift-foot"), state?.context ? `context: ${words(state.context)}` : "");
+  const change = state?.estimated_map50_change ?? null;
+  put(by("drift-foot"), [
+    state?.context ? `context: ${words(state.context)}` : "",
+    change === null ? "" : `mAP50 ${change < 0 ? "" : "+"}${change.toFixed(2)}, estimated without labels`,
+  ].filter(Boolean).join(" \u00b7 "));
 }
 
 function showModel(model) {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.demo.svg import Axis, clock, highest_per_pixel, ticks, time_ticks, unbroken
+from tools.charts.svg import Axis, clock, highest_per_pixel, ticks, time_ticks, unbroken
 
 places = st.lists(st.one_of(st.none(), st.tuples(st.floats(0, 30), st.floats(0, 1))), max_size=80)
 

@@ -1,0 +1,401 @@
+"""The drift report: what it shows is what the monitor said, on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+import warnings
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp
+
+from edge.drift import DriftMonitor, Reference, Verdict, fit
+from edge.drift.features import NAMES, ORIGINS
+from edge.errors import TrafficVisionError
+from edge.frames.frame import Frame
+from edge.frames.sources import open_source
+from edge.perception.jpeg import jpeg_size
+from tests.replays import write_model
+from tools.cli import root
+from tools.drift.charts import distribution_chart, figure, timeline_chart
+from tools.drift.exact import confirm
+from tools.drift.judging import JudgedDrive, judge_rows, limits, picture_only
+from tools.drift.replay import Row
+from tools.drift.report import page
+from tools.drift.values import MOST_VALUES, Values, ValuesError, load_values, save_values, thinned, values_of
+
+RATE_HZ = 2.0
+_VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements, what they refer to, and whether all of them are closed in their order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.uris: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.uris += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def noise(seed: int, frames: int) -> np.ndarray:
+    """Features that go up and down by themselves, `float32[frames, F]`, each around 10 by 1."""
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(size=(frames, len(NAMES)))
+    for row in range(1, frames):
+        steps[row] = 0.5 * steps[row - 1] + steps[row]
+    return (10 + steps).astype(np.float32)
+
+
+def rows(values: np.ndarray) -> list[Row]:
+    image = np.full((48, 640, 3), 90, np.uint8)
+    return [
+        Row(number * 500_000_000, vector, Frame("front", number, 0, number * 500_000_000, image))
+        for number, vector in enumerate(values)
+    ]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return fit(noise(1, 3_000), RATE_HZ, NAMES, origins=ORIGINS, context="day")
+
+
+@pytest.fixture(scope="module")
+def values(reference: Reference) -> Values:
+    return values_of(reference, [noise(1, 3_000)])
+
+
+@pytest.fixture(scope="module")
+def moved() -> np.ndarray:
+    """Half a drive as it was, then the first feature is higher, then as it was."""
+    drive = noise(2, 900)
+    drive[300:500, 0] += 6
+    return drive
+
+
+@pytest.fixture(scope="module")
+def judged(reference: Reference, values: Values, moved: np.ndarray) -> JudgedDrive:
+    return judge_rows("a drive", rows(moved), reference, values)
+
+
+def test_what_is_drawn_is_what_the_monitor_says(
+    judged: JudgedDrive, reference: Reference, moved: np.ndarray
+) -> None:
+    monitor = DriftMonitor(reference)
+    states = [monitor.observe(row.time_ns, row.vector) for row in rows(moved)]
+    told = [state for state in states if state is not None]
+    assert judged.series.verdicts == tuple(state.verdict for state in told)
+    at_limit = limits(reference, reference.contexts[0])
+    tails = {feature.name: feature.tails for feature in reference.contexts[0].features}
+    for place, state in enumerate(told):
+        for one in state.features:
+            if one.context != "day":
+                continue
+            column = NAMES.index(one.name)
+            assert judged.series.alarming[place, column] == (one.verdict is Verdict.ALARM)
+            if not one.window_s:
+                assert np.isnan(judged.series.d[place, :, column]).all()
+                continue
+            window = [tail.frames / RATE_HZ for tail in tails[one.name]].index(one.window_s)
+            distance = judged.series.d[place, window, column]
+            assert distance == pytest.approx(one.d, abs=1e-6)
+            if one.verdict is not Verdict.ALARM:
+                assert distance <= at_limit[window, column] + 1e-6
+    # The limits are those at which it begins: some window is beyond its own at the first alarm.
+    first = next(place for place, state in enumerate(told) if state.alarm)
+    assert (judged.series.d[first] >= at_limit - 1e-6).any()
+    assert not (judged.series.d[:first] >= at_limit + 1e-6).any()
+
+
+def test_an_alarm_has_words_frames_and_the_exact_test(judged: JudgedDrive) -> None:
+    alarm = judged.alarms[0]
+    assert alarm.began.explanation.startswith("brightness ")
+    assert alarm.began.kind is not None
+    assert alarm.end_s is not None and alarm.end_s > 250
+    assert alarm.features[0] == "brightness"
+    assert [shot.after_s for shot in alarm.shots] == [-5.0, 0.0, 5.0]
+    assert all(jpeg_size(shot.jpeg) == (24, 320) for shot in alarm.shots)
+    first = alarm.distributions[0]
+    exact = first.exact
+    assert exact is not None and exact.feature == "brightness"
+    assert exact.p < 1e-3
+    assert exact.n < len(first.values)
+
+
+def test_a_quiet_drive_has_no_alarm(reference: Reference) -> None:
+    assert judge_rows("quiet", rows(noise(3, 200)), reference, None).alarms == ()
+
+
+def test_a_drive_without_a_frame_is_refused(reference: Reference) -> None:
+    with pytest.raises(TrafficVisionError, match="gave no frame"):
+        judge_rows("nothing", [], reference, None)
+
+
+def test_without_a_model_the_picture_alone_is_judged(reference: Reference) -> None:
+    left = picture_only(reference)
+    assert set(left.names) == {
+        name for name, origin in zip(NAMES, ORIGINS, strict=True) if origin == "picture"
+    }
+    with pytest.raises(TrafficVisionError, match="--model"):
+        picture_only(reference.without(["picture"]))
+
+
+@given(
+    window=st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=60),
+    reference=st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=200),
+    tau=st.floats(0.1, 30),
+)
+@settings(max_examples=40)
+def test_the_exact_test_is_scipy_s_on_values_a_tau_apart(
+    window: list[float], reference: list[float], tau: float
+) -> None:
+    found = confirm("brightness", "day", np.array(window, np.float32), tau, np.array(reference, np.float32))
+    step = int(np.ceil(tau))
+    sample = window[len(window) - 1 :: -step]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        expected = ks_2samp(sample, reference)
+    assert (found.n, found.m) == (len(sample), len(reference))
+    assert (found.d, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=4), st.floats(1, 50), st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_thinned_values_are_a_tau_apart_and_not_too_many(lengths: list[int], tau: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    numbers = iter(np.split(np.arange(sum(lengths), dtype=np.float32), np.cumsum(lengths)[:-1]))
+    drives = [np.where(rng.random(len(drive)) < 0.1, np.nan, drive) for drive in numbers]
+    kept = thinned(drives, tau)
+    assert len(kept) <= MOST_VALUES and np.isfinite(kept).all()
+    begins = np.cumsum([0, *lengths])
+    for begin, end in pairwise(begins.tolist()):
+        inside = kept[(kept >= begin) & (kept < end)]
+        assert len(np.unique(inside)) == len(inside)
+        assert (np.diff(inside) >= tau).all()
+
+
+def test_values_come_back_as_they_were_and_for_their_reference_alone(
+    tmp_path: Path, reference: Reference, values: Values
+) -> None:
+    path = tmp_path / "day.values.npz"
+    save_values(values, reference, path)
+    back = load_values(path, reference)
+    assert {key: array.tolist() for key, array in back.of.items()} == {
+        key: array.tolist() for key, array in values.of.items()
+    }
+    other = fit(noise(4, 200), RATE_HZ, NAMES, origins=ORIGINS, context="day")
+    with pytest.raises(ValuesError, match="another reference"):
+        load_values(path, other)
+    with pytest.raises(ValuesError, match="cannot read"):
+        load_values(tmp_path / "nowhere.npz", reference)
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_a_damaged_file_of_values_is_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, reference: Reference, values: Values, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("values") / "day.values.npz"
+    save_values(values, reference, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 20))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    try:
+        load_values(path, reference)
+    except ValuesError as error:
+        assert "day.values.npz" in str(error)
+
+
+def test_charts_draw_gaps_single_values_and_learned_features(reference: Reference) -> None:
+    drive = rows(noise(5, 300))
+    late = [Row(row.time_ns + 10**12, row.vector, row.frame) for row in rows(noise(6, 300))]
+    unlearned = reference.without(["detections"])
+    for known in (reference, unlearned):
+        assert timeline_chart(judge_rows("gap", [*drive, *late], known, None)).startswith("<svg")
+    feature = reference.contexts[0].features[0]
+    assert "D 0.97" in distribution_chart(feature, np.array([1e6]), "one value")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=32))
+def test_figures_are_short(value: float) -> None:
+    assert abs(float(figure(value)) - value) <= max(5e-4, abs(value) / 20)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(root, ["drift", *map(str, arguments)])
+
+
+def done(*arguments: object) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def sim(seed: int, more: str = "") -> str:
+    return f"sim:{seed}?seconds=15&rate=2&size=160x90{more}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    path = tmp_path_factory.mktemp("reference") / "day.json"
+    drives = (sim(seed) for seed in range(10))
+    done("fit", *drives, "--model", model, "-o", path, "--threads", "1")
+    return path
+
+
+def test_the_page_of_a_drive_into_the_night(tmp_path: Path, model: Path, fitted: Path) -> None:
+    out = tmp_path / "report.html"
+    dusk = "sim:40?light=noon-night&seconds=90&rate=2&size=160x90&dusk=30&fade=5"
+    told = done(
+        "report", dusk, sim(41), "--reference", fitted, "--model", model, "-o", out, "--threads", "1"
+    )  # fmt: skip
+    text = out.read_text()
+    page = Page(text)
+    assert not page.open and "script" not in page.tags
+    assert page.tags.count("svg") > 2
+    # Nothing is fetched: what the page refers to is in it.
+    assert page.uris and all(uri.startswith("data:image/jpeg;base64,") for uri in page.uris)
+    pictures = [base64.b64decode(uri.partition(",")[2]) for uri in page.uris]
+    assert all(jpeg_size(picture) == (90, 160) for picture in pictures)
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "sim:40?light=noon-night&amp;seconds=90" in text
+    assert "alarm (light)" in told.stderr and "exactly:" in told.stderr
+    assert "Binned alone" not in text
+
+
+def test_without_model_and_values_the_page_says_so(tmp_path: Path, fitted: Path) -> None:
+    lonely = tmp_path / "lonely.json"
+    lonely.write_bytes(fitted.read_bytes())
+    out = tmp_path / "report.html"
+    done("report", sim(41, "&light=night"), "--reference", lonely, "-o", out)
+    text = out.read_text()
+    assert "the picture alone was judged" in text and "Binned alone" in text
+    assert "detections per frame" not in text.partition("<h2>The exact test")[0]
+
+
+def test_a_camera_s_mask_and_region_are_in_the_reference(tmp_path: Path, model: Path) -> None:
+    config = tmp_path / "edge.toml"
+    # The model and the state folder are another machine's.
+    config.write_text(
+        """
+        vehicle = "v1"
+        [[cameras]]
+        name = "whole"
+        url = "/dev/video0"
+        [[cameras]]
+        name = "masked"
+        url = "rtsp://10.0.0.1/front"
+        mask = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+        [[cameras]]
+        name = "lower"
+        url = "rtsp://10.0.0.2/front"
+        region = [0, 0.5, 1, 0.5]
+        [model]
+        factory = "/nowhere/model.onnx"
+        """
+    )
+    made = {}
+    for name in ("whole", "masked", "lower"):
+        out = tmp_path / f"{name}.json"
+        choice = ["--camera-config", config, "--camera", name]
+        done("fit", sim(0), sim(1), "--model", model, "-o", out, "--threads", "1", *choice)
+        made[name] = Reference.load(out).contexts[0].features[NAMES.index("brightness")]
+    plain = tmp_path / "plain.json"
+    done("fit", sim(0), sim(1), "--model", model, "-o", plain, "--threads", "1")
+    assert Reference.load(plain).contexts[0].features[0].mean == made["whole"].mean
+    assert made["masked"].constant and made["masked"].mean == pytest.approx(114, abs=1)
+    assert abs(made["lower"].mean - made["whole"].mean) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--camera-config", "{config}"), "choose one of its cameras by --camera: left, right"),
+        (("--camera-config", "{config}", "--camera", "rear"), "no camera 'rear', only left, right"),
+        (("--camera", "left"), "needs --camera-config"),
+        (("--camera-config", "nowhere.toml"), "nowhere.toml"),
+        (("-o", "{folder}/report.txt"), "ends in .html"),
+        (("-o", "/no/such/folder/report.html"), "folder does not exist"),
+        (("--reference", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_what_cannot_be_used_is_one_clear_error(
+    tmp_path: Path, fitted: Path, arguments: tuple[str, ...], word: str
+) -> None:
+    config = tmp_path / "edge.toml"
+    cameras = "".join(f'[[cameras]]\nname = "{name}"\nurl = "/dev/video0"\n' for name in ("left", "right"))
+    config.write_text(cameras)
+    asked = ["report", sim(0), "--reference", str(fitted), "-o", str(tmp_path / "report.html")]
+    asked += [text.format(config=config, folder=tmp_path) for text in arguments]
+    result = run(*asked)
+    assert isinstance(result.exception, TrafficVisionError), result.output
+    assert word in str(result.exception)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_is_of_no_context_or_of_one_that_was_left_is_shown(reference: Reference) -> None:
+    """All features jump far: the share of frames that fit no context is in alarm beside them."""
+    drive = noise(7, 900)
+    drive[300:] += 60
+    judged = judge_rows("lost", rows(drive), reference, None)
+    assert "unknown_context" in judged.alarms[0].features
+    text = page([judged], reference, None, "there are none")
+    assert not Page(text).open and "frames that fit no known context" in text
+
+
+def test_what_is_seen_while_the_vehicle_stands_is_in_no_reference(tmp_path: Path, model: Path) -> None:
+    """A drive whose last picture is held: what is held adds nothing."""
+    made = {}
+    for name, held in (("driven", 0), ("stood", 60)):
+        folder = tmp_path / name
+        folder.mkdir()
+        with open_source(sim(3)) as frames:
+            pictures = [frame.image for frame in frames if isinstance(frame, Frame)]
+        for number, image in enumerate([*pictures, *[pictures[-1]] * held]):
+            cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+        out = tmp_path / f"{name}.json"
+        done("fit", folder, "--model", model, "-o", out, "--threads", "1")
+        made[name] = Reference.load(out).contexts[0].features[0]
+    # A look compares with two seconds before: so long it still seems to move.
+    assert 0 <= made["stood"].frames - made["driven"].frames <= 4
+
+
+def test_several_alarms_are_listed_first(reference: Reference) -> None:
+    """One drive that changes twice, and one that is quiet."""
+    twice = noise(8, 1_600)
+    twice[300:500, 0] += 6
+    twice[1_000:1_200, 1] -= 6
+    drives = [judge_rows(name, rows(values), reference, None) for name, values in (
+        ("twice", twice), ("quiet", noise(9, 200)))]  # fmt: skip
+    assert [len(drive.alarms) for drive in drives] == [2, 0]
+    text = page(drives, reference, None, "there are none")
+    found = Page(text)
+    targets = [uri for uri in found.uris if uri.startswith("#")]
+    assert targets == ["#alarm-1-1", "#alarm-1-2"]
+    assert all(f'id="{target[1:]}"' in text for target in targets)

@@ -1,0 +1,1 @@
+"""Drawing for pages that are one file: charts as SVG, without a script."""

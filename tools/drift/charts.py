@@ -1,0 +1,252 @@
+"""The drift report's charts, each a pure function from figures to SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.drift.explaining import label
+from edge.drift.reference import FeatureReference
+from tools.charts.svg import Axis, Drawing, clock, line_steps, time_ticks, unbroken
+from tools.drift.judging import JudgedDrive, Series, limits
+
+_WIDTH = 1060
+_NAMES, _RIGHT = 172, 92  # pixels for the names, and for the figures at the right
+_HEAD, _STRIP = 6, 22
+_VALUES, _DISTANCES, _WITHIN, _BETWEEN = 54, 34, 5, 16
+_LETTER = 6.6
+_GAP_S = 60.0  # longer without a frame: the lines are broken
+
+Points: TypeAlias = "list[tuple[float, float] | None]"
+_Value = TypeVar("_Value")
+
+
+def timeline_chart(drive: JudgedDrive) -> str:
+    """A drive's features over its time, a row each: values above, distances from the reference below.
+
+    Windows are lines (the longer, the heavier), and the distance at which a window's alarm begins is a dashed
+    line of the same weight.
+    """
+    series = drive.series
+    columns = [number for number in range(series.values.shape[1]) if _shown(series, number)]
+    row = _VALUES + _WITHIN + _DISTANCES + _BETWEEN
+    top = _HEAD + _STRIP + _BETWEEN
+    bottom = top + len(columns) * row
+    end_s = max(float(series.times_s[-1]), float(series.times_s[0]) + 1.0)
+    along = Axis(float(series.times_s[0]), end_s, _NAMES, _WIDTH - _RIGHT)
+    drawing = Drawing(_WIDTH, bottom + 34, f"Drift features over the time of {drive.source}")
+    _verdicts(drawing, along, drive)
+    at_limit = [limits(drive.reference, context) for context in drive.reference.contexts]
+    for place, column in enumerate(columns):
+        _feature_row(drawing, along, top + place * row, drive, column, at_limit)
+    for second in time_ticks(along.low, along.high):
+        x = along.at(second)
+        drawing.line(x, bottom - _BETWEEN / 2, x, bottom - _BETWEEN / 2 + 4, "axis")
+        drawing.text(x, bottom + 12, clock(second), "tick", "middle")
+    drawing.line(along.start, bottom - _BETWEEN / 2, along.end, bottom - _BETWEEN / 2, "axis")
+    drawing.text((along.start + along.end) / 2, bottom + 30, "time of the drive, minutes", "tick", "middle")
+    return drawing.markup()
+
+
+def distribution_chart(feature: FeatureReference, values: npt.NDArray[np.floating], words: str) -> str:
+    """Share of frames up to each value: of what was seen, against what the reference allows.
+
+    Args:
+        feature: the reference's; it has edges.
+        values: `float[n]`, all finite, at least one.
+        words: what was seen, for people.
+    """
+    width, height, left, bottom, top = 340, 216, 34, 168, 26
+    ordered = np.sort(np.asarray(values, np.float64))
+    low, high = min(ordered[0], feature.edges[0]), max(ordered[-1], feature.edges[-1])
+    room = 0.04 * (high - low) or 1.0
+    along, up = Axis(low - room, high + room, left, width - 10), Axis(0.0, 1.0, bottom, top)
+    drawing = Drawing(width, height, f"{label(feature.name)}: {words} against the reference")
+    drawing.text(0, 12, label(feature.name), "label strong")
+    for share in (0.0, 0.5, 1.0):
+        drawing.line(left, up.at(share), along.end, up.at(share), "grid")
+        drawing.text(left - 6, up.at(share) + 4, f"{share:g}", "tick", "end")
+    upper, lower = (_steps(along, up, feature.edges, shares) for shares in (feature.upper, feature.lower))
+    drawing.path(line_steps([*upper, *reversed(lower)]) + "Z", "band")
+    for line in (upper, lower):
+        drawing.path(line_steps(line), "reference")
+    shares = np.arange(1, len(ordered) + 1) / len(ordered)
+    drawing.path(line_steps(_steps(along, up, ordered, shares)), "curve strong")
+    at_edges = np.searchsorted(ordered, feature.edges, side="right") / len(ordered)
+    beyond = np.maximum(at_edges - feature.upper, feature.lower - at_edges)
+    worst = int(beyond.argmax())
+    if beyond[worst] > 0:
+        x = along.at(float(feature.edges[worst]))
+        edge = feature.upper if at_edges[worst] > feature.upper[worst] else feature.lower
+        drawing.line(x, up.at(float(at_edges[worst])), x, up.at(float(edge[worst])), "worst-gap")
+        drawing.text(along.end, top - 8, f"D {beyond[worst]:.2f}", "label", "end")
+    drawing.line(left, bottom, along.end, bottom, "axis")
+    for value, anchor in ((low, "start"), (high, "end")):
+        drawing.text(along.at(value), bottom + 18, figure(float(value)), "tick", anchor)
+    drawing.text((left + along.end) / 2, bottom + 38, words, "tick", "middle")
+    return drawing.markup()
+
+
+def figure(value: float) -> str:
+    """A value with as many digits as it takes: `115`, `34.1`, `0.65`, `0.003`."""
+    size = abs(value)
+    digits = 0 if size >= 100 or value == round(value) else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{value:.{digits}f}"
+
+
+def _shown(series: Series, column: int) -> bool:
+    return bool(np.isfinite(series.values[:, column]).any())
+
+
+def _verdicts(drawing: Drawing, along: Axis, drive: JudgedDrive) -> None:
+    series = drive.series
+    drawing.text(0, _HEAD + 15, "verdict", "label strong")
+    told = [
+        (verdict.value, drive.reference.contexts[number].name)
+        for verdict, number in zip(series.verdicts, series.judged_in, strict=True)
+    ]
+    for (verdict, context), begin, end in _spans(told):
+        left = along.at(float(series.judged_s[begin]))
+        right = along.at(float(series.judged_s[min(end, len(told) - 1)]))
+        words = f"{verdict}, {context}"
+        title = f"{words}: {clock(float(series.judged_s[begin]))} to {clock(float(series.judged_s[end - 1]))}"
+        drawing.rectangle(left, _HEAD, max(right, left + 1), _HEAD + _STRIP, f"verdict {verdict}", title)
+        for shown in (words, verdict):
+            if right - left > (len(shown) + 1) * _LETTER:
+                drawing.text((left + right) / 2, _HEAD + 15, shown, "on-verdict", "middle")
+                break
+
+
+def _feature_row(
+    drawing: Drawing,
+    along: Axis,
+    top: float,
+    drive: JudgedDrive,
+    column: int,
+    at_limit: Sequence[npt.NDArray[np.float64]],
+) -> None:
+    series, name = drive.series, label(drive.reference.names[column])
+    floor = top + _VALUES + _WITHIN + _DISTANCES
+    for alarming, begin, end in _spans(series.alarming[:, column].tolist()):
+        if alarming:
+            left = along.at(float(series.judged_s[begin]))
+            right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
+            title = f"{name} in alarm from {clock(float(series.judged_s[begin]))}"
+            drawing.rectangle(left, top, max(right, left + 1), floor, "alarm-ground", title)
+    for number, line in enumerate(_broken(name)):
+        drawing.text(0, top + 15 + 16 * number, line, "label strong")
+    _values_panel(drawing, along, top, drive, column)
+    _distances_panel(drawing, along, floor, drive, column, at_limit)
+
+
+def _values_panel(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive, column: int) -> None:
+    series = drive.series
+    values = series.values[:, column]
+    known = [context.features[column] for context in drive.reference.contexts]
+    judged = [known[number] for number in sorted(set(series.judged_in.tolist())) if known[number].known]
+    ends = [float(np.nanmin(values)), float(np.nanmax(values))]
+    ends += [one.mean + side * one.sigma for one in judged for side in (-1.0, 1.0)]
+    low, high = min(ends), max(ends)
+    room = 0.06 * (high - low) or 1.0
+    up = Axis(low - room, high + room, top + _VALUES, top)
+    drawing.rectangle(along.start, top, along.end, top + _VALUES, "panel")
+    for number, begin, end in _spans(series.judged_in.tolist()):
+        one = known[number]
+        if one.known:
+            left = along.at(float(series.judged_s[begin]))
+            right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
+            drawing.rectangle(left, up.at(one.mean + one.sigma), right, up.at(one.mean - one.sigma), "band")
+            drawing.line(left, up.at(one.mean), right, up.at(one.mean), "reference")
+    for piece in unbroken(_points(along, up, series.times_s, values)):
+        drawing.path(line_steps(_envelope(piece)), "raw")
+    for piece in unbroken(_points(along, up, series.judged_s, series.means[:, column])):
+        drawing.path(line_steps(_envelope(piece)), "curve strong")
+    drawing.text(along.end + 6, top + 11, figure(high), "tick")
+    drawing.text(along.end + 6, top + _VALUES - 2, figure(low), "tick")
+
+
+def _distances_panel(
+    drawing: Drawing,
+    along: Axis,
+    floor: float,
+    drive: JudgedDrive,
+    column: int,
+    at_limit: Sequence[npt.NDArray[np.float64]],
+) -> None:
+    series = drive.series
+    up = Axis(0.0, 1.0, floor, floor - _DISTANCES)
+    drawing.rectangle(along.start, floor - _DISTANCES, along.end, floor, "panel")
+    told = []
+    for window in range(series.d.shape[1]):
+        kind = f"window-{min(window, 2)}"
+        for number, begin, end in _spans(series.judged_in.tolist()):
+            limit = at_limit[number][window, column] if window < len(at_limit[number]) else math.inf
+            if math.isfinite(limit):
+                left = along.at(float(series.judged_s[begin]))
+                right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
+                drawing.line(left, up.at(limit), right, up.at(limit), f"limit {kind}")
+        distances = series.d[:, window, column]
+        for piece in unbroken(_points(along, up, series.judged_s, distances)):
+            drawing.path(line_steps(_envelope(piece)), f"distance {kind}")
+        if np.isfinite(distances).any():
+            told.append(f"{np.nanmax(distances):.2f}")
+    drawing.text(along.start - 6, floor - _DISTANCES / 2 + 4, "D", "tick", "end")
+    if told:
+        drawing.text(along.end + 6, floor - _DISTANCES / 2 + 4, f"max {' '.join(told)}", "tick")
+
+
+def _points(
+    along: Axis, up: Axis, times_s: npt.NDArray[np.float64], values: npt.NDArray[np.floating]
+) -> Points:
+    points: Points = []
+    before = -math.inf
+    for second, value in zip(times_s.tolist(), values.tolist(), strict=True):
+        if not 0 <= second - before <= _GAP_S:
+            points.append(None)
+        before = second
+        points.append((along.at(second), up.at(value)) if math.isfinite(value) else None)
+    return points
+
+
+def _envelope(piece: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of the points in one column of pixels the first, highest, lowest and last: a line looks the same."""
+    kept = []
+    for _, group in groupby(piece, key=lambda point: int(point[0])):
+        points = list(group)
+        chosen = {0, len(points) - 1}
+        chosen |= {pick(range(len(points)), key=lambda at: points[at][1]) for pick in (min, max)}
+        kept += [points[at] for at in sorted(chosen)]
+    return kept
+
+
+def _steps(
+    along: Axis, up: Axis, places: npt.NDArray[np.floating], shares: npt.NDArray[np.floating]
+) -> list[tuple[float, float]]:
+    """A distribution function as steps, from the axis' one end to the other."""
+    line = [(along.start, up.at(0.0))]
+    for place, share in zip(places.tolist(), shares.tolist(), strict=True):
+        x = along.at(place)
+        line += [(x, line[-1][1]), (x, up.at(share))]
+    return [*line, (along.end, line[-1][1])]
+
+
+def _spans(values: Sequence[_Value]) -> Iterator[tuple[_Value, int, int]]:
+    begin = 0
+    for value, group in groupby(values):
+        end = begin + sum(1 for _ in group)
+        yield value, begin, end
+        begin = end
+
+
+def _broken(name: str) -> list[str]:
+    """A name on at most two lines."""
+    if len(name) * _LETTER <= _NAMES - 30:
+        return [name]
+    blanks = (at for at, letter in enumerate(name) if letter == " ")
+    middle = min(blanks, key=lambda at: abs(at - len(name) / 2), default=0)
+    return [name[:middle], name[middle + 1 :]] if middle else [name]

@@ -1,0 +1,373 @@
+"""A drive judged by a reference, with all that its report shows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.config import CameraConfig
+from edge.drift import DriftMonitor, DriftState, Reference, Verdict
+from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.distances import distance
+from edge.drift.explaining import drive_words, explained
+from edge.drift.features import NAMES, watched_reference
+from edge.drift.memory import Snapshot
+from edge.drift.reference import ContextReference, FeatureReference
+from edge.drift.state import Origin
+from edge.drift.windows import DAY_S
+from edge.perception.detector import Detector
+from tools.drift.exact import Confirmation, confirm
+from tools.drift.replay import DriftReplayError, Progress, Row, feature_rows
+from tools.drift.values import Values
+
+BESIDE_S = 5.0  # the frames before and after an alarm that are shown
+_PICTURE_WIDTH = 320  # pixels
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """A drive in figures: T frames, J judgements of W windows, F features.
+
+    Attributes:
+        times_s: `float64[T]` of the frames, in the drive's time.
+        values: `float32[T, F]`, NaN where not to be had.
+        contexts: `int8[T]` number of the context that each frame was judged in; -1 before the first.
+        judged_s: `float64[J]` of the judgements.
+        verdicts: one each.
+        judged_in: `int8[J]` number of the context.
+        d: `float32[J, W, F]` distance from the reference, the short window first; NaN while it is not full.
+        means: `float32[J, F]` of the longest window; NaN likewise.
+        alarming: `bool[J, F]` whether a feature is in alarm.
+    """
+
+    times_s: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float32]
+    contexts: npt.NDArray[np.int8]
+    judged_s: npt.NDArray[np.float64]
+    verdicts: tuple[Verdict, ...]
+    judged_in: npt.NDArray[np.int8]
+    d: npt.NDArray[np.float32]
+    means: npt.NDArray[np.float32]
+    alarming: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """What a window held when the alarm began, against the reference.
+
+    Attributes:
+        reference: of the feature, in the context that it was judged in.
+        context: that one's name.
+        window_s: length of the window.
+        values: `float32[n]` what it held, the oldest first.
+        exact: the exact test on it; None where there are no values of the reference.
+    """
+
+    reference: FeatureReference
+    context: str
+    window_s: float
+    values: npt.NDArray[np.float32]
+    exact: Confirmation | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """A frame as it was looked at: how long after the alarm began, and its JPEG."""
+
+    after_s: float
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alarm:
+    """From a verdict of alarm to the next other one.
+
+    Attributes:
+        began: the first state of it, explained.
+        strongest: the state of it that is the most unusual, explained.
+        end_s: of its last state; None: it lasts to the drive's end.
+        features: all that were in alarm meanwhile, in the order in which they came.
+        distributions: of the features that were in alarm when it began, the most unusual first.
+        shots: before, when it began, and after.
+    """
+
+    began: DriftState
+    strongest: DriftState
+    end_s: float | None
+    features: tuple[str, ...]
+    distributions: tuple[Distribution, ...]
+    shots: tuple[Shot, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedDrive:
+    """A drive, and what a monitor said of it.
+
+    Attributes:
+        source: as it was given.
+        reference: what it was judged by, and learned on the way; its features are the columns of `series`.
+        series: in figures.
+        alarms: in their order.
+        last: the last state; None: the drive was too short for one.
+    """
+
+    source: str
+    reference: Reference
+    series: Series
+    alarms: tuple[Alarm, ...]
+    last: DriftState | None
+
+
+def picture_only(reference: Reference) -> Reference:
+    """The reference without the features that need a model.
+
+    Raises:
+        DriftReplayError: none is left.
+    """
+    contexts = tuple(
+        replace(context, features=tuple(one for one in context.features if one.origin is Origin.PICTURE))
+        for context in reference.contexts
+    )
+    if not any(feature.known for context in contexts for feature in context.features):
+        raise DriftReplayError("the reference knows no feature of the picture: name the model by --model")
+    return replace(reference, contexts=contexts)
+
+
+def limits(reference: Reference, context: ContextReference) -> npt.NDArray[np.float64]:
+    """Distance at which each window's alarm begins, `float64[W, F]`; infinite where it is not judged."""
+    windows = max((len(feature.tails) for feature in context.features), default=0)
+    found = np.full((windows, len(context.features)), np.inf)
+    tests = max(1, sum(len(feature.tails) for feature in context.features))
+    per_day = context.joint * DAY_S / (reference.target_hours * 3600) / tests
+    for column, feature in enumerate(context.features):
+        for window, tail in enumerate(feature.tails):
+            found[window, column] = tail.limit(per_day * tail.frames / reference.rate_hz / DAY_S)
+    return found
+
+
+def window_distances(feature: FeatureReference, content: npt.NDArray[np.float32]) -> list[float]:
+    """Distance of each window that ends with the newest value, the short one first; NaN where not full.
+
+    Args:
+        feature: its reference.
+        content: `float32[n]` consecutive values, the oldest first.
+    """
+    bins = np.searchsorted(feature.edges, content, side="left")
+    found = []
+    for tail in feature.tails:
+        if len(content) < tail.frames:
+            found.append(np.nan)
+            continue
+        counts = np.bincount(bins[-tail.frames :], minlength=len(feature.edges) + 1)
+        found.append(float(distance(counts, feature.lower, feature.upper)))
+    return found
+
+
+def judge_source(
+    source: str,
+    detector: Detector | None,
+    reference: Reference,
+    values: Values | None,
+    *,
+    camera: CameraConfig | None = None,
+    stop_requested: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda done, of: None,
+) -> JudgedDrive:
+    """Run a drive through the daemon's path and a monitor of its own.
+
+    Args:
+        source: what `edge.frames.sources.open_source` takes.
+        detector: finds what is in the frames; None: the features of detections are left out.
+        reference: what to judge by.
+        values: of the reference, for exact tests; None: there are none.
+        camera: whose region and mask are applied.
+        stop_requested: asked before each frame; what was judged so far is kept.
+        progress: told how many frames of the source are read, of how many.
+
+    Raises:
+        TrafficVisionError: the source or the reference cannot be used.
+    """
+    known = watched_reference(reference)
+    known = known if detector else picture_only(known)
+    rows = feature_rows(
+        source,
+        detector,
+        reference.rate_hz,
+        camera=camera,
+        stop_requested=stop_requested,
+        progress=progress,
+    )
+    return judge_rows(source, rows, known, values)
+
+
+def judge_rows(source: str, rows: Iterable[Row], reference: Reference, values: Values | None) -> JudgedDrive:
+    """Judge a drive's rows by a reference of some of their features.
+
+    Raises:
+        DriftReplayError: there is no row.
+    """
+    judging = _Judging(reference, values)
+    for row in rows:
+        judging.take(row)
+    if not judging.times:
+        raise DriftReplayError(f"{source!r} gave no frame that could be looked at")
+    monitor = judging.monitor
+    return JudgedDrive(source, monitor.reference, judging.series(), judging.ended(), monitor.state)
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """An alarm that goes on."""
+
+    began: DriftState
+    strongest: DriftState
+    distributions: tuple[Distribution, ...]
+    shots: list[Shot]
+    features: dict[str, None]
+
+    def closed(self, end_s: float | None) -> Alarm:
+        return Alarm(
+            self.began, self.strongest, end_s, tuple(self.features), self.distributions, tuple(self.shots)
+        )
+
+
+class _Judging:
+    def __init__(self, reference: Reference, values: Values | None) -> None:
+        self.monitor = DriftMonitor(reference)
+        self.times: list[float] = []
+        self._reference = reference
+        self._values = values
+        self._columns = [NAMES.index(name) for name in reference.names]
+        known = [len(one.tails) for context in reference.contexts for one in context.features]
+        self._windows = max(len(WINDOWS_TAU), *known)
+        self._vectors: list[npt.NDArray[np.float32]] = []
+        self._contexts: list[int] = []
+        self._states: list[tuple[float, Verdict, int]] = []
+        self._d: list[npt.NDArray[np.float32]] = []
+        self._means: list[npt.NDArray[np.float32]] = []
+        self._alarming: list[npt.NDArray[np.bool_]] = []
+        self._recent: deque[tuple[int, npt.NDArray[np.uint8]]] = deque()
+        self._open: _Open | None = None
+        self._alarms: list[Alarm] = []
+
+    def take(self, row: Row) -> None:
+        vector = row.vector[self._columns]
+        self.times.append(row.time_ns / 1e9)
+        self._vectors.append(vector)
+        self._keep(row)
+        state = self.monitor.observe(row.time_ns, vector, moving=row.moving)
+        if state is not None:
+            self._judged(state)
+
+    def ended(self) -> tuple[Alarm, ...]:
+        if self._open is not None:
+            self._alarms.append(self._open.closed(None))
+            self._open = None
+        return tuple(self._alarms)
+
+    def series(self) -> Series:
+        features = len(self._columns)
+        frames = np.full(len(self.times), -1, np.int8)
+        frames[: len(self._contexts)] = self._contexts
+        return Series(
+            np.array(self.times),
+            np.array(self._vectors, np.float32),
+            frames,
+            np.array([time_s for time_s, _, _ in self._states]),
+            tuple(verdict for _, verdict, _ in self._states),
+            np.array([context for _, _, context in self._states], np.int8),
+            np.array(self._d, np.float32).reshape(-1, self._windows, features),
+            np.array(self._means, np.float32).reshape(-1, features),
+            np.array(self._alarming, np.bool_).reshape(-1, features),
+        )
+
+    def _keep(self, row: Row) -> None:
+        self._recent.append((row.time_ns, _small(row.frame.part)))
+        while row.time_ns - self._recent[0][0] > BESIDE_S * 1e9 or row.time_ns < self._recent[0][0]:
+            self._recent.popleft()
+        if self._open is None:
+            return
+        after_s = (row.time_ns - self._open.began.time_ns) / 1e9
+        if after_s >= BESIDE_S > self._open.shots[-1].after_s:
+            self._open.shots.append(Shot(after_s, _jpeg(self._recent[-1][1])))
+
+    def _judged(self, state: DriftState) -> None:
+        snapshot = self.monitor.snapshot()
+        number = snapshot.following.current
+        content = snapshot.contexts[number].values
+        known = self.monitor.reference.contexts[number].features
+        d = np.full((self._windows, len(known)), np.nan, np.float32)
+        means = np.full(len(known), np.nan, np.float32)
+        for column, (feature, seen) in enumerate(zip(known, content, strict=True)):
+            found = window_distances(feature, seen)[: self._windows]
+            d[: len(found), column] = found
+            if found and not np.isnan(found[-1]):
+                means[column] = seen.mean()
+        alarming = {one.name for one in state.features if one.verdict is Verdict.ALARM}
+        self._d.append(d)
+        self._means.append(means)
+        self._alarming.append(np.array([name in alarming for name in self._reference.names]))
+        self._states.append((state.time_ns / 1e9, state.verdict, number))
+        self._contexts += [number] * (len(self.times) - len(self._contexts))
+        self._follow(state, snapshot)
+
+    def _follow(self, state: DriftState, snapshot: Snapshot) -> None:
+        if not state.alarm:
+            if self._open is not None:
+                self._alarms.append(self._open.closed(state.time_ns / 1e9))
+                self._open = None
+            return
+        told = explained(state, drive_words)
+        if self._open is None:
+            before, now = self._recent[0], self._recent[-1]
+            shots = [
+                Shot((time_ns - state.time_ns) / 1e9, _jpeg(picture))
+                for time_ns, picture in ([before, now] if before is not now else [now])
+            ]
+            self._open = _Open(told, told, self._distributions(state, snapshot), shots, {})
+        elif told.false_alarms_per_day <= self._open.strongest.false_alarms_per_day:
+            self._open.strongest = told
+        carriers = (one.name for one in state.features if one.verdict is Verdict.ALARM)
+        self._open.features |= dict.fromkeys(carriers)
+
+    def _distributions(self, state: DriftState, snapshot: Snapshot) -> tuple[Distribution, ...]:
+        windows = {
+            (context.name, feature.name): (feature, values)
+            for context, seen in zip(snapshot.reference.contexts, snapshot.contexts, strict=True)
+            for feature, values in zip(context.features, seen.values, strict=True)
+        }
+        found = []
+        for one in state.features:
+            key = (one.context, one.name)
+            # What is of all contexts together has no distribution.
+            if one.verdict is not Verdict.ALARM or one.window_s == 0 or key not in windows:
+                continue
+            feature, content = windows[key]
+            window = content[-round(one.window_s * self._reference.rate_hz) :]
+            there = self._values.of.get(key) if self._values else None
+            exact = (
+                None
+                if there is None or not len(there)
+                else confirm(one.name, one.context, window, feature.tau, there)
+            )
+            found.append(Distribution(feature, one.context, one.window_s, window, exact))
+        return tuple(found)
+
+
+def _small(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    if width <= _PICTURE_WIDTH:
+        return np.array(image, np.uint8)
+    size = (_PICTURE_WIDTH, max(1, round(height * _PICTURE_WIDTH / width)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _jpeg(picture: npt.NDArray[np.uint8]) -> bytes:
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return data.tobytes()
