@@ -74,7 +74,8 @@ def feature_rows(
                     boxes = detector.detect(frame.image).boxes
                 except InferenceError:
                     continue
-                yield Row(frame.captured_ns, extract(frame.image, boxes))
+                vector = extract(frame.image, boxes, class_names=detector.class_names)
+                yield Row(frame.captured_ns, vector)
             progress(done, frames.frame_count)
 
 

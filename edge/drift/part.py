@@ -147,7 +147,8 @@ class DriftWatch:
             return
         if not drift.monitor.wants(frame.captured_ns):
             return
-        features = extract(frame.part, frame.to_part(published.detections.boxes))
+        found = frame.to_part(published.detections.boxes)
+        features = extract(frame.part, found, class_names=published.model.class_names)
         state = drift.monitor.observe(frame.captured_ns, features, moving=self._moving(frame.camera))
         before = drift.paused or (drift.watched.state if drift.watched else None)
         message = before if state is None else self._message(frame.camera, drift, state, published)
