@@ -7,8 +7,6 @@ import re
 from cloud.datasets.dataset import Box
 from cloud.labeling.truth import NoTruthError, Truth
 from edge.frames.sources import SourceError
-from tools.drives.light import light
-from tools.drives.render import render
 from tools.drives.source import parse_drive_url
 
 _FRAME_NUMBER = re.compile(r"-(\d+)\.jpg$")
@@ -34,10 +32,9 @@ def label_simulated_drive(source_id: str, picture: str, drive_ns: int) -> Truth:
     number = _FRAME_NUMBER.search(picture)
     if number and abs(int(number[1]) / asked.rate * 1e9 - drive_ns) > _SAME_MOMENT_NS:
         raise NoTruthError("the picture's name and its time are of different moments")
-    sky = light(asked.light, dusk_s=asked.dusk, fade_s=asked.fade)
     # As the source does it, to the same bit.
     t = int(number[1]) / asked.rate if number else drive_ns / 1e9
-    drawn = render(asked.seed, asked.start + t, sky, asked.size)
+    drawn = asked.render(t)
     height, width = drawn.image.shape[:2]
     boxes = tuple(
         Box(box.x1, box.y1, box.x2, box.y2, box.label, occluded=box.occluded, truncated=box.truncated)

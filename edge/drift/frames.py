@@ -17,4 +17,5 @@ def frame_features(frame: Frame, published: Publication) -> npt.NDArray[np.float
         frame: with its image, the camera's mask painted over it.
         published: what was found in it; boxes in pixels of the whole image.
     """
-    return extract(frame.part, frame.to_part(published.detections.boxes))
+    found = frame.to_part(published.detections.boxes)
+    return extract(frame.part, found, class_names=published.model.class_names)

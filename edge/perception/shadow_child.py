@@ -112,7 +112,8 @@ class _Candidate:
         if camera not in self._monitors:
             self._monitors[camera] = DriftMonitor(self._reference, gap_s=_GAP_S)
         monitor = self._monitors[camera]
-        state = monitor.observe(time_ns, extract(image, boxes))
+        features = extract(image, boxes, class_names=self._model.metadata.class_names)
+        state = monitor.observe(time_ns, features)
         if state is None:
             return ""
         message = drift_state(

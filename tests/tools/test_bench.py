@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.drift.features import NAMES
 from edge.errors import TrafficVisionError
 from tests.models_factory import rectangles_export
 from tests.replays import write_drive, write_model
@@ -146,6 +147,26 @@ def test_the_renderer_is_measured_by_each_light_on_one_thread() -> None:
     (target,) = report["targets"]
     assert target["value"] == max(light["p50_ms"] for light in lights.values())
     assert target["target"] == 10
+
+
+def test_the_drift_features_are_measured_and_shown_to_move(files: Path) -> None:
+    threads = cv2.getNumThreads()
+    small = ("--rounds", 2, "--drives", 2, "--moments", 3)
+    report = bench("features", "--model", files / "rectangles.onnx", *small)
+    assert cv2.getNumThreads() == threads
+    figures = report["figures"]
+    # This model finds nothing in a street: of detections nothing is timed.
+    assert "vanishing_x" in figures["costs"] and "top_confidence" not in figures["costs"]
+    assert all(0 <= spread["min_us"] <= spread["p50_us"] for spread in figures["costs"].values())
+    (target,) = report["targets"]
+    assert (target["value"], target["target"]) == (figures["all"]["p50_ms"], 1)
+    shifts = figures["shift_sigma"]
+    assert figures["pictures"] == 6 and all(list(moved) == list(NAMES) for moved in shifts.values())
+    assert shifts["night"]["brightness"] < -2 < 2 < shifts["exposure 2"]["brightness"]
+    # The same moments: what a turn does not touch stays where it was.
+    assert abs(shifts["turn 5"]["brightness"]) < 0.5
+    assert shifts["turn 5"]["vanishing_x"] < -1 < 1 < shifts["turn -5"]["vanishing_x"]
+    assert "at least 1 round" in refused("features", "--rounds", 0)
 
 
 def test_the_start_up_is_measured_in_fresh_processes() -> None:

@@ -72,6 +72,22 @@ def render(rounds: int, as_json: bool) -> None:
     _print(report, as_json)
 
 
+@command.command("features")
+@click.option("--model", type=_PATH, help="Finds what is in the pictures; the shipped baseline unless given.")
+@click.option("--rounds", type=int, default=500, show_default=True, help="How often a frame is timed.")
+@click.option("--drives", type=int, default=16, show_default=True, help="Simulated drives of each effect.")
+@click.option("--moments", type=int, default=16, show_default=True, help="Pictures of each drive.")
+@_JSON
+def features(model: Path | None, rounds: int, drives: int, moments: int, as_json: bool) -> None:
+    """What each drift feature costs on one thread, and how far night, rain, fog or a fault moves it."""
+    from tools.bench.features import bench_features
+    from tools.replay.progress import ProgressLine
+
+    with ProgressLine(sys.stderr, "picture") as progress:
+        report = bench_features(model, rounds, drives, moments, progress.show)
+    _print(report, as_json)
+
+
 @command.command("cli")
 @click.option("--rounds", type=int, default=15, show_default=True, help="How often each is started.")
 @_JSON

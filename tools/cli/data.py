@@ -110,6 +110,10 @@ def _size(_: click.Context, param: click.Parameter, value: str) -> tuple[int, in
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Pictures a second of drive, Hz.")
 @click.option("--light", default="noon", show_default=True, help="noon, dusk, night ...")
 @click.option("--size", callback=_size, default="640x360", metavar="WxH", show_default=True, help="Pixels.")
+@click.option("--weather", default="clear", show_default=True, help="clear, rain, fog.")
+@click.option("--lens", default="clean", show_default=True, help="clean, smear.")
+@click.option("--turn", type=float, default=0.0, help="The camera is turned to the right, degrees.")
+@click.option("--exposure", type=float, default=0.0, help="The exposure is off, stops.")
 @click.option("--val-drives", type=click.IntRange(0), default=0, help="The last ones form the split val.")
 @click.option(
     "--format",
@@ -127,6 +131,10 @@ def simulate(
     rate: float,
     light: str,
     size: tuple[int, int],
+    weather: str,
+    lens: str,
+    turn: float,
+    exposure: float,
     val_drives: int,
     kind: str,
     output: Path,
@@ -136,9 +144,11 @@ def simulate(
     The same seed, time and light always give the same picture. A light may fall during the drive: noon-night.
     """
     from cloud.datasets.progress import progress_bar
+    from tools.drives.conditions import Conditions
     from tools.drives.export import SimulationPlan, write_films, write_frames
 
-    plan = SimulationPlan(seed, drives, frames, rate, light, size, val_drives)
+    conditions = Conditions(weather=weather, lens=lens, turn=turn, exposure=exposure)
+    plan = SimulationPlan(seed, drives, frames, rate, light, size, val_drives, conditions)
     write = write_films if kind == "mp4" else write_frames
     images, boxes = write(plan, output, progress_bar("simulate", "drive"))
     click.echo(f"{output}: {images:,} frames, {boxes:,} boxes")

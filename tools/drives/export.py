@@ -12,6 +12,7 @@ import cv2
 from cloud.datasets.dataset import Box, DatasetError, LabeledImage
 from cloud.datasets.files import atomic_file, write_file
 from cloud.datasets.writing import LABELS_FILE, DatasetWriter, scalabel_record, yolo_labels
+from tools.drives.conditions import NOTHING, Conditions
 from tools.drives.light import LightError
 from tools.drives.light import light as named_light
 from tools.drives.render import CLASS_NAMES, SIZE, Rendering, render
@@ -32,6 +33,7 @@ class SimulationPlan:
         light: a name that `tools.drives.light.light` knows.
         size: width and height of the pictures, pixels.
         val_drives: this many of the last drives form the split `val`, the others `train`; 0 makes no split.
+        conditions: what befalls each of the drives besides its light.
     """
 
     seed: int
@@ -41,6 +43,7 @@ class SimulationPlan:
     light: str = "noon"
     size: tuple[int, int] = SIZE
     val_drives: int = 0
+    conditions: Conditions = NOTHING
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn.
@@ -67,11 +70,12 @@ class SimulationPlan:
 
     def render(self, drive: int, number: int) -> Rendering:
         """Draw frame `number` of drive `drive`, both counted from 0."""
-        return render(self.seed + drive, number / self.rate_hz, named_light(self.light), self.size)
+        t = number / self.rate_hz
+        return render(self.seed + drive, t, named_light(self.light), self.size, self.conditions)
 
     def name(self, drive: int) -> str:
-        """Return the name of a drive under this light."""
-        return f"sim{self.seed + drive:08d}-{self.light}"
+        """Return the name of a drive under this light and these conditions."""
+        return f"sim{self.seed + drive:08d}-{self.light}{self.conditions.suffix}"
 
     def labeled(self, drive: int, number: int, drawn: Rendering) -> LabeledImage:
         """Return a frame as a dataset's image; day and night of one seed are one drive."""

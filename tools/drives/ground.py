@@ -10,36 +10,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tools.drives import weather
+from tools.drives.camera import View
 from tools.drives.light import Illumination, tone
 from tools.drives.street import LAMP_ARM_M, LAMP_HEIGHT_M
 from tools.drives.world import KERB_LEFT_X, KERB_RIGHT_X
 
 FloatArray = npt.NDArray[np.float32]
 
-CAMERA_HEIGHT_M = 1.45
 LAMP_CANDELA = 1_150.0
 BEAM_CANDELA = 16_000.0
 BEAM_HEIGHT_M = 0.65
 PERIOD_M = 24.0
 _TEXEL_X_M, _TEXEL_Z_M, _REACH_M = 0.05, 0.1, 26.0
 _COARSE = 4  # the map of illuminance is this much smaller than the picture
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The pinhole camera: picture size, focal length and horizon, all in pixels."""
-
-    width: int
-    height: int
-    focal: float
-    horizon: float
-
-    @staticmethod
-    def of(size: tuple[int, int], pitch_deg: float = 0.0) -> View:
-        """Return the view of a 70 degree dashcam for a picture of `size` (width, height)."""
-        width, height = size
-        focal = 0.714 * width
-        return View(width, height, focal, 0.47 * height + focal * float(np.tan(np.radians(pitch_deg))))
 
 
 @lru_cache(maxsize=4)
@@ -84,8 +68,9 @@ def _texture(paved: bool) -> npt.NDArray[np.uint8]:
 @dataclass(frozen=True, slots=True)
 class _Grid:
     top: int
-    z: FloatArray  # [rows, 1], metres ahead of each picture row below the horizon
-    x: FloatArray  # [rows, columns], metres right of the camera's axis
+    # Metres ahead of the camera: of each row below the horizon, [rows, 1], or pixel, [rows, columns].
+    z: FloatArray
+    x: FloatArray  # [rows, columns], metres right of the vehicle's axis
     coarse_z: FloatArray
     coarse_x: FloatArray
     beam: FloatArray  # [coarse rows, coarse columns], lux of the own headlights
@@ -94,19 +79,14 @@ class _Grid:
 @lru_cache(maxsize=8)
 def _grid(view: View) -> _Grid:
     top = int(np.ceil(view.horizon)) + 1
-
-    def cast(rows: FloatArray, columns: FloatArray) -> tuple[FloatArray, FloatArray]:
-        z = CAMERA_HEIGHT_M * view.focal / np.maximum(rows - view.horizon, 0.6)
-        return z[:, None].astype(np.float32), (
-            (columns - view.width / 2)[None, :] * z[:, None] / view.focal
-        ).astype(np.float32)
-
-    z, x = cast(np.arange(top, view.height) + np.float32(0.5), np.arange(view.width) + np.float32(0.5))
+    z, x = view.on_the_road(
+        np.arange(top, view.height) + np.float32(0.5), np.arange(view.width) + np.float32(0.5)
+    )
     rows = np.linspace(top + 0.5, view.height - 0.5, max(2, (view.height - top) // _COARSE)).astype(
         np.float32
     )
     columns = ((np.arange(view.width // _COARSE) + 0.5) * _COARSE).astype(np.float32)
-    coarse_z, coarse_x = cast(rows, columns)
+    coarse_z, coarse_x = view.on_the_road(rows, columns)
     points = np.stack([coarse_x, np.zeros_like(coarse_x), np.broadcast_to(coarse_z, coarse_x.shape)], axis=-1)
     beam = headlights(points.reshape(-1, 3)).reshape(coarse_x.shape)
     beam *= BEAM_HEIGHT_M / np.maximum(coarse_z, 2.0)
@@ -163,7 +143,8 @@ def draw(
     target = picture[grid.top :]
     flat = sky.sky + sky.sun * sky.sun_direction[1]
     levels = np.arange(256, dtype=np.float32)
-    if not sky.lamps_on and not sky.headlights_on:
+    clear = not (sky.wet or sky.extinction)
+    if clear and not sky.lamps_on and not sky.headlights_on:
         # By day the light is even: one table per channel does it all.
         table = np.stack([tone((levels / 255) ** 2 * e * sky.exposure) for e in flat], axis=-1)
         cv2.LUT(surface, table.astype(np.uint8)[None], dst=target)
@@ -186,6 +167,14 @@ def draw(
         light += pools[..., None] * sky.lamp_colour
     root = np.sqrt(light * sky.exposure)
     root = cv2.resize(root, (view.width, view.height - grid.top), interpolation=cv2.INTER_LINEAR)
-    encoded = cv2.multiply(surface, root, scale=0.5, dtype=cv2.CV_8U)
+    if clear:
+        encoded = cv2.multiply(surface, root, scale=0.5, dtype=cv2.CV_8U)
+    else:
+        linear = np.square(cv2.multiply(surface, root, scale=1 / 255, dtype=cv2.CV_32F))
+        if sky.wet:
+            film = cv2.remap(weather.film(*texture.shape[:2], period), across, along, cv2.INTER_LINEAR)
+            linear = weather.wetted(linear, np.asarray(film, np.uint8), grid.x, grid.z, sky)
+        linear = weather.through_air(linear, grid.z[..., None], sky)
+        encoded = np.asarray(np.minimum(127.5 * np.sqrt(linear), 255.0), np.uint8)
     table = tone((levels / 127.5) ** 2).astype(np.uint8)
     cv2.LUT(encoded, table, dst=target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -86,6 +86,10 @@ class Illumination:
         exposure: linear picture signal per (albedo * lux).
         gain: how far the exposure is towards its ceiling, 0 to 1; the noise goes with it.
         elevation_deg: the sun's elevation.
+        key: what the exposure control aims at, of SIGNAL_AT_KEY; by drive.
+        extinction: of the air, 1/m: `exp(-extinction * z)` of the light comes through z metres (Koschmieder).
+        airlight: what the air itself scatters to the camera where it hides all, albedo * lux, `float32[3]`.
+        wet: share of the road that a film of water covers.
     """
 
     sun: FloatArray
@@ -97,6 +101,10 @@ class Illumination:
     exposure: float
     gain: float
     elevation_deg: float
+    key: float
+    extinction: float = 0.0
+    airlight: FloatArray = field(default_factory=lambda: np.zeros(3, np.float32))
+    wet: float = 0.0
 
 
 @lru_cache(maxsize=64)
@@ -120,12 +128,7 @@ def illumination(seed: int, elevation_deg: float) -> Illumination:
     direction = np.array([flat * math.sin(around), max(sine, 0.14), flat * math.cos(around)], np.float32)
     lamps_on = elevation < 1.5
     lamp = np.array([0.45, 0.78, 1.0] if sodium < 0.45 else [0.95, 1.0, 0.96], np.float32)
-    # What an exposure control sees on average: a third grey in the sky's and half of the sun's light, and the
-    # patches that lamps light.
-    seen = 0.22 * (1.5 * sky_lux + 0.33 * float(sun.mean()) + (2.2 if lamps_on else 0.0))
-    wanted = SIGNAL_AT_KEY * (0.8 + 0.5 * key) / seen
-    exposure = min(wanted, MAX_EXPOSURE)
-    gain = min(max(math.log10(exposure / MIN_EXPOSURE) / GAIN_DECADES, 0.0), 1.0)
+    exposure, gain = exposed(sky_lux, float(sun.mean()), lamps_on, 0.8 + 0.5 * key)
     return Illumination(
         sun=sun,
         sun_direction=direction / np.linalg.norm(direction),
@@ -136,7 +139,17 @@ def illumination(seed: int, elevation_deg: float) -> Illumination:
         exposure=exposure,
         gain=gain,
         elevation_deg=elevation_deg,
+        key=0.8 + 0.5 * key,
     )
+
+
+def exposed(sky_lux: float, sun_lux: float, lamps_on: bool, key: float) -> tuple[float, float]:
+    """Return the exposure that the control chooses in this light, and its gain; see Illumination."""
+    # What it sees on average: a third grey in the sky's and half of the sun's light, and the patches that
+    # lamps light.
+    seen = 0.22 * (1.5 * sky_lux + 0.33 * sun_lux + (2.2 if lamps_on else 0.0))
+    exposure = min(SIGNAL_AT_KEY * key / seen, MAX_EXPOSURE)
+    return exposure, min(max(math.log10(exposure / MIN_EXPOSURE) / GAIN_DECADES, 0.0), 1.0)
 
 
 def tone(signal: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

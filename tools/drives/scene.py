@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tools.drives import ground
+from tools.drives import ground, weather
 from tools.drives.ground import LAMP_CANDELA
 from tools.drives.light import Illumination, tone
 from tools.drives.street import LAMP_ARM_M, LAMP_HEIGHT_M
@@ -48,7 +48,15 @@ def select(scene: Scene, screen: FloatArray, kept: npt.NDArray[np.bool_]) -> tup
 
 def glare_of(scene: Scene, sky: Illumination) -> FloatArray:
     """Return each polygon's signal above white, `float32[P, 3]`: what glares."""
-    return np.asarray(np.clip(scene.glow * sky.exposure - 0.6, 0.0, 400.0), np.float32)
+    signal = scene.glow * sky.exposure
+    if sky.extinction:
+        signal = signal * weather.transmission(_centres(scene)[:, 2:3], sky)
+    return np.asarray(np.clip(signal - 0.6, 0.0, 400.0), np.float32)
+
+
+def _centres(scene: Scene) -> npt.NDArray[np.floating]:
+    counts = np.diff(scene.starts)[:, None]
+    return np.asarray(np.add.reduceat(scene.vertices, scene.starts[:-1], axis=0) / counts)
 
 
 def assemble(things: Sequence[Thing], bend: float) -> Scene:
@@ -79,8 +87,7 @@ def shade(
     scene: Scene, sky: Illumination, lamps: Sequence[tuple[float, float, float]], bend: float
 ) -> FloatArray:
     """Return each polygon's level in the picture, `float32[P, 3]`, 0 to 255."""
-    counts = np.diff(scene.starts)[:, None]
-    centre = np.add.reduceat(scene.vertices, scene.starts[:-1], axis=0) / counts
+    centre = _centres(scene)
     free = ~scene.normals.any(axis=1)
     facing = np.where(free, 0.45, np.maximum(scene.normals @ sky.sun_direction, 0.0))
     lit = sky.sky * (0.62 + 0.38 * scene.normals[:, 1:2]) + sky.sun * facing[:, None]
@@ -107,4 +114,6 @@ def shade(
     # By day the air between brightens what is far.
     haze = 1.0 - np.exp(-np.maximum(centre[:, 2:3], 0.0) / 420.0)
     signal = signal * (1 - haze) + haze * sky.sky * 0.45 * sky.exposure
+    if sky.extinction:
+        signal = weather.through_air(signal, centre[:, 2:3], sky)
     return tone(signal)

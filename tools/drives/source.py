@@ -1,18 +1,31 @@
-"""A simulated drive as a source of frames: `sim:7?light=noon-night&seconds=90&rate=10`."""
+"""A simulated drive as a source of frames: `sim:7?light=noon-night&seconds=90&rate=10`.
+
+Besides its light, weather (`weather=rain&weather_at=60`) and faults of the camera (`lens=smear`, `turn=5`,
+`exposure=-2`, each with a time as `lens_at=60`) may befall it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import TracebackType
 from urllib.parse import parse_qsl, urlsplit
 
 from edge.frames.frame import Frame
 from edge.frames.sources import SourceError
-from tools.drives.light import LightError, light
-from tools.drives.render import SIZE, render
+from tools.drives.conditions import NOTHING, Conditions, ConditionsError
+from tools.drives.light import Light, LightError, light
+from tools.drives.render import SIZE, Rendering, render
 
-_FORM = "sim:SEED[?light=noon|dusk|night|noon-night&dusk=S&fade=S&start=S&seconds=S&rate=HZ&size=WxH]"
+_FORM = (
+    "sim:SEED[?light=noon|dusk|night|noon-night&dusk=S&fade=S&start=S&seconds=S&rate=HZ&size=WxH"
+    "&weather=clear|rain|fog&weather_at=S&lens=clean|smear&lens_at=S&turn=DEG&turn_at=S"
+    "&exposure=STOPS&exposure_at=S]"
+)
+_WORDS = ("weather", "lens")
+_SIGNED = ("turn", "exposure")
+_CONDITIONS = tuple(field.name for field in fields(Conditions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +40,7 @@ class DriveUrl:
         seconds: length; 0 goes on for ever.
         rate: frames per second.
         size: width and height of the picture, pixels.
+        conditions: what befalls the drive besides its light, by keys of the same names.
     """
 
     seed: int
@@ -37,6 +51,20 @@ class DriveUrl:
     seconds: float = 60.0
     rate: float = 10.0
     size: tuple[int, int] = SIZE
+    conditions: Conditions = NOTHING
+
+    @property
+    def name(self) -> str:
+        """The drive's name, with its light and what befalls it."""
+        return f"sim{self.seed:08d}-{self.light}{self.conditions.suffix}"
+
+    def falling_light(self) -> Light:
+        """Return the light over the drive's time."""
+        return light(self.light, dusk_s=self.dusk, fade_s=self.fade)
+
+    def render(self, t: float) -> Rendering:
+        """Draw the moment `t` seconds after the first frame."""
+        return render(self.seed, self.start + t, self.falling_light(), self.size, self.conditions)
 
 
 def parse_drive_url(url: str) -> DriveUrl:
@@ -53,6 +81,7 @@ def parse_drive_url(url: str) -> DriveUrl:
             f"{url!r}: the drive's seed must be a whole number, not {parts.path!r}: {_FORM}"
         ) from None
     values: dict[str, object] = {}
+    conditions: dict[str, object] = {}
     for key, text in parse_qsl(parts.query, keep_blank_values=True):
         if key == "light":
             values[key] = text
@@ -60,9 +89,17 @@ def parse_drive_url(url: str) -> DriveUrl:
             values[key] = _size(url, text)
         elif key in ("dusk", "fade", "start", "seconds", "rate"):
             values[key] = _number(url, key, text)
+        elif key in _CONDITIONS:
+            least = -1e9 if key in _SIGNED else 0.0
+            conditions[key] = text if key in _WORDS else _number(url, key, text, least)
         else:
             raise SourceError(f"{url!r}: unknown key {key!r}: {_FORM}")
-    asked = DriveUrl(seed, **values)  # type: ignore[arg-type]  # each key's value was made of its type just above
+    try:
+        # Each key's value was made of its type just above.
+        asked = DriveUrl(seed, **values, conditions=Conditions(**conditions))  # type: ignore[arg-type]
+        asked.falling_light()
+    except (ConditionsError, LightError) as error:
+        raise SourceError(f"{url!r}: {error}") from None
     if asked.rate <= 0:
         raise SourceError(f"{url!r}: rate must be more than 0 frames per second, not {asked.rate:g}")
     if asked.seconds and asked.seconds * asked.rate < 0.5:
@@ -70,20 +107,17 @@ def parse_drive_url(url: str) -> DriveUrl:
             f"{url!r}: {asked.seconds:g} s at {asked.rate:g} frames per second hold no frame; "
             "seconds=0 goes on for ever"
         )
-    try:
-        light(asked.light, dusk_s=asked.dusk, fade_s=asked.fade)
-    except LightError as error:
-        raise SourceError(f"{url!r}: {error}") from None
     return asked
 
 
-def _number(url: str, key: str, text: str) -> float:
+def _number(url: str, key: str, text: str, least: float = 0.0) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise SourceError(f"{url!r}: {key} must be a number from 0 up, not {text!r}: {_FORM}")
+        value = math.nan
+    if not least <= value < 1e9:
+        from_there = " from 0 up" if least == 0 else ""
+        raise SourceError(f"{url!r}: {key} must be a number{from_there}, not {text!r}: {_FORM}")
     return value
 
 
@@ -100,10 +134,9 @@ class SimulatedDrive:
     def __init__(self, asked: DriveUrl) -> None:
         """Make ready; nothing is drawn before it is asked for."""
         self.asked = asked
-        self.name = f"sim{asked.seed:08d}-{asked.light}"
+        self.name = asked.name
         self.rate_hz: float | None = asked.rate
         self.frame_count: int | None = round(asked.seconds * asked.rate) if asked.seconds else None
-        self._light = light(asked.light, dusk_s=asked.dusk, fade_s=asked.fade)
         self._closed = False
 
     def __iter__(self) -> Iterator[Frame]:
@@ -111,7 +144,7 @@ class SimulatedDrive:
         number = 0
         while not self._closed and (self.frame_count is None or number < self.frame_count):
             t = number / self.asked.rate
-            drawn = render(self.asked.seed, self.asked.start + t, self._light, self.asked.size)
+            drawn = self.asked.render(t)
             yield Frame(self.name, number, 0, round(t * 1e9), drawn.image, f"{self.name}-{number:06d}.jpg")
             number += 1
 

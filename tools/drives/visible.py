@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tools.drives.ground import View
+from tools.drives.camera import View
 from tools.drives.light import Illumination, noise_sigma
 
 Image = npt.NDArray[np.uint8]
@@ -91,6 +91,8 @@ def visible_boxes(
     outlines: Sequence[Outline],
     owners: npt.NDArray[np.uint8],
     sky: Illumination,
+    *,
+    faint: bool,
 ) -> tuple[TrueBox, ...]:
     """Return the boxes of what is large enough, uncovered enough, and told from the dark.
 
@@ -99,7 +101,8 @@ def visible_boxes(
         view: the camera.
         outlines: the labelled things.
         owners: `uint8[H, W]`, the value of the thing that each pixel shows.
-        sky: the light; in the dark, what does not stand out of the noise is not marked.
+        sky: the light.
+        faint: things may be hard to see; what does not stand out of the noise is not marked.
     """
     # A person does not mark three pixels, in however small a picture.
     scale = max(view.width / REFERENCE_WIDTH, 0.5)
@@ -115,9 +118,9 @@ def visible_boxes(
             continue
         if not _large_enough(x2 - x1, y2 - y1, scale):
             continue
-        if sky.gain > 0.5:
+        if faint:
             part = picture[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))]
-            if not _told_from_the_dark(part, noise):
+            if not _stands_out(part, noise):
                 continue
         boxes.append(
             TrueBox(
@@ -161,7 +164,7 @@ def _large_enough(width: float, height: float, scale: float) -> bool:
     return sides_ok and max(width, height) >= MIN_LONG_SIDE * scale
 
 
-def _told_from_the_dark(crop: Image, noise: FloatArray) -> bool:
+def _stands_out(crop: Image, noise: FloatArray) -> bool:
     """Return whether what is in `crop`, which has no noise yet, stands out of the noise that will come.
 
     Args:

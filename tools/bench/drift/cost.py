@@ -34,6 +34,7 @@ _TRACED_S = 60.0
 _QUICK_HOURS, _QUICK_S, _QUICK_TRACED_S = 0.05, 60.0, 10.0
 _BOXES = 8
 _PICTURES = 6
+_CLASS_NAMES = ("car", "person", "truck", "bicycle")
 _TURN = 20  # rounds in one context
 _SEED = 9_900
 
@@ -114,7 +115,7 @@ def _features() -> Callable[[int], object]:
     sides = rng.uniform(20, 200, (_BOXES, 2))
     scores = rng.uniform(0.25, 1.0, (_BOXES, 1))
     boxes = np.hstack([corners, corners + sides, scores, rng.integers(0, 4, (_BOXES, 1))]).astype(np.float32)
-    return lambda number: extract(pictures[number % _PICTURES], boxes)
+    return lambda number: extract(pictures[number % _PICTURES], boxes, class_names=_CLASS_NAMES)
 
 
 def _with_cpu(run: Callable[[int], object], spent: list[float]) -> Callable[[int], object]:
