@@ -3,7 +3,8 @@
     reference = edge.drift.fit(features, rate_hz, names)      # float[frames, features]
     monitor = edge.drift.DriftMonitor(reference)
     state = monitor.observe(time_ns, vector)                   # DriftState about once a second
-    states = edge.drift.scan(reference, features, rate_hz)     # the same of a whole series
+    states = edge.drift.scan(reference, features, rate_hz)     # the same of a whole series, weeks of it
+    arrays = edge.drift.scan_arrays(reference, features, rate_hz)
 
 `edge.drift.features.extract` computes the features that the daemon watches; any others do as well.
 """
@@ -12,7 +13,8 @@ from edge.drift.explaining import explained
 from edge.drift.fitting import fit, unlearned
 from edge.drift.monitor import DriftMonitor
 from edge.drift.reference import DriftReferenceError, Reference, align, combine
-from edge.drift.scanning import scan
+from edge.drift.scanning import scan, scan_arrays
+from edge.drift.series import Scan
 from edge.drift.state import DriftState, FeatureDrift, Kind, Origin, Scope, Verdict
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Kind",
     "Origin",
     "Reference",
+    "Scan",
     "Scope",
     "Verdict",
     "align",
@@ -30,5 +33,6 @@ __all__ = [
     "explained",
     "fit",
     "scan",
+    "scan_arrays",
     "unlearned",
 ]

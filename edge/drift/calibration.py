@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.drift.distances import distances_over_time
+from edge.drift.student import student_quantile
 
 Values = npt.NDArray[np.float64]
 
@@ -29,14 +31,35 @@ TAIL_SHARE = 0.2  # of the maxima, that the fit uses
 P_LEVELS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 _SOKAL = 5.0  # the sum of autocorrelations ends where it has run this many times its own value
+_LAGS_TAU = 3.0  # beyond so many times tau, the weighted sum of autocorrelations is mostly noise
+_MOST_LAG_TAU = 2.0
 _LONG_WINDOWS = 500  # maxima of the longest window that are drawn
 _RESAMPLES = 20  # of the reference
 _REFERENCE_FRAMES = 1_000_000  # drawn for them at most; a long reference is hardly uncertain
 _STEPS_A_TAU = 10.0  # finer steps than this change the maxima little
 
 
+@dataclass(frozen=True, slots=True)
+class Autocorrelation:
+    """How much neighbouring frames have in common.
+
+    Attributes:
+        time: integrated autocorrelation time, frames; 1 for independent ones.
+        lag: how far apart those frames are on the average that have something in common, frames: the lags,
+            weighted by the autocorrelation, both signs of them. Half the time where it falls exponentially.
+    """
+
+    time: float
+    lag: float
+
+
 def autocorrelation_time(drives: Sequence[Values]) -> float:
-    """Integrated autocorrelation time of the values' ranks, frames; 1 for independent frames.
+    """Integrated autocorrelation time of the values' ranks, frames; see `autocorrelation`."""
+    return autocorrelation(drives).time
+
+
+def autocorrelation(drives: Sequence[Values]) -> Autocorrelation:
+    """Autocorrelation of the values' ranks.
 
     tau = 1 + 2 * sum of the autocorrelations, summed as far as Sokal's window (Sokal, 1997, section 3).
     Ranks make it the same for any monotone scale, and heavy tails harmless.
@@ -50,7 +73,7 @@ def autocorrelation_time(drives: Sequence[Values]) -> float:
     ranks = middle[inverse] - middle[inverse].mean()
     variance = float(np.square(ranks).mean())
     if variance == 0.0:
-        return 1.0
+        return Autocorrelation(1.0, 0.0)
     longest = max(len(drive) for drive in drives)
     products = np.zeros(longest)
     pairs = np.zeros(longest)
@@ -66,7 +89,10 @@ def autocorrelation_time(drives: Sequence[Values]) -> float:
     correlation = products[1:reach] / np.maximum(pairs[1:reach], 1) / variance
     sums = 1.0 + 2.0 * np.cumsum(correlation)
     enough = np.flatnonzero(np.arange(1, len(sums) + 1) >= _SOKAL * sums)
-    return max(1.0, float(sums[enough[0]] if len(enough) else sums.max(initial=1.0)))
+    tau = max(1.0, float(sums[enough[0]] if len(enough) else sums.max(initial=1.0)))
+    near = correlation[: int(_LAGS_TAU * tau)]
+    lag = 2.0 * float(near @ np.arange(1, len(near) + 1)) / tau
+    return Autocorrelation(tau, min(max(lag, 0.0), _MOST_LAG_TAU * tau))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +144,58 @@ def no_steeper(tail: Tail, samples: float, rate: float) -> Tail:
         rate: per length of the window, at which the alarm will be raised.
     """
     bound = min(1.0, math.sqrt(math.log(2 / rate) / (2 * samples)))
-    start = max(0.0, tail.limit(TAIL_SHARE)) if tail.slope < 0 else 0.0
-    if tail.slope == 0.0 or tail.limit(rate) >= bound or bound <= start:
+    return tail if tail.slope == 0.0 or tail.limit(rate) >= bound else _through(tail, bound, rate)
+
+
+def unsure(tail: Tail, samples: float, rate: float) -> Tail:
+    """A tail that allows for what the reference does not know of its own autocorrelation.
+
+    The spread of the distances is an estimate: tau, summed over Sokal's window of 5 tau, has the relative
+    variance 20 / samples (Sokal, 1997, section 3), as that of a variance of samples / 10 degrees of
+    freedom. Far out, where the limit lies, that is much: a limit for a known spread is passed several times
+    too often on the average over references. So it is widened, as a normal quantile is to Student's.
+
+    Args:
+        tail: as fitted.
+        samples: length of the reference in autocorrelation times.
+        rate: per length of the window, at which the alarm will be raised.
+    """
+    if tail.slope == 0.0:
         return tail
-    slope = math.log(rate / TAIL_SHARE) / (bound**EXPONENT - start**EXPONENT)
+    certain = NormalDist().inv_cdf(1 - rate / 2)
+    wider = student_quantile(1 - rate / 2, max(3, round(samples / 10))) / certain
+    return _through(tail, min(1.0, tail.limit(rate) * wider), rate)
+
+
+def _through(tail: Tail, d: float, rate: float) -> Tail:
+    """The tail that passes `d` at this rate, and what it passes often as often as before."""
+    start = max(0.0, tail.limit(TAIL_SHARE))
+    if d <= start or rate >= TAIL_SHARE:
+        return tail
+    slope = math.log(rate / TAIL_SHARE) / (d**EXPONENT - start**EXPONENT)
     return replace(tail, slope=slope, offset=math.log(TAIL_SHARE) - slope * start**EXPONENT)
 
 
 def calibrate(
-    drives: Sequence[Values], tau: float, stride: int, windows: Sequence[int], rng: np.random.Generator
+    drives: Sequence[Values],
+    correlation: Autocorrelation,
+    stride: int,
+    windows: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[Tail, ...]:
     """Find each window's tail by block bootstrap.
 
     Args:
         drives: `float64[n]` each, consecutive frames of one feature; at least two different values.
-        tau: their autocorrelation time, frames.
+        correlation: theirs.
         stride: a window is judged every so many frames.
         windows: lengths, frames.
         rng: draws the blocks.
     """
     # A slow feature does as well in longer steps: the windows hold as many autocorrelation times.
-    step = max(1, int(tau / _STEPS_A_TAU))
+    step = max(1, int(correlation.time / _STEPS_A_TAU))
     thinned = [drive[offset::step] for drive in drives for offset in range(min(step, len(drive)))]
-    tau, stride = tau / step, max(1, round(stride / step))
+    tau, stride = correlation.time / step, max(1, round(stride / step))
     lengths = [max(2, round(window / step)) for window in windows]
     together = np.concatenate(thinned)
     edges = quantile_edges(np.sort(together))
@@ -149,6 +204,7 @@ def calibrate(
     total = len(together) // step
     resamples = int(np.clip(_REFERENCE_FRAMES // total, 4, _RESAMPLES))
     piece = math.ceil(_LONG_WINDOWS / resamples) * max(lengths)
+    lost = blocks.lost(correlation.lag / step)
     found: list[list[npt.NDArray[np.float64]]] = [[] for _ in lengths]
     for _ in range(resamples):
         drawn = bins[blocks.reference(total, rng)]
@@ -157,7 +213,7 @@ def calibrate(
         for pieces, distances in zip(
             found, distances_over_time(stream, lengths, stride, reference, reference), strict=True
         ):
-            pieces.append(distances)
+            pieces.append(np.minimum(distances * lost, 1.0))
     return tuple(
         _tail(window, max(1, round(length / stride)), pieces)
         for window, length, pieces in zip(windows, lengths, found, strict=True)
@@ -197,6 +253,15 @@ class _Blocks:
         """Indices of `frames` frames as a vehicle would see them."""
         return self._draw(self._of_stream, frames, rng)
 
+    def lost(self, lag: float) -> float:
+        """By what factor a stream's distances are too small, because blocks meet at random.
+
+        What the frames to either side of a joint had in common is lost: the share lag / block of the variance
+        of a window's mean (Künsch, 1989).
+        """
+        block = float(self._weights @ self._of_stream)
+        return 1 / math.sqrt(1 - min(0.5, lag / block))
+
     def _draw(
         self, sizes_of: npt.NDArray[np.int64], frames: int, rng: np.random.Generator
     ) -> npt.NDArray[np.intp]:
@@ -219,12 +284,15 @@ def _tail(window: int, judgements: int, pieces: Sequence[npt.NDArray[np.float64]
     """Fit the tail of the maxima over `judgements` judgements, one length of the window."""
     whole = [piece[: len(piece) // judgements * judgements] for piece in pieces]
     maxima = np.sort(np.concatenate([piece.reshape(-1, judgements).max(axis=1) for piece in whole]))[::-1]
-    top = max(3, int(TAIL_SHARE * len(maxima)))
-    rates = (np.arange(top) + 0.5) / len(maxima)
-    powers = maxima[:top] ** EXPONENT
+    top = maxima[: max(3, int(TAIL_SHARE * len(maxima)))]
+    # Equal maxima, as few frames or few values have them, are passed as often as the last of them.
+    negative, counts = np.unique(-top, return_counts=True)
+    powers = (-negative) ** EXPONENT
+    chances = (np.cumsum(counts) - 0.5) / len(maxima)
     slope, offset = 0.0, 0.0
-    if len(np.unique(powers)) >= 3:
-        slope, offset = (float(value) for value in np.polyfit(powers, np.log(rates), 1))
+    if len(powers) >= 3:
+        fitted = np.polyfit(powers, np.log(chances), 1, w=np.sqrt(counts))
+        slope, offset = (float(value) for value in fitted)
     everything = np.concatenate(pieces)
     quantiles = np.quantile(everything, 1.0 - np.asarray(P_LEVELS)).astype(np.float32)  # as a file has them
     return Tail(window, min(slope, 0.0), offset, tuple(float(value) for value in quantiles))

@@ -49,7 +49,8 @@ class Fits:
         variances = np.array([[one.sigma**2 + (one.margin / 3) ** 2 for one in row] for row in features])
         self._precision = np.divide(1.0, variances, out=np.zeros_like(variances), where=self._used)
         logs = np.log(variances, out=np.zeros_like(variances), where=self._used)
-        self._offset = logs.sum(axis=1) / np.maximum(self._used.sum(axis=1), 1)
+        # A context's score, the smaller the better, is the distance and this.
+        self.offset = logs.sum(axis=1) / np.maximum(self._used.sum(axis=1), 1)
 
     def distances(self, vector: npt.NDArray[np.floating]) -> Scores:
         """Of `float[..., F]`: `float64[..., C]`, 0 to 25; 0 where a frame has none of the features."""
@@ -57,10 +58,6 @@ class Fits:
         there = self._used & np.isfinite(squares)
         sums = np.where(there, np.minimum(squares, _MOST), 0.0).sum(axis=-1)
         return np.asarray(sums / np.maximum(there.sum(axis=-1), 1), np.float64)
-
-    def scores(self, distances: Scores) -> Scores:
-        """What is compared between contexts, `float64[..., C]`: the smaller, the better."""
-        return np.asarray(distances + self._offset, np.float64)
 
 
 def misfit_limit(context: ContextReference, vectors: npt.NDArray[np.floating]) -> float:
@@ -107,12 +104,14 @@ class Assignment:
     def __init__(self, contexts: Sequence[ContextReference], rate_hz: float, memory_s: float = 5.0) -> None:
         """Begin without a frame, in the first context."""
         self._fits = Fits(contexts)
-        self._limits = np.array([context.misfit for context in contexts])
+        # Plain numbers: of a handful of contexts, arrays would cost more than the arithmetic.
+        self._offsets: list[float] = self._fits.offset.tolist()
+        self._limits = [context.misfit for context in contexts]
         self._new = 1.0 - math.exp(-1.0 / max(1.0, memory_s * rate_hz))
         self._new_in_share = 1.0 - math.exp(-1.0 / max(1.0, _SHARE_S * rate_hz))
-        self._levels: Scores | None = None
+        self._levels: list[float] = []
         # Vector, scores, and which contexts it fits, of the latest frames of the current context.
-        self._recent: deque[tuple[npt.NDArray[np.floating], Scores, npt.NDArray[np.bool_]]] = deque(
+        self._recent: deque[tuple[npt.NDArray[np.floating], list[float], list[bool]]] = deque(
             maxlen=max(1, math.ceil(_BACK_MEMORIES * memory_s * rate_hz)) if len(contexts) > 1 else 0
         )
         self.current = 0
@@ -126,26 +125,36 @@ class Assignment:
         """Whether most of the latest seconds' frames fit a known context."""
         return self._misfit < 0.5
 
+    def distances(self, vectors: npt.NDArray[np.floating]) -> Scores:
+        """How far frames, `float[..., F]`, are from each context: `float64[..., C]`, for `take`."""
+        return self._fits.distances(vectors)
+
     def follow(self, vector: npt.NDArray[np.floating]) -> Handover | None:
         """Take the next frame's `float[F]`, which is judged in the context that is current then.
 
         Returns:
             What a change of the context says of the frames before this one; None where it has not changed.
         """
-        distances = self._fits.distances(vector)
-        if not distances.any():
+        return self.take(vector, self.distances(vector).tolist())
+
+    def take(self, vector: npt.NDArray[np.floating], distances: Sequence[float]) -> Handover | None:
+        """Take the next frame, whose distances are known; see `follow`."""
+        if not any(distances):
             # It has nothing to tell contexts by.
             self.misfit = False
             return None
-        scores = self._fits.scores(distances)
-        self._levels = scores if self._levels is None else self._levels + self._new * (scores - self._levels)
-        fitting = distances <= self._limits
+        scores = [distance + offset for distance, offset in zip(distances, self._offsets, strict=True)]
+        levels = self._levels or scores
+        self._levels = [
+            level + self._new * (score - level) for level, score in zip(levels, scores, strict=True)
+        ]
+        fitting = [distance <= limit for distance, limit in zip(distances, self._limits, strict=True)]
         self._recent.append((vector, scores, fitting))
-        best = int(self._levels.argmin())
+        best = min(self._levels)
         handover = None
-        if self._levels[best] < self._levels[self.current]:
-            handover = self._change(best)
-        self.misfit = not fitting.any()
+        if best < self._levels[self.current]:
+            handover = self._change(self._levels.index(best))
+        self.misfit = not any(fitting)
         misfit = float(self.misfit)
         self._misfit += self._new * (misfit - self._misfit)
         self.unknown_share += self._new_in_share * (misfit - self.unknown_share)
@@ -172,21 +181,20 @@ class Assignment:
         if not back:
             return None
         vectors = np.array([vector for vector, _, _ in back])
-        return Handover(left, vectors, vectors[[bool(fitting[to]) for _, _, fitting in back]])
+        return Handover(left, vectors, vectors[[fitting[to] for _, _, fitting in back]])
 
     def snapshot(self) -> Following:
         """Where it is."""
-        levels = () if self._levels is None else tuple(float(level) for level in self._levels)
-        return Following(self.current, levels, self._misfit, self.unknown_share)
+        return Following(self.current, tuple(self._levels), self._misfit, self.unknown_share)
 
     def go_on(self, following: Following) -> None:
         """Continue from a snapshot of an assignment of the same contexts."""
         self.current = following.current
-        self._levels = np.array(following.levels) if following.levels else None
+        self._levels = list(following.levels)
         self._misfit, self.unknown_share = following.misfit, following.unknown_share
 
     def restart(self) -> None:
         """Forget what was followed: the next frame decides anew."""
-        self._levels = None
+        self._levels = []
         self._misfit = self.unknown_share = 0.0
         self._recent.clear()

@@ -53,3 +53,51 @@ def distances_over_time(
                 np.maximum(largest, shares - most, out=largest)
                 np.maximum(largest, least - shares, out=largest)
     return found
+
+
+def sliding_distances(
+    bins: npt.NDArray[np.uint8],
+    ends: npt.NDArray[np.int64],
+    windows: Sequence[int],
+    lower: Distances,
+    upper: Distances,
+) -> list[Distances]:
+    """The distance of each window at given moments, of so many frames as there are where it is not full.
+
+    Args:
+        bins: `uint8[N]` the bin of each frame.
+        ends: `int64[T]` rising: how many of the frames have been seen by then.
+        windows: lengths, frames.
+        lower: `float64[B - 1]` as in `distance`.
+        upper: `float64[B - 1]` as in `distance`.
+
+    Returns:
+        `float64[T]` a window.
+    """
+    found = [np.zeros(len(ends)) for _ in windows]
+    firsts = [int(np.searchsorted(ends, window)) for window in windows]
+    places = [
+        (_places(ends[first:]), _places(ends[first:] - window))
+        for first, window in zip(firsts, windows, strict=True)
+    ]
+    until = np.zeros(len(bins) + 1, np.int32)
+    shares = np.zeros(len(ends))
+    for edge, (least, most) in enumerate(zip(lower, upper, strict=True)):
+        np.cumsum(bins <= edge, out=until[1:])
+        for first, window, largest, (last, before) in zip(firsts, windows, found, places, strict=True):
+            few = ends[:first]
+            np.divide(until[few], np.maximum(few, 1), out=shares[:first])
+            np.divide(until[last] - until[before], window, out=shares[first:])
+            np.maximum(largest, least - shares, out=largest)
+            np.subtract(shares, most, out=shares)
+            np.maximum(largest, shares, out=largest)
+    return found
+
+
+def _places(rising: npt.NDArray[np.int64]) -> slice | npt.NDArray[np.int64]:
+    """Evenly spaced ones as a slice: that reads a view, where an array of places makes a copy."""
+    if len(rising) < 2:
+        return rising
+    step = int(rising[1] - rising[0])
+    regular = step > 0 and bool((np.diff(rising) == step).all())
+    return slice(int(rising[0]), int(rising[-1]) + 1, step) if regular else rising

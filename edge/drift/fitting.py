@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,15 @@ import numpy.typing as npt
 
 from edge.drift.calibration import (
     WINDOWS_TAU,
+    Autocorrelation,
+    Tail,
     Values,
+    autocorrelation,
     autocorrelation_time,
     calibrate,
     no_steeper,
     quantile_edges,
+    unsure,
 )
 from edge.drift.contexts import misfit_limit
 from edge.drift.reference import (
@@ -32,6 +35,7 @@ from edge.drift.reference import (
     unknown_feature,
 )
 from edge.drift.state import Origin, Scope
+from edge.drift.student import student_quantile
 
 MAX_FEATURES = 256
 MAX_WINDOW = 65_536  # frames; a feature that wants longer ones is judged by fewer of its tau
@@ -40,6 +44,7 @@ JUDGED_EVERY_S = 1.0
 
 # A reference of an hour or so cannot know one drive in ten thousand: a band as wide would see nothing.
 _LEAST_OUTSIDE = 1e-3
+_FEW_VALUES = 64  # a feature with no more is taken for one that counts
 _LEAST_DRIVE = 10  # frames: a shorter drive's mean says nothing
 
 
@@ -68,13 +73,14 @@ def fit(
         contexts: each frame's context by name, or empty: it is left out; one sequence, or one for each drive,
             as `features` are. Or "found": see `edge.drift.finding.find`.
         target_hours: hours of driving to one false alarm.
-        prior: how far drives differ is taken from here where the drives are too few to tell.
+        prior: how far drives differ is taken from here where it knows more drives.
         scope: whose frames they are.
         seed: of the bootstrap; the same arguments give the same reference.
 
     Returns:
         A reference. A column with fewer than MIN_FRAMES values is unknown in it (a monitor learns it), one
-        with a single value is constant (not judged).
+        with a single value is constant (not judged). One of at least 4 h and 500 autocorrelation times, what
+        drives differ by counted in, gets no band (see `edge.drift.reference`), unless the scope is the fleet.
 
     Raises:
         DriftReferenceError: the arguments do not fit each other, or there are no frames.
@@ -101,7 +107,7 @@ def fit(
     fitted = tuple(
         fit_feature(
             [np.asarray(array[:, column], np.float64) for array in arrays],
-            rate_hz, name, kinds[column], len(names), target_hours, before.get(name), seed,
+            rate_hz, name, kinds[column], len(names), target_hours, before.get(name), seed, Scope(scope),
         )
         for column, name in enumerate(names)
     )  # fmt: skip
@@ -134,6 +140,7 @@ def fit_feature(
     target_hours: float,
     prior: FeatureReference | None,
     seed: int,
+    scope: Scope = Scope.SERIES,
 ) -> FeatureReference:
     """Make the reference of one feature; see `fit`. `features` share the promise."""
     finite = [drive[np.isfinite(drive)] for drive in drives]
@@ -148,28 +155,10 @@ def fit_feature(
         return FeatureReference(
             name, origin, total, len(kept), mean, 0.0, 0.0, 0.0, 1.0, nothing, nothing, nothing, ()
         )
-    alike, drive_sigma = _take_out_drives(kept)
-    tau = autocorrelation_time(alike)
-    spread, known_drives = drive_sigma, len(kept)
-    if prior is not None and prior.known and prior.drives > len(kept):
-        spread, known_drives = max(drive_sigma, prior.drive_sigma), prior.drives
-    hours = total / rate_hz / 3600
-    drive_s = total / len(kept) / rate_hz
-    margin = spread * _reach(known_drives, drive_s, features, target_hours, hours)
-    stride = max(1, round(rate_hz * JUDGED_EVERY_S))
-    windows = [min(max(stride, math.ceil(count * tau)), MAX_WINDOW) for count in WINDOWS_TAU]
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    tails = calibrate(alike, tau, stride, windows, rng)
-    if hours < CALIBRATED_HOURS or total < CALIBRATED_TAU * tau:
-        tests = features * len(WINDOWS_TAU)
-        tails = tuple(
-            no_steeper(
-                tail,
-                1 / (tau / tail.frames + tau / total),
-                min(0.1, tail.frames / rate_hz / (target_hours * 3600 * tests)),
-            )
-            for tail in tails
-        )
+    promise = _Promise(rate_hz, target_hours, features)
+    alike, correlation, drive_sigma, margin = _spread(kept, promise, prior, scope)
+    tau = correlation.time
+    tails = _tails(alike, correlation, promise, np.random.default_rng([seed, zlib.crc32(name.encode())]))
     ordered = np.sort(np.concatenate(alike))
     edges = quantile_edges(np.sort(np.concatenate([ordered - margin, ordered + margin])))
     edges = np.unique(edges.astype(np.float32)).astype(np.float64)  # as a file keeps them
@@ -182,6 +171,61 @@ def fit_feature(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """One false alarm in `target_hours` of driving, of so many features together."""
+
+    rate_hz: float
+    target_hours: float
+    features: int
+
+    def enough(self, frames: int, tau: float) -> bool:
+        """Whether so many frames can promise anything."""
+        return frames / self.rate_hz / 3600 >= CALIBRATED_HOURS and frames >= CALIBRATED_TAU * tau
+
+    def rate(self, window: int) -> float:
+        """How often, per length of the window in frames, one window of one feature may alarm."""
+        hours = self.target_hours * self.features * len(WINDOWS_TAU)
+        return min(0.1, window / self.rate_hz / 3600 / hours)
+
+
+def _spread(
+    drives: Sequence[Values], promise: _Promise, prior: FeatureReference | None, scope: Scope
+) -> tuple[Sequence[Values], Autocorrelation, float, float]:
+    """How drives differ: the drives as the distribution has them, their correlation, drive_sigma, margin.
+
+    Where there are enough, their differences are a part of the distribution and of the autocorrelation.
+    Where there are not, or another camera is to be judged, drives are moved together and get a band.
+    """
+    alike, drive_sigma = _take_out_drives(drives)
+    spread, known = drive_sigma, len(drives)
+    if prior is not None and prior.known and prior.drives > known:
+        spread, known = max(drive_sigma, prior.drive_sigma), prior.drives
+    total = sum(map(len, drives))
+    if scope is not Scope.FLEET and known == len(drives):
+        correlation = autocorrelation(drives)
+        if promise.enough(total, correlation.time):
+            return drives, correlation, drive_sigma, 0.0
+    hours = total / promise.rate_hz / 3600
+    drive_s = total / len(drives) / promise.rate_hz
+    margin = spread * _reach(known, drive_s, promise.features, promise.target_hours, hours)
+    return alike, autocorrelation(alike), drive_sigma, margin
+
+
+def _tails(
+    drives: Sequence[Values], correlation: Autocorrelation, promise: _Promise, rng: np.random.Generator
+) -> tuple[Tail, ...]:
+    total, tau = sum(map(len, drives)), correlation.time
+    stride = max(1, round(promise.rate_hz * JUDGED_EVERY_S))
+    windows = [min(max(stride, math.ceil(count * tau)), MAX_WINDOW) for count in WINDOWS_TAU]
+    tails = calibrate(drives, correlation, stride, windows, rng)
+    if promise.enough(total, tau):
+        return tuple(unsure(tail, total / tau, promise.rate(tail.frames)) for tail in tails)
+    return tuple(
+        no_steeper(tail, 1 / (tau / tail.frames + tau / total), promise.rate(tail.frames)) for tail in tails
+    )
+
+
 def _take_out_drives(drives: Sequence[Values]) -> tuple[list[Values], float]:
     """Move each drive to the common mean by what is its own; returns that, and how far drives differ.
 
@@ -190,6 +234,7 @@ def _take_out_drives(drives: Sequence[Values]) -> tuple[list[Values], float]:
     """
     if len(drives) < 2:
         return list(drives), 0.0
+    step = _resolution(drives)
     lengths = np.array([len(drive) for drive in drives])
     means = np.array([drive.mean() for drive in drives])
     within = float(sum(np.square(drive - mean).sum() for drive, mean in zip(drives, means, strict=True)))
@@ -199,10 +244,19 @@ def _take_out_drives(drives: Sequence[Values]) -> tuple[list[Values], float]:
     own = max(0.0, float(means.var(ddof=1) - by_chance.mean()))
     shares = own / (own + by_chance) if own > 0 else np.zeros(len(drives))
     common = float(lengths @ means / lengths.sum())
-    moved = [
-        drive - share * (mean - common) for drive, mean, share in zip(drives, means, shares, strict=True)
-    ]
-    return moved, math.sqrt(own)
+    moves = shares * (means - common)
+    if step:
+        moves = np.round(moves / step) * step
+    return [drive - move for drive, move in zip(drives, moves, strict=True)], math.sqrt(own)
+
+
+def _resolution(drives: Sequence[Values]) -> float:
+    """The smallest difference between values of which there are few, as of counts; 0 where there are many.
+
+    Moved by a fraction of it, counts would lie between the counts that a window holds.
+    """
+    distinct = np.unique(np.concatenate([np.unique(drive) for drive in drives]))
+    return float(np.diff(distinct).min()) if 2 <= len(distinct) <= _FEW_VALUES else 0.0
 
 
 def _reach(drives: int, drive_s: float, features: int, target_hours: float, hours: float) -> float:
@@ -218,22 +272,6 @@ def _reach(drives: int, drive_s: float, features: int, target_hours: float, hour
         outside = max(outside, _LEAST_OUTSIDE)
     # Two or three drives would make the interval as wide as the world.
     return student_quantile(1 - min(outside, 0.5) / 2, max(drives - 1, 3)) * math.sqrt(1 + 1 / drives)
-
-
-def student_quantile(probability: float, freedom: int) -> float:
-    """Quantile of Student's t for a probability above one half.
-
-    By bisection on the density's integral (Simpson's rule in the angle, where it is smooth): the vehicle has
-    no scipy.
-    """
-    if freedom > 200:
-        return NormalDist().inv_cdf(probability)
-    # With x = sqrt(freedom) * tan(angle), the density becomes cos(angle)^(freedom - 1) up to a factor.
-    angles = np.linspace(0.0, math.pi / 2, 20_001)
-    density = np.cos(angles) ** (freedom - 1)
-    steps = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    share = 0.5 + 0.5 * steps / steps[-1]
-    return math.sqrt(freedom) * math.tan(float(np.interp(probability, share, angles)))
 
 
 def _check(

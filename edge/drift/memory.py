@@ -19,6 +19,7 @@ from edge.drift.windows import SlidingWindows
 
 _GONE = 0.5  # a feature that is missing in a larger share of the latest frames is not judged
 _HARDLY_MISSING = 1e-6
+_BLOCK = 64  # frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +113,23 @@ class ContextMemory:
             if math.isfinite(vector[number]):
                 seen.append(float(vector[number]))
 
+    def miss(self, missing: npt.NDArray[np.bool_], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Follow what frames do not have, all at once; which features are gone at some of them, `bool[T, F]`.
+
+        Args:
+            missing: `bool[n, F]` the frames.
+            ends: `int64[T]` how many of them have been seen by then.
+        """
+        gone = np.zeros((len(ends), missing.shape[1]), np.bool_)
+        if not missing.any() and not self._any_missing:
+            return gone
+        for number in np.flatnonzero(missing.any(axis=0) | (self.missing > 0)).tolist():
+            shares = _smoothed(missing[:, number], float(self._new[number]), float(self.missing[number]))
+            gone[:, number] = shares[ends - 1] > _GONE
+            self.missing[number] = shares[-1]
+        self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
+        return gone
+
     def take_back(self, vectors: npt.NDArray[np.floating]) -> None:
         """Forget the latest frames, `float[n, F]`: they were of another context.
 
@@ -190,3 +208,20 @@ class ContextMemory:
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())
         return memory
+
+
+def _smoothed(values: npt.NDArray[np.bool_], new: float, before: float) -> npt.NDArray[np.float64]:
+    """The moving average of `bool[n]`, in which each has the weight `new` and all before it what is left.
+
+    Block by block: what a block gives of itself is a product of matrices.
+    """
+    powers = (1.0 - new) ** np.arange(_BLOCK + 1)
+    lags = np.arange(_BLOCK)[:, None] - np.arange(_BLOCK)
+    response = np.where(lags >= 0, new * powers[np.maximum(lags, 0)], 0.0)
+    blocks = np.zeros((-(-len(values) // _BLOCK), _BLOCK))
+    blocks.reshape(-1)[: len(values)] = values
+    found = blocks @ response.T
+    for block in found:
+        block += before * powers[1:]
+        before = block[-1]
+    return np.asarray(found.reshape(-1)[: len(values)], np.float64)

@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Assignment, Handover
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES, fit_feature
 from edge.drift.memory import ContextMemory, Snapshot
@@ -30,9 +29,11 @@ _LOG = logging.getLogger(__name__)
 
 # An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
 # goes on, so that one change is one alarm.
-_ORDINARY = 0.2
+ORDINARY = 0.2
+GAP_S = 60.0
+LEARN_S = 300.0
 # An alarm goes on while another context is driven through (a tunnel), but not for longer.
-_STANDS_NS = 600 * 10**9
+STANDS_NS = 600 * 10**9
 
 
 class DriftMonitor:
@@ -44,8 +45,8 @@ class DriftMonitor:
         *,
         target_hours: float | None = None,
         cameras: int = 1,
-        learn_s: float = 300.0,
-        gap_s: float = 60.0,
+        learn_s: float = LEARN_S,
+        gap_s: float = GAP_S,
         seed: int = 0,
     ) -> None:
         """Begin with nothing seen.
@@ -129,7 +130,9 @@ class DriftMonitor:
         if step is not Step.TAKE:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
         if moving:
-            self._take(time_ns, np.asarray(vector, np.float32))
+            values = np.asarray(vector, np.float32)
+            handover = self._assignment.follow(values)
+            self._take(time_ns, values, self._assignment.current, self._assignment.misfit, handover)
         self._since_judged += 1
         if self._since_judged < self._stride:
             return None
@@ -232,11 +235,16 @@ class DriftMonitor:
         for context in self._contexts:
             context.clear()
 
-    def _take(self, time_ns: int, values: npt.NDArray[np.float32]) -> None:
-        handover = self._assignment.follow(values)
-        current = self._assignment.current
+    def _take(
+        self,
+        time_ns: int,
+        values: npt.NDArray[np.float32],
+        current: int,
+        misfit: bool,
+        handover: Handover | None,
+    ) -> None:
         if self._unknown is not None:
-            self._unknown.push(self._assignment.misfit)
+            self._unknown.push(misfit)
         if handover is not None:
             self._hand_over(handover, current, time_ns)
         self._contexts[current].take(values)
@@ -250,7 +258,7 @@ class DriftMonitor:
             self._contexts[current].take(vector)
         # Frames that were not its own may have begun an alarm; what is left can only end it.
         judgement = left.windows.judge()
-        left.latch(np.zeros_like(left.latched), judgement.per_window >= _ORDINARY, time_ns)
+        left.latch(np.zeros_like(left.latched), judgement.per_window >= ORDINARY, time_ns)
 
     def _learn(self, current: int) -> None:
         learning = self._contexts[current].learning
@@ -299,11 +307,11 @@ class DriftMonitor:
         reference, context = self._reference, self._contexts[current]
         known = reference.contexts[current]
         judgement = context.windows.judge()
-        tests = max(1, int(context.windows.judged.sum()) * len(WINDOWS_TAU))
-        limit = known.joint * DAY_S / (self.target_hours * 3600) / tests
+        tests = context.windows.yardstick.tests
+        limit = context.windows.yardstick.limit(self.target_hours, known.joint)
         there = judgement.full & ~context.gone
         unusual = there & (judgement.per_day <= limit)
-        context.latch(unusual, judgement.per_window >= _ORDINARY, time_ns)
+        context.latch(unusual, judgement.per_window >= ORDINARY, time_ns)
         context.judged_ns = time_ns
         unknown = self._unknown.judge(time_ns, limit, known) if self._unknown else None
         features = rank(
@@ -346,7 +354,7 @@ class DriftMonitor:
         for number, context in enumerate(self._contexts):
             if number == current or not context.in_alarm():
                 continue
-            if time_ns - context.judged_ns > _STANDS_NS:
+            if time_ns - context.judged_ns > STANDS_NS:
                 context.end_alarms()
                 continue
             features = self._features(number, context.windows.judge())

@@ -3,7 +3,8 @@
 A context (day, night...) has for each feature a band of distributions instead of one: the frames of a drive
 share its sun and its camera's exposure, so that the next drive differs from all known ones before anything
 has drifted. The band is the known distribution moved to either side by the `margin` that drives differ by (a
-probability box: Ferson et al., 2003). One continuous series says nothing of other drives: its margin is 0.
+probability box: Ferson et al., 2003). One continuous series says nothing of other drives: its margin is 0. So
+is that of a long reference: it has the drives' differences in its distribution.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.fitting import MAX_WINDOW
 from edge.drift.reference import ContextReference, Reference
 from edge.drift.state import FeatureDrift, Origin, Verdict
-from edge.drift.windows import DAY_S
+from edge.drift.windows import DAY_S, dated, latched
 
 NAME = "unknown_context"
 
@@ -94,6 +94,24 @@ class UnknownSnapshot:
     alarmed_ns: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class UnknownRun:
+    """What T judgements say of the share.
+
+    Attributes:
+        shares: `float64[T, W]` of the windows, NaN where one is not full.
+        latched: `bool[T, W]` the windows in alarm.
+        alarmed_ns: `int64[T]` since when.
+        least: `float64[T]` how often such shares are reached with nothing changed, a day; infinite where no
+            window is full.
+    """
+
+    shares: npt.NDArray[np.float64]
+    latched: npt.NDArray[np.bool_]
+    alarmed_ns: npt.NDArray[np.int64]
+    least: npt.NDArray[np.float64]
+
+
 class UnknownShare:
     """Watches the share of misfits over sliding windows."""
 
@@ -136,12 +154,52 @@ class UnknownShare:
             return None
         shares = np.array(self._counts) / np.minimum(self._lengths, self._seen)
         per_window = self._usual.rate(shares)
-        per_day = np.where(full, per_window * DAY_S / self._seconds, np.inf)
-        self._latched = (full & (per_day <= limit_per_day)) | (self._latched & (per_window < _ORDINARY))
+        per_day = self.per_day(per_window, full)
+        self._latched = (per_day <= limit_per_day) | (self._latched & (per_window < _ORDINARY))
         if not self._latched.any():
             self._alarmed_ns = 0
         elif self._alarmed_ns == 0:
             self._alarmed_ns = time_ns
+        return self.feature(np.where(full, shares, np.nan), self._latched, self._alarmed_ns, context)
+
+    def moment(self) -> UnknownRun:
+        """What it says now, as a run of one judgement."""
+        full = self._seen >= self._lengths
+        shares = np.array(self._counts) / np.maximum(np.minimum(self._lengths, self._seen), 1)
+        per_day = self.per_day(self._usual.rate(shares), full)
+        return UnknownRun(
+            np.where(full, shares, np.nan)[None],
+            self._latched[None],
+            np.array([self._alarmed_ns]),
+            per_day.min(keepdims=True),
+        )
+
+    def per_day(
+        self, per_window: npt.NDArray[np.float64], full: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float64]:
+        """Rates, `float64[..., W]`, a day of driving; infinite where a window is not full."""
+        return np.where(full, per_window * DAY_S / self._seconds, np.inf)
+
+    def feature(
+        self,
+        shares: npt.NDArray[np.floating],
+        in_alarm: npt.NDArray[np.bool_],
+        alarmed_ns: int,
+        context: ContextReference,
+    ) -> FeatureDrift | None:
+        """What is said of these shares; None while no window is full.
+
+        Args:
+            shares: `float[W]` of the windows, NaN where one is not full.
+            in_alarm: `bool[W]` the windows in alarm.
+            alarmed_ns: since when.
+            context: that is driven in; says whether the verdict is a promise.
+        """
+        full = ~np.isnan(shares)
+        if not full.any():
+            return None
+        per_window = self._usual.rate(np.where(full, shares, 0.0).astype(np.float64))
+        per_day = self.per_day(per_window, full)
         window = int(per_day.argmin())
         usual, share = self._usual.usual, float(shares[window])
         sigma = math.sqrt(usual * (1 - usual))
@@ -155,12 +213,53 @@ class UnknownShare:
             p=float(per_window[window]),
             false_alarms_per_day=float(per_day[window]),
             shift_sigma=(share - usual) / sigma,
-            verdict=Verdict.ALARM if self._latched.any() else verdict,
+            verdict=Verdict.ALARM if in_alarm.any() else verdict,
             mean=share,
             reference_mean=usual,
             reference_sigma=sigma,
-            since_ns=self._alarmed_ns,
+            since_ns=alarmed_ns,
         )
+
+    def run(
+        self,
+        misfits: npt.NDArray[np.bool_],
+        ends: npt.NDArray[np.int64],
+        time_ns: npt.NDArray[np.int64],
+        limit_per_day: float,
+    ) -> UnknownRun:
+        """Take frames all at once; what each judgement among them says.
+
+        Args:
+            misfits: `bool[n]` the frames.
+            ends: `int64[T]` how many of them by each judgement.
+            time_ns: `int64[T]` of the judgements.
+            limit_per_day: see `judge`.
+        """
+        before = self.snapshot()
+        misfits = np.concatenate([before.misfits, misfits])
+        ends = ends + len(before.misfits)
+        until = np.concatenate([[0], np.cumsum(misfits)])
+        starts = np.maximum(ends[:, None] - self._lengths, 0)
+        shares = (until[ends][:, None] - until[starts]) / np.maximum(ends[:, None] - starts, 1)
+        full = ends[:, None] >= self._lengths
+        per_window = self._usual.rate(shares)
+        per_day = self.per_day(per_window, full)
+        in_alarm = np.stack(
+            [
+                latched(unusual, ordinary, bool(was))
+                for unusual, ordinary, was in zip(
+                    (per_day <= limit_per_day).T, (per_window >= _ORDINARY).T, before.latched, strict=True
+                )
+            ],
+            axis=1,
+        )
+        since = dated(np.any(in_alarm, axis=1), time_ns, before.alarmed_ns)
+        if len(ends):
+            after = UnknownSnapshot(misfits[-self._depth :], in_alarm[-1], int(since[-1]))
+        else:
+            after = UnknownSnapshot(misfits[-self._depth :], before.latched, before.alarmed_ns)
+        self.go_on(after)
+        return UnknownRun(np.where(full, shares, np.nan), in_alarm, since, per_day.min(axis=1))
 
     def snapshot(self) -> UnknownSnapshot:
         """What is here, apart from what goes on."""

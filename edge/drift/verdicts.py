@@ -15,6 +15,11 @@ from edge.drift.state import FeatureDrift, Scope, Verdict
 from edge.drift.windows import DAY_S, Judgement
 
 
+def promised(context: ContextReference, feature: FeatureReference, rate_hz: float) -> bool:
+    """Whether a rate of false alarms is promised of this feature in this context."""
+    return context.scope is not Scope.FLEET and feature.calibrated(rate_hz)
+
+
 def judge_features(
     context: ContextReference,
     judgement: Judgement,
@@ -47,8 +52,7 @@ def judge_features(
             continue
         d = float(judgement.d[window, number])
         shift_sigma = float(judgement.shift_sigma[window, number])
-        promised = context.scope is not Scope.FLEET and feature.calibrated(rate_hz)
-        verdict = Verdict.STABLE if promised else Verdict.UNCALIBRATED
+        verdict = Verdict.STABLE if promised(context, feature, rate_hz) else Verdict.UNCALIBRATED
         found.append(
             FeatureDrift(
                 name=feature.name,

@@ -36,6 +36,101 @@ class Judgement:
     shift_sigma: npt.NDArray[np.float64]
 
 
+def rates(
+    d: npt.NDArray[np.floating],
+    slope: npt.NDArray[np.float64] | float,
+    offset: npt.NDArray[np.float64] | float,
+) -> npt.NDArray[np.float64]:
+    """How often distances are reached with nothing changed, per length of the window; see `Tail`."""
+    return np.asarray(np.exp(np.minimum(slope * d**EXPONENT + offset, 0.0)), np.float64)
+
+
+def latched(
+    unusual: npt.NDArray[np.bool_], ordinary: npt.NDArray[np.bool_], before: bool
+) -> npt.NDArray[np.bool_]:
+    """From where a window is unusual to where it is ordinary again, `bool[T]`; `before`: was it at first."""
+    places = np.arange(1, len(unusual) + 1)
+    begun = np.maximum.accumulate(np.where(unusual, places, 0 if before else -1))
+    ended = np.maximum.accumulate(np.where(ordinary & ~unusual, places, -1))
+    return np.asarray(begun > ended)
+
+
+def dated(alarm: npt.NDArray[np.bool_], time_ns: npt.NDArray[np.int64], before: int) -> npt.NDArray[np.int64]:
+    """Since when each alarm, `bool[T]`, goes on, 0 where there is none; `before`: the same at first."""
+    earlier = np.concatenate([[before != 0], alarm[:-1]])
+    begins = np.where(alarm & ~earlier, time_ns, 0)
+    begins[:1] += before * (alarm[:1] & earlier[:1])
+    return np.where(alarm, np.maximum.accumulate(begins), 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Yardstick:
+    """What the windows of a context's features are measured by.
+
+    Attributes:
+        judged: `bool[F]` which features are.
+        lengths: `int64[W, F]` of the windows, frames; 1 where a feature is not judged.
+        seconds: `float64[W, F]` the same in the frames' time.
+        slope, offset: `float64[W, F]` of the tails; 0 where a feature is not judged.
+        mean, sigma: `float64[F]` of the reference.
+    """
+
+    judged: npt.NDArray[np.bool_]
+    lengths: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.float64]
+    slope: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    sigma: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, features: Sequence[FeatureReference], rate_hz: float) -> Yardstick:
+        """Gather it from a context's features."""
+        count, windows = len(features), len(WINDOWS_TAU)
+        lengths = np.ones((windows, count), np.int64)
+        slope, offset = np.zeros((2, windows, count))
+        for number, feature in enumerate(features):
+            for window, tail in enumerate(feature.tails):
+                lengths[window, number] = tail.frames
+                slope[window, number] = tail.slope
+                offset[window, number] = tail.offset
+        return cls(
+            np.array([bool(feature.tails) for feature in features]),
+            lengths,
+            lengths / rate_hz,
+            slope,
+            offset,
+            np.array([feature.mean for feature in features]),
+            np.array([feature.sigma or 1.0 for feature in features]),
+        )
+
+    @property
+    def tests(self) -> int:
+        """How many windows share the promise."""
+        return max(1, int(self.judged.sum()) * len(self.lengths))
+
+    def limit(self, target_hours: float, joint: float) -> float:
+        """The rate a day at which a window is in alarm: all of them together are once in the promised time.
+
+        Args:
+            target_hours: hours of driving to one false alarm.
+            joint: see `ContextReference`.
+        """
+        return joint * DAY_S / (target_hours * 3600) / self.tests
+
+    def per_window(self, d: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """How often `d[..., W, F]` is reached with nothing changed, per length of the window."""
+        return rates(d, self.slope, self.offset)
+
+    def per_day(self, per_window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The same per day of driving."""
+        return per_window * DAY_S / self.seconds
+
+    def shift_sigma(self, means: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """By how many of the reference's standard deviations the windows' means, `[..., W, F]`, are off."""
+        return np.asarray((means - self.mean) / self.sigma, np.float64)
+
+
 class SlidingWindows:
     """Histograms and sums of the last frames, for WINDOWS_TAU windows of each feature that is judged.
 
@@ -44,27 +139,18 @@ class SlidingWindows:
 
     def __init__(self, features: Sequence[FeatureReference], rate_hz: float) -> None:
         """Begin with empty windows."""
-        count, windows = len(features), len(WINDOWS_TAU)
-        self.judged = np.array([bool(feature.tails) for feature in features])
+        self.yardstick = Yardstick.of(features, rate_hz)
+        self.judged, self.lengths = self.yardstick.judged, self.yardstick.lengths
+        windows, count = self.lengths.shape
         self._edges = np.full((count, BINS - 1), np.inf)
         # Beyond the last edge is everything, in the window as in the band.
         self._lower = np.ones((count, BINS - 1))
         self._upper = np.ones((count, BINS - 1))
-        self.lengths = np.ones((windows, count), np.int64)
-        self._slope = np.zeros((windows, count))
-        self._offset = np.zeros((windows, count))
-        self._mean = np.array([feature.mean for feature in features])
-        self._sigma = np.array([feature.sigma or 1.0 for feature in features])
         for number, feature in enumerate(features):
             edges = len(feature.edges)
             self._edges[number, :edges] = feature.edges
             self._lower[number, :edges] = feature.lower
             self._upper[number, :edges] = feature.upper
-            for window, tail in enumerate(feature.tails):
-                self.lengths[window, number] = tail.frames
-                self._slope[window, number] = tail.slope
-                self._offset[window, number] = tail.offset
-        self._seconds = self.lengths / rate_hz
         # One ring after the other, each as long as its feature's longest window.
         self._depths = self.lengths.max(axis=0)
         self._bases = np.concatenate([[0], np.cumsum(self._depths)[:-1]])
@@ -103,9 +189,9 @@ class SlidingWindows:
         """Compare each window with the reference."""
         full = (self._seen >= self.lengths) & self.judged
         d = distance(self._counts, self._lower, self._upper)
-        per_window = np.exp(np.minimum(self._slope * d**EXPONENT + self._offset, 0.0))
-        shift = (self._sums / self.lengths - self._mean) / self._sigma
-        return Judgement(full, d, per_window, per_window * DAY_S / self._seconds, shift)
+        per_window = self.yardstick.per_window(d)
+        shift = self.yardstick.shift_sigma(self._sums / self.lengths)
+        return Judgement(full, d, per_window, self.yardstick.per_day(per_window), shift)
 
     def content(self, feature: int) -> Vector:
         """The values in a feature's longest window, the oldest first."""

@@ -12,8 +12,8 @@ from scipy.stats import ks_2samp, t
 from edge.drift import fit
 from edge.drift.calibration import BINS, autocorrelation_time, no_steeper
 from edge.drift.distances import distance, distances_over_time
-from edge.drift.fitting import student_quantile
 from edge.drift.reference import FeatureReference
+from edge.drift.student import student_quantile
 from edge.drift.windows import SlidingWindows
 from tests.edge.drift_streams import ar1
 
