@@ -14,7 +14,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Numbers of things change by their ratio, and with the traffic as well as with the detector.
+# Numbers of things change by their ratio, with the traffic as well as with the detector; and only to be fewer
+# is a loss that can be told: noise makes a detector find more, and be wrong.
 COUNTS = frozenset({"count"})
 
 
@@ -41,7 +42,7 @@ class DropModel:
 
 
 def change_of(name: str, mean: float, reference_mean: float) -> float:
-    """By how much a feature's mean has changed: the difference, of COUNTS in shares of the reference's.
+    """By how much a feature's mean has changed: the difference; of COUNTS the share that is missing, below 0.
 
     Cameras see different amounts of traffic; their means of the other features are of one scale.
 
@@ -50,7 +51,7 @@ def change_of(name: str, mean: float, reference_mean: float) -> float:
     """
     if name not in COUNTS:
         return mean - reference_mean
-    return (mean - reference_mean) / reference_mean if reference_mean > 0 else math.nan
+    return min(mean / reference_mean - 1.0, 0.0) if reference_mean > 0 else math.nan
 
 
 def usable(
