@@ -178,11 +178,12 @@ def retrain_cloud(
     settings: str = SETTINGS,
     samples: int = 4,
     listen: Listener = lambda _: None,
+    baseline: bytes | None = None,
 ) -> Iterator[Pipeline]:
     """A cloud with a baseline and samples `0.jpg`, `1.jpg`... of one drive by night."""
     config = make_retrain_cloud(folder, settings)
     with opened(config, listen, Scripted(answers or {})) as pipeline:
-        add_baseline(pipeline, folder)
+        add_baseline(pipeline, folder, baseline)
         if samples:
             add_samples(pipeline, {f"{number}.jpg": red_picture(100 + number) for number in range(samples)})
         add_drift_event(pipeline)

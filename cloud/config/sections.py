@@ -216,6 +216,9 @@ class ReleaseConfig(Section):
     minimum_daemon_version: Annotated[str, Field(min_length=1)] = "0"
     # Pictures in the model file that prove on the vehicle that it computes what it should.
     golden_pictures: Annotated[int, Field(ge=1, le=16)] = 6
+    # Pictures of the holdout that are corrupted, in 35 ways, so that vehicles can tell what a change costs
+    # the model; 0: they cannot.
+    drop_pictures: Annotated[int, Field(ge=0, le=10_000)] = 100
     # The fleet whose vehicles alone may install it; unset: those without a fleet.
     fleet: Fleet | None = None
     # Before the swap a release runs beside the active model for so long, seconds of driving; 0: it doesn't.

@@ -209,7 +209,7 @@ def predict(
     refusals: Counter[str] = Counter()
     for image in progress(images):
         try:
-            picture = _load(image)
+            picture = load_picture(image)
         except PictureError as error:
             refusals[str(error)] += 1
             continue
@@ -223,7 +223,12 @@ def predict(
     return used, predictions, refusals
 
 
-def _load(image: LabeledImage) -> npt.NDArray[np.uint8]:
+def load_picture(image: LabeledImage) -> npt.NDArray[np.uint8]:
+    """Read a picture, `uint8[H, W, 3]` BGR.
+
+    Raises:
+        PictureError: it is missing, corrupt, or of another size than its labels say.
+    """
     if image.path is None:
         raise PictureError("image is missing")
     # OpenCV gives a truncated JPEG with its lower part grey; Pillow says that it is truncated.

@@ -57,13 +57,27 @@ def attached(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
         require_features(reference)
     except DriftReferenceError as error:
         raise AttachError(f"{origin}: {error}") from None
-    graph = parse_onnx(model.data)
-    prior = reference.scoped(Scope.FLEET).to_bytes().decode()
-    put_metadata(graph, replace(model.metadata, drift_prior=prior))
-    result = parse_model_file(graph.SerializeToString(deterministic=True), f"the model file with {origin}")
-    assert result.metadata.drift_prior is not None
-    Reference.from_bytes(result.metadata.drift_prior.encode())
+    result = with_prior(model, reference.scoped(Scope.FLEET), origin)
     report = verify(result, Detector(result, DetectorOptions(providers=("CPUExecutionProvider",))))
     if not report.passed:
         raise AttachError(f"{model.path or model.digest[:12]}: {report.reason}")
+    return result
+
+
+def with_prior(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
+    """The model file with this reference as its prior; the graph, and so what it finds, stays as it is.
+
+    Args:
+        model: the model.
+        reference: goes into it as it is.
+        origin: where the reference came from, for messages.
+
+    Raises:
+        ModelFileError: it becomes too large to be read again.
+    """
+    graph = parse_onnx(model.data)
+    put_metadata(graph, replace(model.metadata, drift_prior=reference.to_bytes().decode()))
+    result = parse_model_file(graph.SerializeToString(deterministic=True), f"the model file with {origin}")
+    assert result.metadata.drift_prior is not None
+    Reference.from_bytes(result.metadata.drift_prior.encode())
     return result

@@ -22,7 +22,7 @@ from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference, remember
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare, usual_share
-from edge.drift.verdicts import judge_all, judge_features, notes, rank
+from edge.drift.verdicts import judge_all, judge_features, map50_change, notes, rank
 from edge.drift.windows import DAY_S, Judgement
 
 _LOG = logging.getLogger(__name__)
@@ -334,6 +334,7 @@ class DriftMonitor:
             time_ns=time_ns,
             since_ns=self._since_ns,
             notes=(*self._interruption, *notes(known, context.gone, context.infinite, reference.rate_hz)),
+            estimated_map50_change=map50_change(reference.drop, known, judgement, context.gone, features),
         )
 
     def _features(self, number: int, judgement: Judgement) -> tuple[FeatureDrift, ...]:

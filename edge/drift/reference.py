@@ -179,7 +179,10 @@ class Reference:
         return replace(self, contexts=tuple(replace(context, scope=scope) for context in self.contexts))
 
     def without(self, origins: Iterable[str]) -> Reference:
-        """This reference with the features of these origins unknown: a new model changes what they mean."""
+        """This reference with the features of these origins unknown: a new model changes what they mean.
+
+        With those of detections goes what was known of the old model's `drop`.
+        """
         void = {Origin(origin) for origin in origins}
         contexts = tuple(
             replace(
@@ -191,7 +194,8 @@ class Reference:
             )
             for context in self.contexts
         )
-        return replace(self, contexts=contexts)
+        drop = None if Origin.DETECTIONS in void else self.drop
+        return replace(self, contexts=contexts, drop=drop)
 
     def to_bytes(self) -> bytes:
         """The file: JSON, arrays as base64; the same reference gives the same bytes."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -68,12 +69,16 @@ class _Context(_Part):
     joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
 
 
-class _Drop(_Part):
+class _DropFit(_Part):
     features: Annotated[list[_Name], Field(max_length=256)]
-    slopes: list[_Finite]
+    slopes: Annotated[list[_Finite], Field(max_length=256)]
     residual: _AtLeast0
     map50: Annotated[float, Field(ge=0, le=1)]
     method: Annotated[str, Field(max_length=1000)]
+
+
+class _Drop(_DropFit):
+    alternatives: Annotated[list[_DropFit], Field(max_length=16)] = []
 
 
 class _Head(_Part):
@@ -153,16 +158,25 @@ def decode(data: bytes) -> Reference:
 
 
 def _packed_drop(drop: DropModel) -> _Drop:
-    return _Drop(
-        features=list(drop.features),
-        slopes=list(drop.slopes),
-        residual=drop.residual,
-        map50=drop.map50,
-        method=drop.method,
-    )
+    alternatives = [_DropFit(**_fields_of_fit(one)) for one in drop.alternatives]
+    return _Drop(**_fields_of_fit(drop), alternatives=alternatives)
+
+
+def _fields_of_fit(drop: DropModel) -> dict[str, Any]:
+    return {
+        "features": list(drop.features),
+        "slopes": list(drop.slopes),
+        "residual": drop.residual,
+        "map50": drop.map50,
+        "method": drop.method,
+    }
 
 
 def _unpacked_drop(part: _Drop) -> DropModel:
+    return replace(_unpacked_fit(part), alternatives=tuple(map(_unpacked_fit, part.alternatives)))
+
+
+def _unpacked_fit(part: _DropFit) -> DropModel:
     if len(part.slopes) != len(part.features) or len(set(part.features)) < len(part.features):
         raise DriftReferenceError("not a drift reference: drop: it needs one slope for each feature")
     return DropModel(tuple(part.features), tuple(part.slopes), part.residual, part.map50, part.method)

@@ -14,7 +14,7 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.reference import ContextReference, Reference
 from edge.drift.state import DriftState, FeatureDrift, Verdict
 from edge.drift.unknown import UnknownShare
-from edge.drift.verdicts import judge_features, notes, rank
+from edge.drift.verdicts import judge_features, map50_change, notes, rank
 from edge.drift.windows import DAY_S, Judgement, Yardstick
 
 VERDICTS = tuple(Verdict)
@@ -167,15 +167,18 @@ class Scan(Sequence[DriftState]):
             self.reference.rate_hz,
         )
         unknown = self._unknown(step, period.context)
+        ranked = rank((*features, *period.standing, *([] if unknown is None else [unknown])))
+        drop, gone = self.reference.drop, self.gone[step]
         return DriftState(
             verdict=VERDICTS[self.verdict[step]],
             false_alarms_per_day=float(self.false_alarms_per_day[step]),
             context=period.context.name if self.fits[step] else "",
             unknown_context_share=float(self.unknown_share[step]),
-            features=rank((*features, *period.standing, *([] if unknown is None else [unknown]))),
+            features=ranked,
             time_ns=int(self.time_ns[step]),
             since_ns=int(self.since_ns[step]),
-            notes=notes(period.context, self.gone[step], self.infinite[step], self.reference.rate_hz),
+            notes=notes(period.context, gone, self.infinite[step], self.reference.rate_hz),
+            estimated_map50_change=map50_change(drop, period.context, judgement, gone, ranked),
         )
 
     def _unknown(self, step: int, context: ContextReference) -> FeatureDrift | None:

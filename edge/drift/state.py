@@ -102,7 +102,8 @@ class DriftState:
         notes: what is not judged and why, for people.
         kind: of the change that is in alarm; None: there is none, or it was not asked for.
         explanation: the alarm in words; empty likewise.
-        estimated_map50_change: of the detector by that change, without labels; None where nothing tells.
+        estimated_map50_change: of the detector in what is seen now, while there is an alarm, without labels;
+            None where nothing tells (see `edge.drift.drop`).
     """
 
     verdict: Verdict

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.drop import COUNTS, DropModel, estimate
 from edge.drift.fitting import MAX_WINDOW
 from edge.drift.reference import ContextReference, FeatureReference
-from edge.drift.state import FeatureDrift, Scope, Verdict
+from edge.drift.state import FeatureDrift, Origin, Scope, Verdict
 from edge.drift.windows import DAY_S, Judgement
 
 
@@ -120,6 +121,44 @@ def judge_all(features: Sequence[FeatureDrift], *, learning: bool) -> Verdict:
         if verdict in verdicts:
             return verdict
     return Verdict.PAUSED
+
+
+def map50_change(
+    drop: DropModel | None,
+    context: ContextReference,
+    judgement: Judgement,
+    gone: npt.NDArray[np.bool_],
+    features: Sequence[FeatureDrift],
+) -> float | None:
+    """What an alarm means for the detector: the change of its mAP50, estimated without labels.
+
+    Each feature counts by its shortest window that is full: what was before the change is soonest gone there.
+    Where no feature of the picture is in alarm, it may be the traffic that has changed, and how much is found
+    says nothing of how well.
+
+    Args:
+        drop: of the model that runs.
+        context: the reference of what is driven in.
+        judgement: of its windows, `[W, F]`.
+        gone: `bool[F]` the features that the latest frames did not have.
+        features: all that are judged.
+
+    Returns:
+        None where there is no alarm, or nothing tells.
+    """
+    alarming = [feature for feature in features if feature.verdict is Verdict.ALARM]
+    if drop is None or not alarming:
+        return None
+    full = judgement.full & ~gone
+    shortest = full.argmax(axis=0)
+    means = {
+        feature.name: feature.mean + feature.sigma * float(judgement.shift_sigma[shortest[number], number])
+        for number, feature in enumerate(context.features)
+        if full[shortest[number], number]
+    }
+    if all(feature.origin is not Origin.PICTURE for feature in alarming):
+        means = {name: mean for name, mean in means.items() if name not in COUNTS}
+    return estimate(drop, means, {feature.name: feature.mean for feature in context.features})
 
 
 def notes(

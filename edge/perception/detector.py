@@ -158,6 +158,21 @@ class Detector:
         self._fill(image)
         return self._run()
 
+    def decode(self, output: npt.NDArray[np.float32], image_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+        """Read boxes out of a `raw_output`, by this detector's thresholds: several may read one run's.
+
+        Args:
+            output: of this model, from any detector of it.
+            image_hw: height and width of the picture, pixels.
+
+        Returns:
+            As `Detections.boxes`.
+
+        Raises:
+            InferenceError: the model gave what makes no sense.
+        """
+        return self._boxes(output, Letterbox.between(image_hw, self.model.input_hw))
+
     def _fill(self, image: npt.NDArray[np.uint8]) -> Letterbox:
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__

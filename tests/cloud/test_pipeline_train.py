@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cloud.pipeline.job import Pipeline, StageEvent
@@ -13,11 +14,14 @@ from cloud.pipeline.stages.train import TRAINING
 from cloud.pipeline.tracking import Tracking
 from cloud.pipeline.ultralytics_boundary import import_ultralytics
 from cloud.store.models import Candidate, Dataset, Run
+from edge.drift import Reference, fit
+from edge.drift.features import NAMES as FEATURES
+from edge.drift.features import ORIGINS
 from edge.perception.model_file import read_model_file
 from tests.cloud.test_pipeline_kills import killed
 from tests.extras import needs_ultralytics
 from tests.models_factory import NAMES
-from tests.retrains import HW, SETTINGS, begin, retrain_cloud
+from tests.retrains import HW, SETTINGS, begin, blind_model, retrain_cloud
 
 pytestmark = needs_ultralytics
 EPOCHS = SETTINGS.replace("epochs = 1", "epochs = 2")
@@ -47,9 +51,15 @@ def give_checkpoint(pipeline: Pipeline, folder: Path) -> None:
         candidate.facts = {**candidate.facts, "checkpoint_key": key}
 
 
+def a_prior() -> str:
+    drives = [np.random.default_rng(seed).normal(size=(60, len(FEATURES))) for seed in range(3)]
+    return fit(drives, 2.0, FEATURES, origins=ORIGINS, context="daytime").to_bytes().decode()
+
+
 def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(tmp_path: Path) -> None:
     events: list[StageEvent] = []
-    with retrain_cloud(tmp_path, settings=EPOCHS, listen=events.append) as pipeline:
+    champion = blind_model(drift_prior=a_prior())
+    with retrain_cloud(tmp_path, settings=EPOCHS, listen=events.append, baseline=champion) as pipeline:
         give_checkpoint(pipeline, tmp_path)
         run_id = begin(pipeline)
         for name in ("label", "purity", "dataset"):
@@ -71,6 +81,10 @@ def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(tmp_path: Pat
         assert model.metadata.class_names == NAMES and model.input_hw == HW
         assert model.metadata.dataset_sha256 == dataset.sha256
         assert len(model.metadata.golden) == 2  # a picture by day, one by night
+        # What it loses by a change was measured on the holdout, and is in the bytes that are judged.
+        assert line["drop"]["pictures"] == 8 and line["drop"]["classes"] == ["red"]
+        drop = Reference.from_bytes((model.metadata.drift_prior or "").encode()).drop
+        assert drop is not None and drop.map50 == line["drop"]["map50"]
         assert pipeline.objects.exists(candidate.facts["checkpoint_key"])
         # What went in is on record.
         tracking = Tracking(pipeline.config.folders.mlruns)

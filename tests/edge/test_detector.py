@@ -60,6 +60,20 @@ def test_gives_boxes_in_pixels_of_any_frame(rectangles, data):
     assert (found[:, :2] >= 0).all() and (found[:, 2] <= width).all() and (found[:, 3] <= height).all()
 
 
+def test_one_run_is_read_by_each_detectors_thresholds():
+    rows = [row((20, 20), (20, 20), 0.9), row((60, 30), (20, 20), 0.4)]
+    data = factory.constant_model(rows)
+    sure, unsure = (detector(data, score_threshold=score) for score in (0.5, 0.1))
+    image = factory.picture((128, 250))
+
+    output = sure.raw_output(image)
+
+    for one, count in ((sure, 1), (unsure, 2)):
+        boxes = one.decode(output, (128, 250))
+        assert len(boxes) == count
+        assert np.array_equal(boxes, one.detect(image).boxes)
+
+
 def test_a_picture_of_nothing_has_no_detections(rectangles):
     assert rectangles.detect(factory.picture((50, 50))).boxes.shape == (0, 6)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from cloud.datasets import LabeledImage
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", type=_PATH, required=True, help="The model file.")
@@ -29,6 +33,17 @@ _PROVIDER = click.option(
 )
 _THREADS = click.option(
     "--threads", type=int, default=2, show_default=True, help="Of one inference on a CPU."
+)
+_DATA = click.option(
+    "--data",
+    type=_PATH,
+    multiple=True,
+    required=True,
+    help="Labelled data: any shape that `data import` takes; repeat for more.",
+)
+_IMAGES = click.option("--images", type=_PATH, help="Folder of the pictures, if not with the labels.")
+_PICTURES = click.option(
+    "--pictures", type=click.IntRange(1), default=100, show_default=True, help="Of these, to corrupt."
 )
 
 
@@ -230,3 +245,91 @@ def report(
             click.echo(alarm_text(drive, alarm), err=True)
     if interrupt.requested:
         sys.exit(130)
+
+
+@command.command("fit-drop")
+@click.argument("reference", type=_PATH)
+@_MODEL
+@_DATA
+@_IMAGES
+@click.option("-o", "--output", type=_PATH, required=True, help="The file to write; it may be REFERENCE.")
+@_PICTURES
+@_THREADS
+def fit_drop(
+    reference: Path,
+    model: Path,
+    data: tuple[Path, ...],
+    images: Path | None,
+    output: Path,
+    pictures: int,
+    threads: int,
+) -> None:
+    """Write REFERENCE again with how MODEL's accuracy falls when what it finds changes.
+
+    By it, a vehicle estimates what an alarm costs the detector, without labels. DATA are of drives that the
+    model was not trained on; their pictures are corrupted in many ways and steps.
+    """
+    from dataclasses import replace
+
+    from cloud.datasets.progress import progress_bar
+    from cloud.pipeline.drop_estimate import DropOptions, measure_drop
+    from edge.drift import Reference
+    from edge.perception.model_file import read_model_file
+    from tools.replay.outputs import check_writable
+
+    check_writable(output)
+    known = Reference.load(reference)
+    options = DropOptions(pictures=pictures, threads=threads, progress=progress_bar("corrupt"))
+    measured = measure_drop(read_model_file(model), _labelled(data, images), options)
+    replace(known, drop=measured.drop).save(output)
+    click.echo(measured.to_text(), err=True)
+
+
+@command.command("check-drop")
+@_MODEL
+@_DATA
+@_IMAGES
+@click.option("--slice", "slice_by", default="timeofday", show_default=True, help="What parts the pictures.")
+@click.option("--from", "base", default="daytime", show_default=True, help="What is compared with the rest.")
+@click.option("--reference", type=_PATH, help="Has the estimate  [default: fitted now, on those of --from]")
+@_PICTURES
+@_THREADS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def check_drop(
+    model: Path,
+    data: tuple[Path, ...],
+    images: Path | None,
+    slice_by: str,
+    base: str,
+    reference: Path | None,
+    pictures: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Hold the estimate of lost accuracy against the measured loss, between slices of labelled data.
+
+    The estimate sees no label, and is fitted on corrupted pictures of --from alone: by night, say, it shows
+    how far it can be believed.
+    """
+    from cloud.datasets.progress import progress_bar
+    from cloud.pipeline.drop_check import check_drop as check
+    from cloud.pipeline.drop_estimate import DropOptions
+    from edge.drift import DriftReferenceError, Reference
+    from edge.perception.model_file import read_model_file
+
+    drop = None
+    if reference is not None:
+        drop = Reference.load(reference).drop
+        if drop is None:
+            raise DriftReferenceError(
+                f"{str(reference)!r} says nothing of accuracy: `drift fit-drop` puts it in"
+            )
+    options = DropOptions(pictures=pictures, threads=threads, progress=progress_bar("look"))
+    found = check(read_model_file(model), _labelled(data, images), slice_by, base, drop, options)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else found.to_text())
+
+
+def _labelled(data: tuple[Path, ...], images: Path | None) -> list[LabeledImage]:
+    from cloud.datasets import read_dataset
+
+    return [image for path in data for image in read_dataset(path, images).images]

@@ -21,6 +21,7 @@ class Recipe:
         samples: of drift, that begin it.
         targets: slices that must be better; empty: the one that most of the samples are of.
         val_share: of new drives, to choose the checkpoint by.
+        drop_pictures: to tell by what a change costs the new model.
     """
 
     samples: int = 120
@@ -38,6 +39,7 @@ class Recipe:
     min_boxes: int = 100
     min_drives: int = 10
     targets: tuple[str, ...] = ()
+    drop_pictures: int = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Scene:
                 "min_drives": recipe.min_drives,
                 "targets": list(recipe.targets),
             },
+            "release": {"drop_pictures": recipe.drop_pictures},
         }
 
     def edge_sections(self, address: str, speed_limit: float | None) -> dict[str, Any]:

@@ -119,6 +119,7 @@ def quick(baseline: Path | None = None) -> Simulation:
             step_images=64,
             min_boxes=5,
             min_drives=2,
+            drop_pictures=6,
         ),
         pace=Pace(judged_s=30.0),
         learn_s=30.0,

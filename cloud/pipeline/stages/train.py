@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
-from cloud.datasets import read_dataset
+from cloud.datasets import LabeledImage, read_dataset
 from cloud.pipeline.champion import CHECKPOINT_KEY
 from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.drift_prior import fleet_prior
+from cloud.pipeline.drop_estimate import MIN_BOXES, DropOptions
+from cloud.pipeline.drop_prior import with_drop
+from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.exported_data import exported_data
 from cloud.pipeline.job import Job, Outcome
+from cloud.pipeline.judging import judging_pictures
 from cloud.pipeline.manifest import Manifest
 from cloud.pipeline.resuming import discard_broken_training
 from cloud.pipeline.tracking import CHALLENGER, REGISTERED_MODEL, Tracking
@@ -26,6 +31,7 @@ from cloud.store.models import Candidate, Dataset, Run
 from edge.perception.model_file import ModelFile, read_model_file
 
 TRAINING = "training"  # name of Ultralytics' run in the retrain's folder
+TELL_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ def run(job: Job) -> Outcome:
     manifest = DataRepository(job.pipeline.config.folders.data).manifest(start.dataset.version)
     pictures = _golden_pictures(start.model, data, manifest, job.pipeline.config.release.golden_pictures)
     model = _assemble(job, start, best, pictures)
+    model, drop = _with_drop(job, start, model)
+    tracking.log_document(mlflow_id, "drop.json", drop)
     model_key = job.pipeline.objects.put(model.data)
     checkpoint_key = job.pipeline.objects.put(portable_checkpoint(best))
     tags = {"run": job.run_id, "dataset": start.dataset.version}
@@ -69,6 +77,7 @@ def run(job: Job) -> Outcome:
         "mlflow_run": mlflow_id,
         "epochs": job.saved.get("epoch", 0),
         "training_s": round(seconds, 3),
+        "drop": drop,
     }
 
     def commit(session: Session) -> None:
@@ -188,3 +197,29 @@ def _assemble(job: Job, start: _Start, best: Path, pictures: Sequence[bytes]) ->
     folder.mkdir()
     job.tell(step="assemble")
     return assemble(export_checkpoint(best, folder, start.model.input_hw), pictures, options).model
+
+
+def _with_drop(job: Job, start: _Start, model: ModelFile) -> tuple[ModelFile, dict[str, Any]]:
+    """Before the file is judged: what is in it when it is, is what vehicles get."""
+    config = job.pipeline.config
+    try:
+        images = judging_pictures(job, start.dataset.version)[0]
+    except PipelineError:
+        images = []  # the next stage says it, and stops
+
+    def telling(items: Iterable[LabeledImage]) -> Iterator[LabeledImage]:
+        chosen = list(items)
+        for number, item in enumerate(chosen):
+            if number % TELL_EVERY == 0:
+                job.tell(step="drop", images=number, of=len(chosen))
+            yield item
+
+    options = DropOptions(
+        pictures=config.release.drop_pictures,
+        min_boxes=min(MIN_BOXES, config.gate.min_boxes),
+        seed=config.training.seed,
+        threads=config.gate.threads,
+        progress=telling,
+    )
+    equipped = with_drop(model, images, config.gate.slice_by, options)
+    return equipped.model, equipped.facts

@@ -12,14 +12,12 @@ from sqlalchemy.orm import Session
 
 from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256
 from cloud.datasets.files import atomic_file
-from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.evaluation import evaluation_options, predict
 from cloud.pipeline.evaluation_coco import Matches, RankedClass
-from cloud.pipeline.exported_data import exported_data
 from cloud.pipeline.gate import Judgement, judge, measure
-from cloud.pipeline.holdout import read_holdout, unseen
 from cloud.pipeline.job import Job, Outcome
+from cloud.pipeline.judging import judging_pictures
 from cloud.pipeline.mixing import most_frequent
 from cloud.pipeline.promise import detections_by_slice
 from cloud.pipeline.tracking import Tracking
@@ -45,7 +43,7 @@ def run(job: Job) -> Outcome:
         candidate = session.scalars(select(Candidate).where(Candidate.run_id == job.run_id)).one()
         champion = session.get_one(Candidate, retrain.parent_sha256)
         dataset = session.get_one(models.Dataset, retrain.dataset_version)
-    images, left_out = _holdout(job, dataset.version)
+    images, left_out = judging_pictures(job, dataset.version)
     ranked, detections = _compare(job, images, [champion, candidate])
     targets = config.gate.targets or _targets(dataset)
     figures = measure(images, ranked[0], ranked[1], config.gate, config.training.seed)
@@ -76,20 +74,6 @@ def run(job: Job) -> Outcome:
         **judgement.to_json(),
     }
     return Outcome(facts, commit)
-
-
-def _holdout(job: Job, version: str) -> tuple[list[LabeledImage], dict[str, int]]:
-    data = DataRepository(job.pipeline.config.folders.data)
-    trained_on = {entry.drive for entry in data.manifest(version).entries if entry.side != "test"}
-    own = exported_data(job, version) / "test.txt"
-    fresh, seen = unseen(read_holdout(job.pipeline.config.gate, own), trained_on)
-    there = [image for image in fresh if image.path is not None]
-    if not there:
-        raise PipelineError(
-            f"nothing to judge by: {len(seen)} pictures of the holdout are of drives that were trained on, "
-            f"{len(fresh)} have no picture file; set gate.holdout to labelled data of other drives"
-        )
-    return there, {"trained_on": len(seen), "missing": len(fresh) - len(there)}
 
 
 def _targets(dataset: models.Dataset) -> tuple[str, ...]:
