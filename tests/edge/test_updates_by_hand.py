@@ -21,7 +21,8 @@ from edge.updates.frame_records import FrameRecords
 from edge.updates.good_start import RUNS_WELL_S
 from edge.updates.hardware import hardware_ids
 from edge.updates.inbox import ROLLBACK, Inbox
-from edge.updates.models import SlotModels, open_slot_models
+from edge.updates.models import SlotModels
+from edge.updates.opening import open_slot_models
 from edge.updates.part import Updates
 from edge.updates.shadow import Shadow
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
