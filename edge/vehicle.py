@@ -42,7 +42,7 @@ class VehicleParts:
         self._disk = DiskBudget(config.disk.bytes_per_day, config.state_folder / FILE_NAME)
         if config.updates is None:
             return FactoryModel(config.model)
-        from edge.updates.models import open_slot_models
+        from edge.updates.opening import open_slot_models
 
         self._models = open_slot_models(config, self._disk.lane("slots"))
         return self._models

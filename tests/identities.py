@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cloud.config import CloudConfig
 from cloud.store.columns import utc_now
-from edge.fleet.identity import Identity, key_to_pem, new_key, read_key, request_for, sign_renewal
+from edge.fleet.identity import Identity, key_to_pem, new_key, read_key, renewal_request
 from edge.fleet.renewable_channel import RenewableChannel
 from protos.traffic_vision.v1 import enrolment_pb2 as enrolment
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
@@ -53,14 +53,7 @@ class Running:
             stub = EnrolmentServiceStub(channel)
             nonce = stub.BeginRenewal(enrolment.BeginRenewalRequest(), timeout=WAIT_S).nonce
             key = new_key()
-            csr = request_for(key)
-            request = enrolment.RenewRequest(
-                certificate_der=pair.certificate.public_bytes(Encoding.DER),
-                nonce=nonce,
-                csr_der=csr,
-                signature=sign_renewal(pair, nonce, csr),
-                instance_id=instance,
-            )
+            request = renewal_request(pair, key, nonce, instance)
             try:
                 given = stub.Renew(request, timeout=WAIT_S).certificate_der
             except grpc.RpcError as error:

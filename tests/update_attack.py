@@ -22,13 +22,12 @@ from cloud.release.role_files import (
     sign_role,
     write_role,
 )
-from edge.updates.client import UpdateResult
 from edge.updates.errors import Refusal
 from edge.updates.slots import Slots
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-from tests.update_world import HARDWARE, World, model
+from tests.update_world import HARDWARE, World, activated, check, model
 
 REFUSED = common.UPDATE_PHASE_REFUSED
 
@@ -37,14 +36,8 @@ def driving(world: World, folder: Any) -> Slots:
     """A vehicle that drives on release 1."""
     world.release(model("1"))
     slots = world.slots(folder)
-    assert check(world, slots).phase == common.UPDATE_PHASE_STAGED
-    slots.activate()
-    slots.confirm()
+    activated(world, slots)
     return slots
-
-
-def check(world: World, slots: Slots) -> UpdateResult:
-    return world.client(slots).check()
 
 
 def refused(world: World, slots: Slots, refusal: Refusal, told: str = "") -> None:

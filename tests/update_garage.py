@@ -34,7 +34,7 @@ from edge.updates.frame_records import FrameRecord, FrameRecords
 from edge.updates.good_start import GoodStart
 from edge.updates.hardware import hardware_ids
 from edge.updates.inbox import Inbox
-from edge.updates.models import open_slot_models
+from edge.updates.opening import open_slot_models
 from edge.updates.part import Updates
 from edge.updates.shadow import Shadow
 from protos.release_facts import ReleaseFacts

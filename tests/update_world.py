@@ -27,12 +27,13 @@ from cloud.release.keys import KeyRing, create_keys, load_keys
 from cloud.release.releasing import ReleaseTerms
 from cloud.release.role_files import current_role
 from edge.machine.disk_budget import DiskLane
-from edge.updates.client import UpdateClient
+from edge.updates.client import UpdateClient, UpdateResult
 from edge.updates.download import TransferLimits
 from edge.updates.evidence import Evidence
 from edge.updates.slots import Slots
 from edge.updates.trust import Vehicle
 from protos.release_facts import ReleaseFacts, role_of_fleet
+from protos.traffic_vision.v1 import common_pb2
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 from tests.models_factory import rectangles_model
@@ -177,6 +178,18 @@ class World:
         self.stop_server()
         for slots in self.vehicles:
             slots.close()
+
+
+def check(world: World, slots: Slots, **options: Any) -> UpdateResult:
+    """A vehicle looks once."""
+    return world.client(slots, **options).check()
+
+
+def activated(world: World, slots: Slots) -> None:
+    """A vehicle gets the newest release, drives on it, and confirms it."""
+    assert check(world, slots).phase == common_pb2.UPDATE_PHASE_STAGED
+    slots.activate()
+    slots.confirm()
 
 
 def open_world(folder: Path, now: datetime | None = None) -> World:

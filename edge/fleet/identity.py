@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edge.certificates import CertificateError, parse_certificate, read_pem, require_pair
 from edge.files import atomic_write
 from protos.enrolment import renewal_text
+from protos.traffic_vision.v1.enrolment_pb2 import RenewRequest
 
 IDENTITY_FILE = "client.pem"
 PRIVATE_MODE = 0o600
@@ -84,6 +85,27 @@ def sign_renewal(identity: Identity, nonce: bytes, csr_der: bytes) -> bytes:
     """The old key's signature over a request for the new one, DER."""
     old_der = identity.certificate.public_bytes(serialization.Encoding.DER)
     return identity.key.sign(renewal_text(nonce, old_der, csr_der), ec.ECDSA(hashes.SHA256()))
+
+
+def renewal_request(
+    identity: Identity, key: ec.EllipticCurvePrivateKey, nonce: bytes, instance_id: str
+) -> RenewRequest:
+    """Ask for a certificate of a new key, signed by the old one.
+
+    Args:
+        identity: whose certificate is renewed.
+        key: the new one.
+        nonce: that the cloud gave for it.
+        instance_id: of this run of the daemon.
+    """
+    csr = request_for(key)
+    return RenewRequest(
+        certificate_der=identity.certificate.public_bytes(serialization.Encoding.DER),
+        nonce=nonce,
+        csr_der=csr,
+        signature=sign_renewal(identity, nonce, csr),
+        instance_id=instance_id,
+    )
 
 
 def accept(key: ec.EllipticCurvePrivateKey, certificate_der: bytes, authority: x509.Certificate) -> Identity:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import grpc
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge.backoff import Backoff, BackoffOptions
 from edge.certificates import parse_certificate, read_pem
@@ -30,8 +29,7 @@ from edge.fleet.identity import (
     new_key,
     read_identity,
     renewal_due,
-    request_for,
-    sign_renewal,
+    renewal_request,
     used_since,
     write_identity,
 )
@@ -195,14 +193,7 @@ class IdentityKeeper:
 
     def _renew(self, stub: EnrolmentServiceStub, identity: Identity, nonce: bytes) -> Identity:
         key = new_key()
-        csr = request_for(key)
-        request = enrolment_pb2.RenewRequest(
-            certificate_der=identity.certificate.public_bytes(Encoding.DER),
-            nonce=nonce,
-            csr_der=csr,
-            signature=sign_renewal(identity, nonce, csr),
-            instance_id=self._instance_id,
-        )
+        request = renewal_request(identity, key, nonce, self._instance_id)
         answer = stub.Renew(request, timeout=_CALL_S)
         return accept(key, answer.certificate_der, self._authority)
 

@@ -12,7 +12,8 @@ from edge.background_writer import BackgroundWriter
 from edge.backoff import BackoffOptions
 from edge.config import CloudConfig, EdgeConfig
 from edge.fleet.channel import ChannelOptions, open_channel
-from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
+from edge.fleet.control import ControlClient
+from edge.fleet.control_terms import ControlHandlers, ControlOptions
 from edge.fleet.renewable_channel import RenewableChannel
 from edge.fleet.sampling import Sampling, Spools
 from edge.fleet.spool import Spool, SpoolOptions

@@ -11,7 +11,7 @@ from edge.state_folder import StateFolder, StateFolderError
 from edge.updates.client import UpdateClient
 from edge.updates.errors import UpdateError
 from edge.updates.inbox import BUNDLE, ROLLBACK, UNSIGNED, Answer, Inbox
-from edge.updates.models import open_slot_models
+from edge.updates.opening import open_slot_models
 from edge.updates.roll_back import roll_back as take_back
 
 

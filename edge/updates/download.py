@@ -64,17 +64,20 @@ class TransferLimits:
 class Pace:
     """Whether a transfer keeps the least pace, `pace_s` by `pace_s`; a chunk may be on its way at the end."""
 
-    def __init__(self, limits: TransferLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: TransferLimits, had_bytes: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin, with so many bytes already there."""
         self._limits = limits
+        self._had_bytes = had_bytes
         self._clock = clock
         self._began_s = clock()
-        self._had_bytes = 0
 
     def too_slow(self, received_bytes: int) -> float | None:
         """Give the pace of the seconds that are over now, bytes a second, where it was below the least.
 
         Args:
-            received_bytes: since the transfer began.
+            received_bytes: that are there now.
         """
         lasted_s = self._clock() - self._began_s
         if lasted_s < self._limits.pace_s:
@@ -125,7 +128,7 @@ def fetch_target(
         begin = file.tell()
         if begin < length:
             on_progress(begin)
-            transfer = _Transfer(begin, length, limits, interrupted, Pace(limits), begin)
+            transfer = _Transfer(begin, length, limits, interrupted, Pace(limits, begin))
             _append_rest(stub, request, file, transfer, on_progress)
         file.flush()
         os.fsync(file.fileno())
@@ -154,14 +157,13 @@ def copy_target(source: IO[bytes], length: int, part: Path, on_progress: Callabl
 
 @dataclass(slots=True)
 class _Transfer:
-    """One RPC's share of a target. `cause` is asked from another thread."""
+    """What is there of a target, and what ends its transfer. `cause` is asked from another thread."""
 
-    begin: int
+    received: int
     length: int
     limits: TransferLimits
     interrupted: Interrupted
     pace: Pace
-    received: int
 
     def kept(self) -> str:
         return f"{self.received} of {self.length} bytes are kept"
@@ -170,7 +172,7 @@ class _Transfer:
         return put_off(self.kept()) if self.interrupted() else None
 
     def cause(self) -> PutOffError | TransferError | None:
-        slow = self.pace.too_slow(self.received - self.begin)
+        slow = self.pace.too_slow(self.received)
         if slow is None:
             return self.put_off()
         return TransferError(
@@ -186,9 +188,10 @@ def _append_rest(
     transfer: _Transfer,
     on_progress: Callable[[int], None],
 ) -> None:
-    following = FetchTargetRequest(offset_bytes=transfer.begin, chunk_limit_bytes=transfer.limits.chunk_bytes)
+    begin = transfer.received
+    following = FetchTargetRequest(offset_bytes=begin, chunk_limit_bytes=transfer.limits.chunk_bytes)
     following.MergeFrom(request)
-    allowed_s = transfer.limits.target_deadline_s(transfer.length - transfer.begin)
+    allowed_s = transfer.limits.target_deadline_s(transfer.length - begin)
     if (left := transfer.put_off()) is not None:
         raise left
     try:
@@ -197,7 +200,7 @@ def _append_rest(
         raise TransferError(f"{request.path}: {error}") from None
     try:
         with cancelled_for(transfer.cause, call):
-            for data in checked_chunks(call, transfer.begin, transfer.length):
+            for data in checked_chunks(call, begin, transfer.length):
                 file.write(data)
                 transfer.received += len(data)
                 on_progress(transfer.received)

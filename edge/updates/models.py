@@ -14,21 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.config import EdgeConfig, UpdatesConfig
 from edge.errors import TrafficVisionError
-from edge.machine.disk_budget import DiskLane
 from edge.messages import model_ref_of
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file, read_model_bytes
 from edge.perception.model_reading import read_apart
-from edge.status import daemon_version
 from edge.updates import history
-from edge.updates.errors import Refusal, RefusedError, SlotError, UpdateError
-from edge.updates.hardware import hardware_ids
+from edge.updates.errors import Refusal, RefusedError, SlotError
 from edge.updates.report import model_ref, model_state
 from edge.updates.slot_content import SlotContent
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.slots import Slots
-from edge.updates.trust import Vehicle, clock_floor_of
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2
 
@@ -51,33 +46,6 @@ class Work:
     received_bytes: int = 0
     total_bytes: int = 0
     detail: str = ""
-
-
-def open_slot_models(config: EdgeConfig, disk: DiskLane | None = None) -> SlotModels:
-    """Open the slots in the state folder, which is there and locked, for a configuration with [updates].
-
-    Raises:
-        UpdateError: the shipped root cannot be used, or the slots cannot be opened.
-    """
-    if config.updates is None:
-        raise UpdateError("slots need the root that their content is checked against: section [updates]")
-    root = _shipped_root(config)
-    vehicle = _vehicle(config, config.updates)
-    folder = config.state_folder / "slots"
-    try:
-        slots = Slots(
-            folder, factory_model=config.model.factory, shipped_root=root, vehicle=vehicle, disk=disk
-        )
-    except OSError as error:
-        raise SlotError(f"the slots {str(folder)!r} cannot be used: {error.strerror or error}") from None
-    if config.updates.unsigned:
-        logger.warning(
-            "models that nobody signed are allowed here (updates.unsigned): whoever may write to %s may"
-            " choose what this vehicle drives on",
-            config.state_folder,
-            extra={"event": "unsigned_allowed"},
-        )
-    return SlotModels(slots)
 
 
 class SlotModels:
@@ -340,37 +308,6 @@ def log_release(
         said,
         extra={"event": event, "model": digest, "release": release and release.release_counter},
     )
-
-
-def _vehicle(config: EdgeConfig, updates: UpdatesConfig) -> Vehicle:
-    ids = frozenset(hardware_ids(config.model.providers))
-    return Vehicle(
-        ids,
-        daemon_version(),
-        release_floor=updates.release_floor,
-        clock_floor=clock_floor_of(updates.clock_floor),
-        fleet=updates.fleet,
-        unsigned_allowed=updates.unsigned,
-    )
-
-
-def _shipped_root(config: EdgeConfig) -> bytes:
-    from edge.updates.evidence import check_root  # imports python-tuf
-
-    assert config.updates is not None
-    path = config.updates.root
-    if path is None:  # nothing signed checks against it
-        return b""
-    try:
-        data = path.read_bytes()
-        check_root(data)
-    except OSError as error:
-        raise UpdateError(f"updates.root {str(path)!r} cannot be read: {error.strerror}") from None
-    except RefusedError as error:
-        raise UpdateError(
-            f"updates.root {str(path)!r}: {error}; it is the `root.json` that enrolment gave the vehicle"
-        ) from None
-    return data
 
 
 def _origin(content: SlotContent) -> str:

@@ -12,7 +12,6 @@ turn has something else to do, and goes on after that from the bytes that are ke
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from edge.updates.download import TransferLimits
 from edge.updates.frame_records import FrameRecords
 from edge.updates.good_start import GoodStart
 from edge.updates.inbox import BUNDLE, ROLLBACK, Answer, Inbox
+from edge.updates.look_schedule import RETRY, LookSchedule
 from edge.updates.models import SlotModels, Work, log_release
 from edge.updates.probation import ProbationRules
 from edge.updates.roll_back import roll_back
@@ -49,17 +49,13 @@ from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
 logger = logging.getLogger(__name__)
 
-RETRY = BackoffOptions(initial_s=1.0, limit_s=300.0)  # of a check: the cloud is away
 CHANGE_RETRY = BackoffOptions(
     initial_s=5.0, limit_s=3600.0
 )  # of a change of model, whose check may take long
-_JITTER = 0.1  # of the interval, either way, so that a fleet does not march
-_LEAST_PAUSE_S = 1.0  # between two checks, however often the cloud nudges
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
 # A vehicle that was never assigned anything waits so long for a cloud that may, before it takes the newest.
 HOLD_S = 60.0
-_CHANCE = random.SystemRandom()
 
 
 class Updates:
@@ -127,7 +123,7 @@ class Updates:
         self._shadow = shadow
         self._watch = Watch(models, rules, links, self._stopping, records)
         self._wake = threading.Event()
-        self._nudged = threading.Event()
+        self._schedule = LookSchedule(config.check_interval_s, retry)
         models.on_change(self._wake.set)
         self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
         self._shadow_stage = ShadowStage(shadow, models, config, self._assigned.allows)
@@ -135,10 +131,8 @@ class Updates:
         self._shown, self._teller = Shown(models), Teller()
         self._good_start = good_start or GoodStart(models)
         # The rest is the thread's own.
-        self._retry = Backoff(retry)
         self._change_retry = Backoff(change_retry)
         self._troubles, self._defects = Repeated(logger, logging.WARNING), Repeated(logger, logging.ERROR)
-        self._check_at_s = self._last_check_s = 0.0  # monotonic; the first check is due at once
         self._staged = ""  # the digest that was logged last
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
@@ -173,7 +167,7 @@ class Updates:
             return
         if not self._assigned.is_news(release_counter):
             return
-        self._nudged.set()
+        self._schedule.nudge()
         self._wake.set()
 
     def assign(self, message: fleet_pb2.Assignment | None) -> None:
@@ -276,7 +270,7 @@ class Updates:
             extra = {"event": "updates_failed"}
             self._defects.log("updates: a defect; they go on after a pause", extra=extra, exc_info=True)
         pause_s = self._change_retry.next_s()
-        self._check_in(pause_s)
+        self._schedule.within(pause_s)
         return pause_s
 
     def _turn(self) -> float:
@@ -290,17 +284,15 @@ class Updates:
             return 0.0
         pause_s = self._watch.turn()
         if pause_s is not None:
-            self._check_in(0.0)  # what is offered meanwhile has waited
+            self._schedule.within(0.0)  # what is offered meanwhile has waited
             return pause_s
-        now_s, due_s = time.monotonic(), max(self._check_at_s, self._assigned.hold_until_s)
-        if self._nudged.is_set():
-            due_s = min(due_s, self._last_check_s + _LEAST_PAUSE_S)
-        if now_s < due_s:
-            return min(due_s - now_s, shadow_s)
+        wait_s = self._schedule.wait_s(self._assigned.hold_until_s)
+        if wait_s > 0:
+            return min(wait_s, shadow_s)
         if self._has_cloud:
             self._look()
             return 0.0
-        self._check_in(self._config.check_interval_s)
+        self._schedule.within(self._config.check_interval_s)
         candidate = self._models.slots.candidate()
         if candidate is not None:  # staged while no daemon ran
             self._put_in(candidate)
@@ -335,25 +327,19 @@ class Updates:
     def _take_assignment(self) -> None:
         """Take over what the cloud has said since the last turn, and end a probation that it takes back."""
         if self._assigned.take():
-            self._nudged.set()  # something else may be wanted now
+            self._schedule.nudge()  # something else may be wanted now
         taken_back = self._assigned.taken_back()
         if taken_back is not None:
             self._watch.withdrawn(*taken_back)
 
     def _look(self) -> None:
         """Look for a release, and put in what is staged."""
-        was_nudged = self._nudged.is_set()
-        self._nudged.clear()
+        self._schedule.begins()
         result = self._client.check()
         if result.put_off:
-            self._put_off(result, was_nudged=was_nudged)
+            self._put_off(result)
             return
-        self._last_check_s = time.monotonic()
-        if result.retry:
-            self._check_in(self._retry.next_s())
-        else:
-            self._retry.reset()
-            self._check_in(self._config.check_interval_s * _CHANCE.uniform(1 - _JITTER, 1 + _JITTER))
+        self._schedule.ended(failed=result.retry)
         self._contact.note(result)
         self._shown.result(result, self._watch.set_aside)
         self._tell()
@@ -365,12 +351,9 @@ class Updates:
         if content is not None and self._assigned.allows(content) and not self._stopping.is_set():
             self._put_in(content)
 
-    def _put_off(self, result: UpdateResult, *, was_nudged: bool) -> None:
-        """Look again soon after that is done which came first."""
-        if was_nudged:
-            self._nudged.set()
-        self._last_check_s = time.monotonic()
-        self._check_in(_LEAST_PAUSE_S)  # however often a cloud says something else
+    def _put_off(self, result: UpdateResult) -> None:
+        """What came first is done now; the next look is soon after."""
+        self._schedule.put_off()
         if result.metadata_expires is not None:
             self._contact.note(result)
         self._shown.result(result, self._watch.set_aside)
@@ -387,7 +370,7 @@ class Updates:
             return
         except TrafficVisionError as error:  # damaged since it was staged
             self._models.lose(content.slot, str(error))
-            self._check_in(self._change_retry.next_s())  # which fetches it anew
+            self._schedule.within(self._change_retry.next_s())  # which fetches it anew
             return
         if not self._shadow_stage.admits(content, model):
             self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, content.release))
@@ -398,12 +381,12 @@ class Updates:
             self._watch.set_aside = ""
             self._change_retry.reset()
         elif result.outcome is ChangeOutcome.BUSY:
-            self._check_in(BUSY_S)
+            self._schedule.within(BUSY_S)
         elif result.is_final:
             self._refuse(content, result.detail)
         else:  # nothing is said of the model
             self._models.show(Work(detail=result.detail))
-            self._check_in(self._change_retry.next_s())
+            self._schedule.within(self._change_retry.next_s())
 
     def _look_at_shadow(self) -> float:
         """Look how the candidate in shadow does, and act on it; seconds until the next look."""
@@ -416,7 +399,7 @@ class Updates:
             self._refuse(ended.content, ended.reason)
         else:  # the next check begins anew
             self._models.show(Work(detail=ended.reason))
-            self._check_in(self._change_retry.next_s())
+            self._schedule.within(self._change_retry.next_s())
         self._tell()
         return 0.0
 
@@ -430,9 +413,6 @@ class Updates:
         )
         if self._teller.is_news(progress.phase):
             self._tell()
-
-    def _check_in(self, seconds: float) -> None:
-        self._check_at_s = time.monotonic() + seconds
 
     def _tell(self) -> None:
         self._teller.tell(self._links.status().model)

@@ -17,16 +17,13 @@ confirmed (then it is the last good one) or on probation (then the last good one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from edge.updates import history
 from edge.updates.errors import SlotError
-from protos.release_facts import MAX_COUNTER, FactsError, ReleaseFacts, from_custom
+from protos.release_facts import MAX_COUNTER, ReleaseFacts
 
-SCHEMA = 1
-MAX_CLOCK_S = 253_402_300_799  # the last second of the year 9999, where datetime ends
 MAX_STARTS = 8  # of a confirmed model in a row, none of which ran well; the next one falls back
 MAX_BAD = 64  # digests; the oldest goes first
 
@@ -269,50 +266,6 @@ def floors_raised(state: SlotState, *, release: int | None = None, clock_s: int 
     )
 
 
-def to_document(state: SlotState) -> dict[str, Any]:
-    """Return a JSON document; `from_document` reads back the same."""
-    document = {"schema": SCHEMA, **asdict(replace(state, history=()))}
-    document["history"] = history.to_document(state.history)
-    for slot in WRITABLE:
-        release = state.release(slot)
-        document[slot] = None if release is None else release.to_custom()
-    return document
-
-
-def from_document(document: object) -> SlotState:
-    """Read a state and hold it against the machine's own rules.
-
-    Raises:
-        SlotError: it is no state that this machine can be in.
-    """
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise SlotError(f"the slots' state is not of schema {SCHEMA}")
-    try:
-        state = SlotState(
-            active=_slot(document["active"]),
-            last_good=_slot(document["last_good"]),
-            candidate=None if document["candidate"] is None else _slot(document["candidate"]),
-            probation_starts=_count(document["probation_starts"], optional=True),
-            a=None if document["a"] is None else from_custom(document["a"]),
-            b=None if document["b"] is None else from_custom(document["b"]),
-            bad=tuple(_bad(entry) for entry in document["bad"]),
-            release_floor=_count(document["release_floor"]) or 0,
-            clock_floor_s=_count(document["clock_floor_s"], most=MAX_CLOCK_S) or 0,
-            reverted=None if document["reverted"] is None else _bad(document["reverted"]),
-            starts=_count(document.get("starts", 0)) or 0,
-            fallen=tuple(_bad(entry) for entry in document.get("fallen", ())),
-            driven_s=_count(document.get("driven_s", 0)) or 0,
-            driven_frames=_count(document.get("driven_frames", 0)) or 0,
-            history=history.from_document(document.get("history", [])),
-        )
-    except (KeyError, TypeError, FactsError) as error:
-        raise SlotError(f"the slots' state is damaged: {error!r}") from None
-    broken = violations(state)
-    if broken:
-        raise SlotError(f"the slots' state is damaged: {'; '.join(broken)}")
-    return state
-
-
 def violations(state: SlotState) -> list[str]:
     """Return what is wrong with a state; empty for every state that the changes above can lead to."""
     broken = [
@@ -383,21 +336,3 @@ def _good_before(state: SlotState, lost: SlotName) -> SlotName:
     ):
         return "factory"
     return other
-
-
-def _slot(value: object) -> SlotName:
-    if value not in ("a", "b", "factory"):
-        raise SlotError(f"the slots' state is damaged: there is no slot {value!r}")
-    return value
-
-
-def _count(value: object, optional: bool = False, most: int = MAX_COUNTER) -> int | None:
-    if value is None and optional:
-        return None
-    if type(value) is not int or not 0 <= value <= most:
-        raise SlotError(f"the slots' state is damaged: {value!r} where a count belongs")
-    return value
-
-
-def _bad(value: Mapping[str, str]) -> Bad:
-    return Bad(str(value["sha256"]), str(value["reason"]))

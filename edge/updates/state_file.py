@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.files import atomic_write
-from edge.updates import slot_state
+from edge.updates import slot_document, slot_state
 from edge.updates.errors import SlotError
 from edge.updates.slot_state import WRITABLE, SlotState
 
@@ -44,7 +44,7 @@ class Found:
 
 def to_bytes(state: SlotState) -> bytes:
     """Return the document of a state, with its checksum."""
-    document = slot_state.to_document(state)
+    document = slot_document.to_document(state)
     return json.dumps({**document, CHECKSUM: _checksum(document)}, indent=1).encode()
 
 
@@ -58,7 +58,7 @@ def from_bytes(data: bytes) -> SlotState:
         document = json.loads(data)
         if isinstance(document, dict):
             _check_sum(document)
-        return slot_state.from_document(document)
+        return slot_document.from_document(document)
     except (ValueError, OverflowError, RecursionError, AttributeError) as error:
         raise SlotError(f"the slots' state is damaged: {error!r}") from None
 
@@ -163,6 +163,6 @@ def _check_sum(document: dict[str, Any]) -> None:
     noted = document.pop(CHECKSUM, None)
     if noted is not None and noted != _checksum(document):
         raise SlotError("the slots' state is damaged: its checksum is another")
-    unknown = document.keys() - slot_state.to_document(SlotState()).keys()
+    unknown = document.keys() - slot_document.to_document(SlotState()).keys()
     if noted is None and unknown:  # one of them may have been the checksum
         raise SlotError(f"the slots' state is damaged: it has no checksum, and {sorted(unknown)}")

@@ -200,6 +200,7 @@ def test_a_disk_that_fills_up_while_they_are_restored_leaves_no_half_engine(
 def test_without_room_for_a_private_folder_a_session_is_made_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # What TMPDIR says is read once a process; this is the variable that the module documents for later.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     monkeypatch.setattr(providers, "builds_engines", lambda names: True)
     with engines(tmp_path, MADE_OF) as private:
@@ -211,7 +212,7 @@ def test_without_room_for_a_private_folder_a_session_is_made_all_the_same(
 def test_what_a_killed_process_left_is_removed_and_what_another_holds_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # as above; the other process gets TMPDIR
     script = (
         "import os, signal, sys; from pathlib import Path; from edge.perception.engine_cache import engines\n"
         "with engines(Path(sys.argv[1]), {}) as private:\n"

@@ -70,6 +70,7 @@ def test_what_takes_too_much_memory_to_read_is_refused(only_apart: None) -> None
 
 
 def test_what_the_machine_has_not_left_says_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine that is short of memory cannot be made here: its kernel says how much there is.
     monkeypatch.setattr(child_limits, "available_bytes", lambda: 40_000_000)
     assert facts(read(LARGE)) == facts(parse_model_file(LARGE, "test"))
 

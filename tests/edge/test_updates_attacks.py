@@ -24,8 +24,8 @@ from cloud.release.role_files import (
 from edge.updates.errors import Refusal
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
-from tests.update_attack import REFUSED, check, driving, publish, refused, rewritten, unharmed, with_release
-from tests.update_world import VEHICLE, World, edit, model, open_world
+from tests.update_attack import REFUSED, driving, publish, refused, rewritten, unharmed, with_release
+from tests.update_world import VEHICLE, World, check, edit, model, open_world
 
 
 @pytest.fixture

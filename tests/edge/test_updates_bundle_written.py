@@ -17,8 +17,8 @@ from edge.updates.client import UpdateClient, UpdateResult
 from edge.updates.errors import Refusal
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1.common_pb2 import UpdatePhase
-from tests.update_attack import check, driving
-from tests.update_world import VEHICLE, World, model
+from tests.update_attack import driving
+from tests.update_world import VEHICLE, World, check, model
 
 STAGED = UpdatePhase.UPDATE_PHASE_STAGED
 

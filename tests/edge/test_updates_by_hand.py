@@ -21,7 +21,8 @@ from edge.updates.frame_records import FrameRecords
 from edge.updates.good_start import RUNS_WELL_S
 from edge.updates.hardware import hardware_ids
 from edge.updates.inbox import ROLLBACK, Inbox
-from edge.updates.models import SlotModels, open_slot_models
+from edge.updates.models import SlotModels
+from edge.updates.opening import open_slot_models
 from edge.updates.part import Updates
 from edge.updates.shadow import Shadow
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
@@ -32,10 +33,8 @@ from tests.update_garage import (
     PROBATION,
     REFUSED,
     REVERTED,
-    STAGED,
     WRONG,
     Garage,
-    Vehicle,
     configured,
 )
 from tests.update_world import LIMITS, World, model
@@ -44,19 +43,8 @@ from tests.waiting import eventually
 # By hand.
 
 
-def staged_and_left(start: Garage, data: bytes) -> Vehicle:
-    """A vehicle with a candidate that its own thread does not come to put in."""
-    start.release(data)
-    vehicle = start(start=False)
-    for _ in range(1000):
-        vehicle.answer(ChangeOutcome.BUSY)
-    vehicle.updates.start()
-    vehicle.until(STAGED)
-    return vehicle
-
-
 def test_a_reload_by_hand_of_the_staged_candidate_begins_its_probation(start: Garage) -> None:
-    vehicle = staged_and_left(start, model("1"))
+    vehicle = start.staged(model("1"))
     candidate = vehicle.models.read(common_pb2.SLOT_UNSPECIFIED)
     assert candidate is not None and candidate.data == model("1") and candidate.path is None
     vehicle.running = candidate
@@ -96,7 +84,7 @@ def test_the_factory_model_by_hand_lasts_until_the_next_start(start: Garage) -> 
 
 
 def test_a_reload_says_what_could_not_be_kept(start: Garage, monkeypatch: pytest.MonkeyPatch) -> None:
-    vehicle = staged_and_left(start, model("1"))
+    vehicle = start.staged(model("1"))
     candidate = vehicle.models.read(common_pb2.SLOT_UNSPECIFIED)
     assert candidate is not None
 

@@ -24,8 +24,8 @@ from cloud.release.role_files import (
 from edge.updates.errors import Refusal, RefusedError
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
-from tests.update_attack import check, refused
-from tests.update_world import VEHICLE, World, model
+from tests.update_attack import refused
+from tests.update_world import VEHICLE, World, check, model
 
 STAGED, IDLE = common.UPDATE_PHASE_STAGED, common.UPDATE_PHASE_IDLE
 TRUCK = dataclasses.replace(VEHICLE, fleet="trucks")

@@ -16,8 +16,8 @@ from edge.updates.errors import Refusal
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-from tests.update_attack import REFUSED, check, driving, kept_away, refused, rewritten, unharmed
-from tests.update_world import LIMITS, StatusError, World, model
+from tests.update_attack import REFUSED, driving, kept_away, refused, rewritten, unharmed
+from tests.update_world import LIMITS, StatusError, World, check, model
 
 BIG = model("big", padding=300_000)
 

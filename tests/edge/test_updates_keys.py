@@ -28,9 +28,9 @@ from cloud.release.role_files import (
 from edge.updates.errors import Refusal, RefusedError
 from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
-from tests.update_attack import check, driving, refused, unharmed, with_release
+from tests.update_attack import driving, refused, unharmed, with_release
 from tests.update_attack import publish as publish_roles
-from tests.update_world import World, model, open_world
+from tests.update_world import World, check, model, open_world
 
 STAGED, CONFIRMED = common.UPDATE_PHASE_STAGED, common.UPDATE_PHASE_CONFIRMED
 ROLES = ["root", "targets", "models", "snapshot", "timestamp"]

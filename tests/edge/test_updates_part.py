@@ -136,6 +136,9 @@ def test_inference_errors_that_the_old_model_had_not_revert(start: Garage) -> No
     vehicle.published, vehicle.errors = 1000, 1
     vehicle.updates.start()
     vehicle.until(PROBATION)
+    eventually(
+        lambda: vehicle.status().model.HasField("probation"), "it is watched: what was before is counted"
+    )
     vehicle.drive(publishing=10, erring=10)
     assert "frames ended in an inference error (50%; before it, 0%)" in vehicle.until(REVERTED).detail
 

@@ -313,11 +313,6 @@ def test_a_target_that_takes_too_long_ends_with_what_is_kept(world: World, slots
     assert part.read_bytes() == BIG
 
 
-@pytest.fixture
-def slots(world: World, tmp_path: Path) -> Slots:
-    return world.slots(tmp_path / "vehicle")
-
-
 def test_a_check_that_is_put_off_is_no_trouble(
     world: World, slots: Slots, caplog: pytest.LogCaptureFixture
 ) -> None:

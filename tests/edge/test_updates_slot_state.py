@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.updates import history, slot_state
+from edge.updates import history, slot_document, slot_state
 from edge.updates.errors import SlotError
 from edge.updates.history import Entry
 from edge.updates.slot_state import SlotState
@@ -192,8 +192,8 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def it_survives_the_disk(self) -> None:
-        text = json.dumps(slot_state.to_document(self.state))
-        assert slot_state.from_document(json.loads(text)) == self.state
+        text = json.dumps(slot_document.to_document(self.state))
+        assert slot_document.from_document(json.loads(text)) == self.state
 
     @invariant()
     def only_a_confirmed_release_has_its_starts_counted(self) -> None:
@@ -260,16 +260,16 @@ def test_a_state_of_an_earlier_version_is_read() -> None:
     written = document()
     for key in ("starts", "fallen", "driven_s", "driven_frames", "history"):
         del written[key]
-    assert slot_state.from_document(written) == SlotState()
+    assert slot_document.from_document(written) == SlotState()
 
 
 def test_a_damaged_history_costs_itself_alone() -> None:
     entry = Entry(1, "staged", "cloud", "f" * 64, 1, "streets 1", "")
     good = history.to_document((entry,))[0]
-    assert slot_state.from_document(document(history=[7, {}, good, None])).history == (entry,)
-    assert slot_state.from_document(document(history="x")).history == ()
+    assert slot_document.from_document(document(history=[7, {}, good, None])).history == (entry,)
+    assert slot_document.from_document(document(history="x")).history == ()
     many = [good] * (history.MAX_ENTRIES + 5)
-    assert len(slot_state.from_document(document(history=many)).history) == history.MAX_ENTRIES
+    assert len(slot_document.from_document(document(history=many)).history) == history.MAX_ENTRIES
 
 
 def test_a_release_that_failed_here_cannot_be_staged() -> None:
@@ -290,7 +290,7 @@ def test_a_candidate_is_replaced_in_its_own_slot_after_the_other_one_broke() -> 
 
 
 def document(**fields: object) -> dict[str, object]:
-    return {**slot_state.to_document(SlotState()), **fields}
+    return {**slot_document.to_document(SlotState()), **fields}
 
 
 @pytest.mark.parametrize(
@@ -322,4 +322,4 @@ def document(**fields: object) -> dict[str, object]:
 )
 def test_a_damaged_state_is_refused(damaged: object) -> None:
     with pytest.raises(SlotError):
-        slot_state.from_document(damaged)
+        slot_document.from_document(damaged)

@@ -14,7 +14,7 @@ import pytest
 
 from edge.config import load_config
 from edge.updates.hardware import hardware_ids
-from edge.updates.models import open_slot_models
+from edge.updates.opening import open_slot_models
 from edge.updates.overview import read_state
 from edge.updates.slot_state import MAX_STARTS
 from edge.updates.slots import MAX_PROBATION_STARTS

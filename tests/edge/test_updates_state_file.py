@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.updates import slot_state, state_file
+from edge.updates import slot_document, slot_state, state_file
 from edge.updates.errors import SlotError
 from edge.updates.slot_state import Bad, SlotState
 from edge.updates.state_file import COPY, STATE
@@ -256,7 +256,7 @@ def test_an_older_document_in_place_of_the_main_one_lowers_nothing(
 
 
 def test_a_document_of_an_older_program_is_read(world: World, vehicle: Path, before: SlotState) -> None:
-    (vehicle / "slots" / STATE).write_text(json.dumps(slot_state.to_document(before), indent=1))
+    (vehicle / "slots" / STATE).write_text(json.dumps(slot_document.to_document(before), indent=1))
     (vehicle / "slots" / COPY).unlink()
     with world.slots(vehicle) as slots:
         assert slots.state == before
@@ -325,10 +325,10 @@ def test_any_damage_is_noticed_or_changes_nothing(state: SlotState, data: st.Dat
         st.none() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=3),
     ),
-    st.sampled_from(sorted(slot_state.to_document(SlotState()))),
+    st.sampled_from(sorted(slot_document.to_document(SlotState()))),
 )
 def test_nonsense_in_a_document_without_a_checksum_is_one_error(value: Any, key: str) -> None:
-    document = {**slot_state.to_document(SlotState()), key: value}
+    document = {**slot_document.to_document(SlotState()), key: value}
     with suppress(SlotError):
         state_file.from_bytes(json.dumps(document).encode())
 

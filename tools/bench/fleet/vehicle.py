@@ -11,7 +11,8 @@ from pathlib import Path
 from edge.backoff import BackoffOptions
 from edge.config import UpdatesConfig
 from edge.fleet.channel import ChannelOptions, open_channel
-from edge.fleet.control import ControlClient, ControlHandlers, ControlOptions
+from edge.fleet.control import ControlClient
+from edge.fleet.control_terms import ControlHandlers, ControlOptions
 from edge.fleet.spool import Spool
 from edge.health import LoopHealth
 from edge.messages import Clock, model_ref_of
