@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cloud.datasets import Box, Dataset, DatasetWriter, LabeledImage, read_dataset
 from cloud.pipeline.corruptions import KINDS, SEVERITIES
 from cloud.pipeline.drop_check import check_drop
-from cloud.pipeline.drop_estimate import DropError, DropOptions, Seen, measure_drop, spread
+from cloud.pipeline.drop_estimate import FEATURES, DropError, DropOptions, Seen, measure_drop, spread
 from cloud.pipeline.drop_prior import with_drop
 from cloud.pipeline.drop_regression import FEATURE_SETS, PENALTIES, MetaPoint, fit_drop_model, ridge
 from edge.drift import Origin, Reference, Scope, fit
@@ -211,8 +211,10 @@ def test_every_drive_has_its_turn(sizes: list[int], count: int, seed: int) -> No
 
 
 def test_means_are_over_the_pictures_that_have_the_feature() -> None:
-    nan = np.nan
-    seen = Seen([np.array([2, nan, nan, nan, nan, nan]), np.array([4, 0.5, nan, nan, nan, nan])], [])
+    rows = np.full((2, len(FEATURES)), np.nan)
+    rows[:, FEATURES.index("count")] = 2, 4
+    rows[1, FEATURES.index("mean_confidence")] = 0.5
+    seen = Seen(list(rows), [])
     assert seen.means() == {"count": 3.0, "mean_confidence": 0.5}
     assert Seen().means() == {}
 
