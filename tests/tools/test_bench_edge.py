@@ -18,6 +18,7 @@ from edge.frames.sources import SourceError
 from edge.perception.detector import Detector, DetectorOptions
 from protos.traffic_vision.v1 import common_pb2
 from tests.models_factory import constant_model, loaded
+from tools.bench.edge.at_rest import at_rest, least_of_minutes
 from tools.bench.edge.cameras import LossyCamera, StampedCamera, open_camera
 from tools.bench.edge.numbers import BITS, BLOCK_PX, burn, number_of, reading_model
 from tools.bench.edge.slope import Slope, slope
@@ -157,6 +158,25 @@ def test_a_reel_goes_round(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(BenchError, match="no readable video"):
         Reel(tmp_path / "text.mp4")
+
+
+@given(st.lists(st.floats(1, 60), min_size=1, max_size=8), st.floats(0, 5), st.floats(0, 0.1))
+def test_a_machine_that_grows_busy_is_no_leak(
+    changes_s: list[float], settle_s: float, leak_mb_s: float
+) -> None:
+    busy, end = [], 0.0
+    for number, length in enumerate(changes_s):
+        busy.append((end + 60.0, end + 60.0 + length * (number + 1)))  # each takes longer
+        end = busy[-1][1]
+    at = [float(second) for second in range(int(end + 120))]
+    # What is held grows with each second, and a change holds 60 MB more and gives them back as it ends.
+    held = [200 + leak_mb_s * t + 60 * any(b <= t <= e + settle_s for b, e in busy) for t in at]
+    rests = at_rest(at, busy, settle_s)
+    kept = [(t, value) for t, value, rest in zip(at, held, rests, strict=True) if rest]
+    assert kept and [value for _, value in kept] == pytest.approx([200 + leak_mb_s * t for t, _ in kept])
+    assert at_rest(at, [(60.0, float("inf"))], settle_s) == [t < 60 for t in at]
+    floors = least_of_minutes(*map(list, zip(*kept, strict=True)))
+    assert floors == sorted(floors) and floors[0] == 200
 
 
 def test_sizes_are_read_or_refused() -> None:

@@ -1,6 +1,9 @@
 """`bench edge soak`: what the daemon holds at the end of a long run of what makes programs leak.
 
 A camera is lost and comes back, clients come, go, stall and are cut off, and the model is swapped 200 times.
+
+While a model changes, the daemon holds two, and that for as long as the machine lets it: a machine that grows
+busy would look like a leak. What it holds is therefore read between the changes.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ import numpy as np
 from edge.redaction import redact
 from edge.serve.client import ClientError, PerceptionClient
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
+from tools.bench.edge.at_rest import at_rest, least_of_minutes
 from tools.bench.edge.clients import JOIN_S
 from tools.bench.edge.daemon import BenchDaemon, write_config
 from tools.bench.edge.machine import Footprint, Watched
-from tools.bench.edge.slope import Slope, slope
+from tools.bench.edge.slope import slope
 from tools.bench.edge.subject import another_version, load_sized
 from tools.bench.edge.turns import Progress
 from tools.bench.report import Report, Table, Target
@@ -35,6 +39,7 @@ LOSSY_CAMERA = "benchcam:lossy?rate=10&frames=40"
 _SAMPLE_S = 1.0
 _CHURN_PAUSE_S = 0.5
 _STALL_S = 1.0
+_SETTLE_S = 1.0  # after a change of model: the memory is given back at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +63,13 @@ class SoakSettings:
 
 @dataclass(slots=True)
 class _Run:
-    """What happens, counted."""
+    """What happens, counted; times are seconds of it."""
 
+    began: float = field(default_factory=time.monotonic)
     stopping: threading.Event = field(default_factory=threading.Event)
     at_s: list[float] = field(default_factory=list)
     footprints: list[Footprint] = field(default_factory=list)
+    changes: list[tuple[float, float]] = field(default_factory=list)
     swapped: int = 0
     refused: list[str] = field(default_factory=list)
     clients: int = 0
@@ -107,25 +114,9 @@ def bench_soak(settings: SoakSettings, progress: Progress = lambda done, of: Non
     return _report(settings, run, status, dict(frames), watched)
 
 
-def _floor(at_h: list[float], rss_mb: list[float]) -> Slope | None:
-    """Of the least of each minute: what is leaked is in it, what an allocator holds for a while is not."""
-    least: dict[int, float] = {}
-    for hour, value in zip(at_h, rss_mb, strict=True):
-        minute = int(60 * hour)
-        least[minute] = min(value, least.get(minute, value))
-    whole = sorted(least)[1:-1]  # the outer ones may be short
-    return slope([minute / 60 for minute in whole], [least[minute] for minute in whole]) if whole else None
-
-
-def _floor_text(floor: Slope) -> str:
-    interval = f"{floor.low:+.2f} to {floor.high:+.2f}"
-    return f"the least of each minute: {floor.estimate:+.2f} MB an hour, 95 %: {interval}"
-
-
 def _watch(run: _Run, daemon: BenchDaemon, settings: SoakSettings, progress: Progress) -> None:
-    began = time.monotonic()
     length = settings.minutes * 60
-    while (elapsed := time.monotonic() - began) < length:
+    while (elapsed := time.monotonic() - run.began) < length:
         try:
             found = Footprint.of(daemon.pid)
         except OSError:
@@ -143,19 +134,23 @@ def _swap(
 ) -> None:
     if not settings.swaps:
         return
-    every_s, began = settings.minutes * 60 / settings.swaps, time.monotonic()
+    every_s = settings.minutes * 60 / settings.swaps
     with PerceptionClient(address) as client:
         for number in range(1, settings.swaps + 1):
-            if run.stopping.wait(max(0.0, began + (number - 0.5) * every_s - time.monotonic())):
+            if run.stopping.wait(max(0.0, run.began + (number - 0.5) * every_s - time.monotonic())):
                 return
             new = factory.with_suffix(".new")
             new.write_bytes(models[number % 2])
             new.replace(factory)
+            begin = time.monotonic() - run.began
+            run.changes.append((begin, float("inf")))
             try:
                 answer = client.reload(common_pb2.SLOT_FACTORY)
             except ClientError as error:
                 run.refused.append(str(error))
                 continue
+            finally:
+                run.changes[-1] = (begin, time.monotonic() - run.began)
             if answer.outcome == perception_pb2.RELOAD_OUTCOME_SWAPPED:
                 run.swapped += 1
             else:
@@ -201,39 +196,50 @@ def _report(
     frames: dict[str, int],
     watched: Watched,
 ) -> Report:
-    settled = len(run.at_s) - len(run.at_s[int(len(run.at_s) * SETTLED_SHARE) :])
-    at_h = [time_s / 3600 for time_s in run.at_s[settled:]]
-    kept = run.footprints[settled:]
-    rss_mb = [found.rss_bytes / 1e6 for found in kept]
-    growth = slope(at_h, rss_mb)
-    floor = _floor(at_h, rss_mb)
+    first = int(len(run.at_s) * SETTLED_SHARE)
+    at_s, kept = run.at_s[first:], run.footprints[first:]
+    rests = at_rest(at_s, run.changes, _SETTLE_S)
+    rest_s = [time_s for time_s, rest in zip(at_s, rests, strict=True) if rest]
+    resting = [found for found, rest in zip(kept, rests, strict=True) if rest]
+    if not resting:
+        raise BenchError("the model changed all the time: fewer swaps, or more minutes")
+    rss_mb = [found.rss_bytes / 1e6 for found in resting]
+    growth = slope([time_s / 3600 for time_s in rest_s], rss_mb)
     series = {
-        "RSS, MB": rss_mb,
-        "threads": [float(found.threads) for found in kept],
-        "descriptors": [float(found.descriptors) for found in kept],
+        "RSS between changes, MB": rss_mb,
+        "RSS at all times, MB": [found.rss_bytes / 1e6 for found in kept],
+        # Clients hold some while they are there: what is leaked is in the least of each minute.
+        "threads, the least of each minute": least_of_minutes(
+            rest_s, [float(found.threads) for found in resting]
+        ),
+        "descriptors, the least of each minute": least_of_minutes(
+            rest_s, [float(found.descriptors) for found in resting]
+        ),
     }
     rows, figures = [], {}
-    tenth = max(1, len(kept) // 10)
     for name, values in series.items():
+        tenth = max(1, len(values) // 10)
         start, end = float(np.median(values[:tenth])), float(np.median(values[-tenth:]))
         rows.append((name, start, end, min(values), max(values)))
         figures[name] = {"start": start, "end": end, "min": min(values), "max": max(values)}
     captured = frames.pop("captured")
     reconnects = status.epoch
     targets = [
-        Target("RSS, MB an hour (low end of 95 %)", round(growth.low, 2), RSS_MB_PER_HOUR),
+        Target("RSS between changes, MB an hour (low end of 95 %)", round(growth.low, 2), RSS_MB_PER_HOUR),
         *(
             Target(f"{name}, end over start", figures[name]["end"] - figures[name]["start"], 0)
-            for name in ("threads", "descriptors")
+            for name in series
+            if not name.startswith("RSS")
         ),
         Target("swaps", run.swapped, settings.swaps, at_least=True),
         Target("frames that left in no counted way", abs(captured - sum(frames.values())), 0),
     ]
     camera = redact(settings.camera) if settings.camera else "the bench's lossy one"
     notes = [
-        f"RSS {growth.estimate:+.2f} MB an hour, 95 %: {growth.low:+.2f} to {growth.high:+.2f} (Theil-Sen);"
-        f" the first {SETTLED_SHARE:.0%} of the run are left out",
-        *([] if floor is None else [_floor_text(floor)]),
+        f"RSS between changes {growth.estimate:+.2f} MB an hour, 95 %: {growth.low:+.2f} to"
+        f" {growth.high:+.2f} (Theil-Sen); the first {SETTLED_SHARE:.0%} of the run are left out",
+        f"{len(resting)} of {len(kept)} looks were between two changes of model, which took"
+        f" {_changing_s(run):.1f} s (p50)",
         *growth.verdict(RSS_MB_PER_HOUR, "RSS, MB an hour,"),
         f"camera: {camera}; {reconnects} reconnects, {run.swapped} swaps, {run.clients} clients that took"
         f" {run.messages} messages; frames: {captured} captured, "
@@ -254,7 +260,9 @@ def _report(
         "rss_mb_per_hour_95": [
             round(end, 3) if np.isfinite(end) else None for end in (growth.low, growth.high)
         ],
-        "rss_floor_mb_per_hour": None if floor is None else round(floor.estimate, 3),
+        "looks": len(kept),
+        "looks_between_changes": len(resting),
+        "change_p50_s": round(_changing_s(run), 3),
         "process": figures,
         "rss_mb_series": [round(value, 1) for value in rss_mb[:: max(1, len(rss_mb) // 120)]],
         "machine_state": watched.to_json(),
@@ -263,3 +271,7 @@ def _report(
     return Report(
         "edge-soak", figures_all, targets, [Table(title, ("", "start", "end", "min", "max"), rows)], notes
     )
+
+
+def _changing_s(run: _Run) -> float:
+    return float(np.median([end - begin for begin, end in run.changes])) if run.changes else 0.0
