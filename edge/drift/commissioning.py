@@ -287,7 +287,7 @@ class Commissioning:
                 self._rows.append(head, times, np.array([one.vector for one in rows], np.float32))
             self._hours = self._rows.hours()
             self._keep_patience(alarmed_s)
-        self._fit_what_is_due(present)
+        self._fit_what_is_due(present, generation)
 
     def _keep_patience(self, alarmed_s: float) -> None:
         if alarmed_s == self._patience_s:
@@ -302,7 +302,7 @@ class Commissioning:
         self._patience_s = alarmed_s
         self._disk.wrote(len(data))
 
-    def _fit_what_is_due(self, present: Present) -> None:
+    def _fit_what_is_due(self, present: Present, generation: int) -> None:
         for context in contexts_of(self._hours, self.own):
             if not self._is_judged(context, present):
                 self._rows.drop(context)
@@ -316,7 +316,7 @@ class Commissioning:
                 continue
             if progress.is_due(self._terms.hours) and self._needs(context, present):
                 self._fitting = True
-                if not self._submit_fit(partial(self._fit, present, progress)):
+                if not self._submit_fit(partial(self._fit, present, progress, generation)):
                     self._fitting = False
 
     def _is_judged(self, context: str, present: Present) -> bool:
@@ -325,9 +325,12 @@ class Commissioning:
             return True
         return context != UNNAMED and self.own is not None and self.own.context(context) is not None
 
-    def _fit(self, present: Present, progress: Progress) -> None:
+    def _fit(self, present: Present, progress: Progress, generation: int) -> None:
         """On the fitter's thread."""
-        context, generation = progress.context, self._generation
+        if generation != self._generation:
+            self._fitting = False
+            return
+        context = progress.context
         terms = FitTerms(
             context,
             present.model,

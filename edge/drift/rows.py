@@ -33,7 +33,9 @@ SEGMENT_S = 3600.0
 SAME_RATE = 0.05  # cameras jitter: rates that differ by less are one
 _SUFFIX = ".f32"
 _MOST_HEAD_BYTES = 1 << 16
-_LAST_ROWS = 4096  # more than one write: those before were on disk when it began
+# More than one write, 420 s of frames at most, of a camera that is judged at 30 Hz: those before were on disk
+# when it began.
+_LAST_ROWS = 16_384
 
 Vectors = npt.NDArray[np.float32]
 Times = npt.NDArray[np.int64]
@@ -222,7 +224,12 @@ class Rows:
             return len(line) + len(data)
         # At the end of what is whole: half a write that could not be taken back is written over.
         end = last.start + last.rows * _row_type(len(head.names)).itemsize
-        with last.path.open("r+b", buffering=0) as file:
+        try:
+            opened = last.path.open("r+b", buffering=0)
+        except FileNotFoundError:  # somebody removed it: what it held is lost, what comes need not be
+            self._stored.remove(last)
+            return self._write(head, data, rows)
+        with opened as file:
             try:
                 _write_all(file.fileno(), data, end)
             except OSError:

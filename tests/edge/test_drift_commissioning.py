@@ -308,6 +308,20 @@ def test_a_fit_of_the_camera_that_was_before_is_not_used(tmp_path: Path) -> None
     assert camera.it.own is None and not (tmp_path / "front" / "own.json").exists()
 
 
+def test_a_fit_that_waits_while_a_camera_is_exchanged_is_none_that_failed(tmp_path: Path) -> None:
+    camera = Camera(tmp_path / "front").under(A)
+    camera.at_once = False
+    camera.drive(4.5)
+    job = camera.waits.pop()
+    (tmp_path / "front" / WISH).touch()
+    camera.it.look()
+    job()
+    assert camera.fits == 0
+    camera.at_once = True
+    camera.drive(4.5, level=5.0)
+    assert context_of(camera).features[0].mean == pytest.approx(5.0, abs=0.2), "at once, not after a pause"
+
+
 def test_a_damaged_own_reference_is_said_and_made_anew(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -228,7 +228,7 @@ def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(tmp_path: Path
     drive.go(100, BY_DAY)
     before, states = told.changes[-1][1], len(told.states)
     parked = True
-    drive.go(3600, BY_NIGHT)
+    drive.go(300, BY_NIGHT)
     assert told.changes[-1] == (before, "paused") and len(told.states) == states + 1
     watched = watch.latest("front")
     assert watched is not None and watched.state is not None and VERDICTS[watched.state.verdict] == "paused"

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.drift import rows
+from edge.drift.commissioning import FLUSH_S
 from edge.drift.rows import SEGMENT_S, Head, Rows, drives, read, segments
+from edge.drift.sieve import HOLD_S
 from edge.machine.disk_budget import DiskBudget
 
 NAMES = ("brightness", "count")
@@ -95,6 +97,29 @@ def test_a_damaged_row_takes_those_behind_it_along_and_no_others(tmp_path: Path)
     data[start + 6 * (len(data) - start) // 10 + 3] ^= 1
     path.write_bytes(bytes(data))
     assert Rows(tmp_path).hours() == {("day", A): 6 / 7200}
+
+
+def test_a_hole_in_the_longest_write_of_a_fast_camera_is_found(tmp_path: Path) -> None:
+    at_30_hz = head(rate_hz=30.0)
+    count = round((FLUSH_S + HOLD_S) * 30)
+    Rows(tmp_path).append(at_30_hz, *some(count))
+    (path,) = segments(tmp_path)
+    data, start = bytearray(path.read_bytes()), len(at_30_hz.to_bytes())
+    size = (len(data) - start) // count
+    # Pages come to disk in any order.
+    data[start + 100 * size : start + 200 * size] = bytes(100 * size)
+    path.write_bytes(bytes(data))
+    assert Rows(tmp_path).hours() == {("day", A): pytest.approx(100 / 30 / 3600)}
+
+
+def test_a_segment_that_somebody_removes_costs_itself_alone(tmp_path: Path) -> None:
+    kept, last = Rows(tmp_path / "front"), some(5, 10)
+    kept.append(head(), *some(20))
+    (path,) = segments(tmp_path / "front")
+    path.unlink()
+    (tmp_path / "front").rmdir()
+    assert kept.append(head(), *last)
+    assert kept.hours() == Rows(tmp_path / "front").hours() == {("day", A): 5 / 7200}
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"\x00" * 100, head().to_bytes()[:-9], head().to_bytes()])

@@ -388,9 +388,9 @@ def test_what_is_seen_while_the_vehicle_stands_is_in_no_reference(tmp_path: Path
 
 def test_several_alarms_are_listed_first(reference: Reference) -> None:
     """One drive that changes twice, and one that is quiet."""
-    twice = noise(8, 1_600)
-    twice[300:500, 0] += 6
-    twice[1_000:1_200, 1] -= 6
+    twice = noise(8, 900)
+    twice[300:400, 0] += 6
+    twice[700:800, 1] -= 6
     drives = [judge_rows(name, rows(values), reference, None) for name, values in (
         ("twice", twice), ("quiet", noise(9, 200)))]  # fmt: skip
     assert [len(drive.alarms) for drive in drives] == [2, 0]

@@ -143,7 +143,9 @@ class DaemonPath:
         self._no_state = tempfile.TemporaryDirectory(prefix="traffic-vision-replay-")
         try:
             observers: list[FrameObserver] = [self._last]
-            if drift is not None and factory is not None:
+            if drift is not None:
+                if factory is None:
+                    raise ValueError("drift is judged for a first model: which file is it?")
                 names = [config.name for config in sources]
                 state = Path(self._no_state.name)
                 observers.insert(

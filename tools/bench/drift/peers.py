@@ -106,7 +106,7 @@ class Found:
 def measure_peers(settings: DriftSettings, progress: Progress) -> Outcome:
     """Run all that can be had in turns on the same streams."""
     families = FAMILIES[1:2] if settings.quick else FAMILIES
-    hours = 0.2 if settings.quick else settings.peer_hours
+    hours = 0.1 if settings.quick else settings.peer_hours
     trials = 1 if settings.quick else _TRIALS
     known_hours = 0.0 if settings.quick else LONG_HOURS
     of, done = len(families) * _chunks(hours) + len(SHIFTS) * trials, 0

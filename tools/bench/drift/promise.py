@@ -26,7 +26,7 @@ FEATURES = (8, 12, 16)
 LONG_HOURS = 24.0
 _ROOM = 1.1  # over the least that calibrates: tau is an estimate
 _SHORT = 1.5  # times that
-_QUICK_HOURS = 30.0
+_QUICK_HOURS = 10.0
 _QUICK_FAMILIES = 2
 
 

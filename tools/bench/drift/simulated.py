@@ -78,7 +78,7 @@ class _Plan:
     @classmethod
     def of(cls, settings: DriftSettings) -> _Plan:
         if settings.quick:
-            return cls(2, 20.0, 1, 20.0, 1, 15.0, 15.0)
+            return cls(2, 10.0, 1, 20.0, 1, 5.0, 10.0)
         # Five hours of reference: an hour more than promises anything.
         return cls(30, 600.0, math.ceil(settings.simulated_hours * 2), 1800.0, 6, 300.0, 240.0)
 
