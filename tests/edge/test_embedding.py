@@ -237,6 +237,11 @@ def test_a_model_without_one_is_judged_as_before_and_it_is_said() -> None:
             for judged in (states, before)
         ]
         assert [state.alarm for state in states] == [state.alarm for state in before]
+        distances = [
+            [{one.name: (one.d, one.false_alarms_per_day) for one in state.features} for state in judged]
+            for judged in (states, before)
+        ]
+        assert all(given.items() <= found.items() for found, given in zip(*distances, strict=True))
         assert not any(names & set(EMBEDDED) for names in alarms[0])
         assert {one.verdict for one in states[-1].features if one.name in EMBEDDED} == {Verdict.PAUSED}
         said = "; ".join(states[-1].notes)
