@@ -98,10 +98,7 @@ def fine_tune(plan: FineTuning) -> None:
         dataset = read_dataset(plan.data)
         busiest = sorted(dataset.images, key=lambda image: -len(image.boxes))[:6]
         options = AssemblyOptions(
-            name="baseline-day",
-            dataset_sha256=dataset_sha256(dataset),
-            imgsz=plan.input_hw,
-            trained_on=tuple(image.path for image in dataset.images if image.path is not None),
+            name="baseline-day", dataset_sha256=dataset_sha256(dataset), imgsz=plan.input_hw
         )
         pictures = read_all([image.path for image in busiest if image.path is not None])
         import_model(plan.checkpoint, plan.model, pictures, options)
