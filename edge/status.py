@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from edge import __version__
 from edge.frames.camera import Camera
 from edge.messages import Clock, camera_status, model_ref_of
 from edge.parts import BackgroundPart, ModelStore
@@ -69,11 +69,8 @@ class Status:
 
 
 def daemon_version() -> str:
-    """The installed release, `0` where this runs without having been installed."""
-    try:
-        return version("traffic-vision")
-    except PackageNotFoundError:
-        return "0"
+    """The release that this code is of."""
+    return __version__
 
 
 def resident_bytes() -> int:

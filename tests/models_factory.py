@@ -18,8 +18,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.perception.metadata import GoldenFrame, ModelMetadata
-from edge.perception.model_file import ModelFile, parse_model_file, put_metadata
+from edge.perception.metadata import EmbeddingSpec, GoldenFrame, ModelMetadata, from_json
+from edge.perception.model_file import METADATA_KEY, ModelFile, parse_model_file, put_metadata
 
 NAMES = ("blue", "green", "red")
 BGR = {"blue": (255, 0, 0), "green": (0, 255, 0), "red": (0, 0, 255)}
@@ -96,6 +96,36 @@ def rectangles_model(hw: tuple[int, int] = (64, 96), layout: str = "raw", **fiel
     nodes, initializers = _rectangle_nodes("scaled", hw, layout, np.dtype(np.float32))
     fields.setdefault("golden", (golden_frame(hw),))
     return _file(nodes, initializers, hw, [1, 7, 6] if layout == "raw" else [1, 3, 6], layout, fields)
+
+
+def with_embedding(
+    data: bytes,
+    matrix: npt.ArrayLike,
+    spec: EmbeddingSpec | None = None,
+) -> bytes:
+    """A model file of this module with a second output: the mean red, green and blue, times a matrix.
+
+    Args:
+        data: the model file.
+        matrix: `[3, k]`; the means are in 0..1.
+        spec: what the metadata declares; as it is unless given.
+    """
+    model = onnx.load_model_from_string(data)
+    values = np.asarray(matrix, np.float32)
+    model.graph.node.extend(
+        (
+            helper.make_node("GlobalAveragePool", ["scaled"], ["mean_colour"]),
+            helper.make_node("Flatten", ["mean_colour"], ["colour_row"]),
+            helper.make_node("MatMul", ["colour_row", "axes"], ["embedding"]),
+        )
+    )
+    model.graph.initializer.append(numpy_helper.from_array(values, "axes"))
+    shape = [1, values.shape[1]]
+    model.graph.output.append(helper.make_tensor_value_info("embedding", TensorProto.FLOAT, shape))
+    declared = EmbeddingSpec("embedding", values.shape[1]) if spec is None else spec
+    entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    put_metadata(model, replace(from_json(entry.value), embedding=declared))
+    return model.SerializeToString(deterministic=True)
 
 
 def golden_frame(hw: tuple[int, int] = (64, 96)) -> GoldenFrame:

@@ -2,7 +2,7 @@
 
 Vehicles ship the features of many more frames than they ship pictures. The labels of the pictures tell which
 slice (day, night) the frames around them are of; of those a reference is fitted for each slice. Features of
-detections are left out: they were another model's, and the vehicle learns the new one's.
+detections and of the embedding are left out: they were another model's, and the vehicle learns the new one's.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ What is judged are the bytes that are returned: the last step reads them as a ve
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cloud.release.embedding import add_embedding
 from cloud.release.golden_pictures import normalise
 from cloud.release.raw_export import RawExport, read_raw_export
 from cloud.release.soundness import UnsoundModelError, check_output
@@ -25,6 +27,8 @@ from edge.perception.detector import Detector, DetectorOptions, InferenceError
 from edge.perception.golden import TOLERANCES, GoldenReport, verify
 from edge.perception.metadata import GoldenFrame, MetadataError, ModelMetadata, check
 from edge.perception.model_file import ModelFile, ModelFileError, parse_model_file, put_metadata
+
+_LOG = logging.getLogger(__name__)
 
 _PREFIX = "traffic_vision/"  # of the names that are added to the graph
 
@@ -47,6 +51,7 @@ class AssemblyOptions:
         max_detections: at most so many a frame.
         dataset_sha256: of the dataset that it was trained on.
         drift_prior: the fleet's, opaque.
+        trained_on: pictures that it was trained on, for the axes of the embedding; without, it has none.
     """
 
     name: str | None = None
@@ -58,6 +63,7 @@ class AssemblyOptions:
     max_detections: int = 300
     dataset_sha256: str | None = None
     drift_prior: str | None = None
+    trained_on: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +108,11 @@ def assemble(raw: Path, pictures: Sequence[bytes], options: AssemblyOptions | No
     except MetadataError as error:
         raise AssemblyError(f"{raw}: {error}") from None
     graph = _with_frame_input(export)
+    if options.trained_on:
+        embedding, reason = add_embedding(graph, options.trained_on)
+        metadata = replace(metadata, embedding=embedding)
+        if embedding is None:
+            _LOG.warning("%s: the model file has no embedding: %s", raw, reason)
     try:
         put_metadata(graph, metadata)
         unjudged = parse_model_file(_serialised(graph), str(raw))

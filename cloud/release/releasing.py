@@ -49,7 +49,7 @@ class ReleaseTerms:
 
     Attributes:
         hardware_ids: what the file is made for.
-        minimum_daemon_version: an older daemon must not install it.
+        minimum_daemon_version: an older daemon must not install it; what the file itself needs holds too.
         parent_sha256: the model that training began from.
         fleet: whose vehicles alone may install it; None: those without a fleet.
         shadow: a trial beside the active model before the swap; None: none.
@@ -207,7 +207,7 @@ def _facts(model: ModelFile, terms: ReleaseTerms, counter: int) -> ReleaseFacts:
         model_version=model.metadata.version,
         model_sha256=model.digest,
         hardware_ids=terms.hardware_ids,
-        minimum_daemon_version=terms.minimum_daemon_version,
+        minimum_daemon_version=_newer(terms.minimum_daemon_version, model.metadata.minimum_daemon_version),
         parent_sha256=terms.parent_sha256,
         dataset_sha256=model.metadata.dataset_sha256,
         drift_reference_sha256=None if prior is None else hashlib.sha256(prior.encode()).hexdigest(),
@@ -215,6 +215,17 @@ def _facts(model: ModelFile, terms: ReleaseTerms, counter: int) -> ReleaseFacts:
         shadow=terms.shadow,
         promise=terms.promise,
     )
+
+
+def _newer(owners: str, files: str) -> str:
+    """The newer of what the owner asks for and what the file needs, as it was written."""
+    try:
+        numbers = [[int(number) for number in text.split(".")] for text in (owners, files)]
+    except ValueError:  # it is said what is wrong with the owner's
+        return owners
+    longest = max(map(len, numbers))
+    asked, needed = (each + [0] * (longest - len(each)) for each in numbers)
+    return owners if asked >= needed else files
 
 
 def _check_terms(pending: Release, terms: ReleaseTerms) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone, tzinfo
 
+from edge.drift.embedding_features import WATCHED
 from edge.drift.kinds import kind_of
 from edge.drift.state import DriftState, FeatureDrift, Verdict
 
@@ -30,6 +31,10 @@ _LABELS = {
     "vanishing_x": "vanishing point, sideways",
     "vanishing_y": "vanishing point, up and down",
     "unknown_context": "frames that fit no known context",
+    **{
+        f"embedding_{number}": f"the model's view of the picture (embedding {number})"
+        for number in range(1, WATCHED + 1)
+    },
 }
 # Counts of things: people think of them in ratios, not in standard deviations.
 _RATIOS = frozenset({"count"})

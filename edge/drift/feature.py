@@ -29,7 +29,7 @@ class Feature:
 
     Attributes:
         name: as in references, series and messages; it never changes its meaning.
-        origin: `picture` or `detections`: the latter change their meaning with the model.
+        origin: `picture`, `detections` or `embedding`: the latter two change their meaning with the model.
         least: of its range.
         most: of its range.
         doc: what it is, and the source of the method.

@@ -1,7 +1,7 @@
-"""What is watched of a frame: one number a feature, of the picture or of what the model found in it.
+"""What is watched of a frame: one number a feature, of the picture or of what the model makes of it.
 
-Each feature is defined once: a new one is a function of `Look` and an entry in PICTURE_FEATURES or
-DETECTION_FEATURES. Which change moves which of them, and how far: docs/drift-features.md.
+Each feature is defined once: a new one is a function of `Look` and an entry in PICTURE_FEATURES,
+DETECTION_FEATURES or EMBEDDING_FEATURES. Which change moves which of them: docs/drift-features.md.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.detection_features import DETECTION_FEATURES, count
+from edge.drift.embedding_features import EMBEDDING_FEATURES
 from edge.drift.feature import Feature
 from edge.drift.look import Look
 from edge.drift.picture_features import PICTURE_FEATURES
@@ -24,7 +25,7 @@ Array = npt.NDArray[np.float32]
 # What the look costs before any feature: the small copy, its planes and luma, the histogram; as `cost_us`.
 SHARED_US = 530
 
-FEATURES: tuple[Feature, ...] = (*PICTURE_FEATURES, *DETECTION_FEATURES)
+FEATURES: tuple[Feature, ...] = (*PICTURE_FEATURES, *DETECTION_FEATURES, *EMBEDDING_FEATURES)
 NAMES = tuple(feature.name for feature in FEATURES)
 ORIGINS = tuple(feature.origin for feature in FEATURES)
 
@@ -64,19 +65,27 @@ def require_features(reference: Reference) -> Reference:
     return reference
 
 
-def extract(image: npt.NDArray[np.uint8], boxes: Array, *, class_names: Sequence[str] = ()) -> Array:
+def extract(
+    image: npt.NDArray[np.uint8],
+    boxes: Array,
+    *,
+    class_names: Sequence[str] = (),
+    embedding: Array | None = None,
+) -> Array:
     """Compute all features of one frame, in the order of FEATURES.
 
     Args:
         image: `uint8[H, W, 3]`, BGR, not empty.
         boxes: `float32[N, 6]` x1, y1, x2, y2 (pixels of the image), score, class.
         class_names: of the model's classes, in their order, as any dataset spells them.
+        embedding: `float32[k]` of the model; None: it gives none.
 
     Returns:
         `float32[F]`; NaN where a feature is not to be had: means over detections where there are none, the
-        mix of classes without their names, the vanishing point of a picture without edges.
+        mix of classes without their names, the vanishing point of a picture without edges, the embedding of a
+        model that gives none.
     """
-    look = Look(image, boxes, class_names)
+    look = Look(image, boxes, class_names, embedding)
     empty = len(boxes) == 0
     return np.array(
         [

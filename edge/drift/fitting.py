@@ -104,10 +104,12 @@ def fit(
             )
         )  # fmt: skip
     before = {feature.name: feature for feature in prior.features} if prior else {}
+    # What is never there, as a model's embedding where it gives none, has no share in the promise.
+    there = max(1, int(np.any([np.isfinite(array).any(axis=0) for array in arrays], axis=0).sum()))
     fitted = tuple(
         fit_feature(
             [np.asarray(array[:, column], np.float64) for array in arrays],
-            rate_hz, name, kinds[column], len(names), target_hours, before.get(name), seed, Scope(scope),
+            rate_hz, name, kinds[column], there, target_hours, before.get(name), seed, Scope(scope),
         )
         for column, name in enumerate(names)
     )  # fmt: skip

@@ -17,5 +17,10 @@ def frame_features(frame: Frame, published: Publication) -> npt.NDArray[np.float
         frame: with its image, the camera's mask painted over it.
         published: what was found in it; boxes in pixels of the whole image.
     """
-    found = frame.to_part(published.detections.boxes)
-    return extract(frame.part, found, class_names=published.model.class_names)
+    detections = published.detections
+    return extract(
+        frame.part,
+        frame.to_part(detections.boxes),
+        class_names=published.model.class_names,
+        embedding=detections.embedding,
+    )

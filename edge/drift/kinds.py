@@ -106,7 +106,7 @@ def kind_of(features: Sequence[FeatureDrift]) -> Kind:
     | traffic | as it was | their number, sizes or classes are in alarm |
     | camera moved | things are elsewhere (GEOMETRY), all else as it was | |
     | light, exposure, weather, lens | by the nearest pattern of TABLE | |
-    | other | near none of the patterns, or unknown features | confidences alone in alarm |
+    | other | near none of the patterns, or unknown features | confidences or the embedding alone in alarm |
 
     Args:
         features: all of a state's, those that are not in alarm too.

@@ -20,17 +20,25 @@ _SMALL_AREA = 320 * 180
 class Look:
     """One frame, made small, and what the model found in it."""
 
-    def __init__(self, image: npt.NDArray[np.uint8], boxes: Array, class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        image: npt.NDArray[np.uint8],
+        boxes: Array,
+        class_names: Sequence[str] = (),
+        embedding: Array | None = None,
+    ) -> None:
         """Take a frame.
 
         Args:
             image: `uint8[H, W, 3]`, BGR, not empty.
             boxes: `float32[N, 6]` x1, y1, x2, y2 (pixels), score, class.
             class_names: of the model's classes, in their order; empty: they are not known.
+            embedding: `float32[k]` of the model; None: it gives none.
         """
         self.height, self.width = image.shape[:2]
         self.boxes = boxes
         self.class_names = tuple(class_names)
+        self.embedding = embedding
         self.vanishing: tuple[float, float] | None = None  # once `edge.drift.vanishing` was asked
         self._image = image
 

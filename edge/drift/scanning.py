@@ -237,12 +237,12 @@ class _Scanner(DriftMonitor):
                 seen = np.concatenate([[0], np.cumsum(there)])[ends]
             if number in context.learning:
                 learning |= seen > 0
-                waiting[:] = True
+                waiting |= ~gone[:, number]
                 context.learning[number].extend(column.tolist())
             elif feature.tails:
                 run = _Run(number, column, seen, steps, limit, gone[:, number], least)
                 full = self._slide(context, feature, run)
-                waiting[:full] = True
+                waiting[:full] |= ~gone[:full, number]
                 certain = promised(known, feature, self._reference.rate_hz)
                 (safe if certain else other)[full:] |= ~gone[full:, number]
         self._note_infinite(context, rows, missing, steps, ends)

@@ -48,7 +48,8 @@ def judge_features(
     for number, feature in enumerate(context.features):
         window = int(strongest[number])
         if not full[window, number]:
-            paused = feature.constant or bool(judgement.full[:, number].any())
+            # What is missing is not waited for: a model that gives no embedding never will.
+            paused = feature.constant or bool(gone[number])
             found.append(_not_judged(feature, context.name, Verdict.PAUSED if paused else Verdict.LEARNING))
             continue
         d = float(judgement.d[window, number])
@@ -177,10 +178,14 @@ def notes(
     """
     features = context.features
     tails = [(feature, tail) for feature in features for tail in feature.tails]
+    silent = np.array([one.origin is Origin.EMBEDDING and not one.known for one in features], np.bool_) & gone
     named = {
+        "the model gives none, not judged": _names(features, silent),
         "never changed in the reference, not judged": [one.name for one in features if one.constant],
-        "not in the reference, being learned": [one.name for one in features if not one.known],
-        "missing in most of the latest frames, not judged": _names(features, gone),
+        "not in the reference, being learned": [
+            one.name for one, missing in zip(features, gone, strict=True) if not one.known and not missing
+        ],
+        "missing in most of the latest frames, not judged": _names(features, gone & ~silent),
         "infinite values were taken as missing": _names(features, infinite),
         "no distance is unusual enough for an alarm": [
             f"{feature.name} over {tail.frames / rate_hz:.0f} s" for feature, tail in tails if tail.slope == 0

@@ -46,7 +46,7 @@ def decode_raw(output: npt.NDArray[np.float32], score_threshold: float, multi_la
     """
     scores = output[0, 4:]
     best = scores.max(axis=0)  # NaN wins every maximum, so nothing non-finite hides behind it but -inf
-    _require_finite(best, "scores")
+    require_finite(best, "scores")
     if multi_label:
         classes, columns = np.nonzero(scores > score_threshold)
         chosen = scores[classes, columns]
@@ -71,9 +71,9 @@ def decode_nms_free(output: npt.NDArray[np.float32], score_threshold: float, cla
         InferenceError: a score, or the box of a candidate, is not finite; a class out of range.
     """
     rows = output[0]
-    _require_finite(rows[:, 4], "scores")
+    require_finite(rows[:, 4], "scores")
     rows = rows[rows[:, 4] > score_threshold]
-    _require_finite(rows[:, 5], "classes")
+    require_finite(rows[:, 5], "classes")
     indices = np.rint(rows[:, 5]).astype(np.int64)
     if indices.size and not 0 <= indices.min() <= indices.max() < classes:
         raise InferenceError(f"the model gave class {indices.max()} of {classes}")
@@ -83,13 +83,18 @@ def decode_nms_free(output: npt.NDArray[np.float32], score_threshold: float, cla
 def _candidates(
     xyxy: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], classes: npt.NDArray[np.int64]
 ) -> Candidates:
-    _require_finite(xyxy, "boxes")
+    require_finite(xyxy, "boxes")
     solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     # Sigmoids of quantised models may round to a little over 1.
     return Candidates(xyxy[solid], np.minimum(scores[solid], np.float32(1)), classes[solid])
 
 
-def _require_finite(values: npt.NDArray[np.float32], what: str) -> None:
+def require_finite(values: npt.NDArray[np.float32], what: str) -> None:
+    """Hold what a model gave against NaN and infinity.
+
+    Raises:
+        InferenceError: some of it is not finite; `what` says what it is.
+    """
     broken = values.size - np.count_nonzero(np.isfinite(values))
     if broken:
         raise InferenceError(f"the model gave {what} that are not finite ({broken} of {values.size})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import onnxruntime
 
 from edge.errors import TrafficVisionError
 from edge.perception import providers
-from edge.perception.decode import Candidates, InferenceError, decode_nms_free, decode_raw
+from edge.perception.decode import Candidates, InferenceError, decode_nms_free, decode_raw, require_finite
 from edge.perception.engine_cache import device_identity, engines
 from edge.perception.letterbox import PAD, Letterbox
 from edge.perception.metadata import MAX_DETECTIONS
@@ -87,11 +88,13 @@ class Detections:
         boxes: `float32[N, 6]` x1, y1, x2, y2 in pixels of the frame, score, class; by falling score.
         model_digest: SHA-256 of the model file that found them.
         stage_ns: how long it took.
+        embedding: `float32[k]`, what the model makes of the picture as a whole; None: it gives none.
     """
 
     boxes: npt.NDArray[np.float32]
     model_digest: str
     stage_ns: StageTimes
+    embedding: npt.NDArray[np.float32] | None = None
 
 
 class Detector:
@@ -142,21 +145,21 @@ class Detector:
         started = time.perf_counter_ns()
         letterbox = self._fill(image)
         filled = time.perf_counter_ns()
-        output = self._run()
+        output, embedding = self._run()
         inferred = time.perf_counter_ns()
         boxes = self._boxes(output, letterbox)
         done = time.perf_counter_ns()
         times = StageTimes(filled - started, inferred - filled, done - inferred)
-        return Detections(boxes, self.model.digest, times)
+        return Detections(boxes, self.model.digest, times, embedding)
 
     def raw_output(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The graph's own output for one frame, in the model file's layout, for checks of the model itself.
+        """The graph's own detections of one frame, in the file's layout, for checks of the model itself.
 
         Raises:
             InferenceError: the image is no `uint8[H, W, 3]`, or the run failed.
         """
         self._fill(image)
-        return self._run()
+        return self._run()[0]
 
     def decode(self, output: npt.NDArray[np.float32], image_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
         """Read boxes out of a `raw_output`, by this detector's thresholds: several may read one run's.
@@ -183,7 +186,8 @@ class Detector:
         letterbox.apply(image, self._input[0])
         return letterbox
 
-    def _run(self) -> npt.NDArray[np.float32]:
+    def _run(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """The detections as the graph gives them, and the embedding of a model that has one."""
         try:
             outputs = self._session.run(None, {self._input_name: self._input}, self._run_options)
         except Exception as error:
@@ -192,7 +196,21 @@ class Detector:
         if output.shape != self.model.output_shape:  # a graph's shapes may depend on the picture
             given, declared = list(output.shape), list(self.model.output_shape)
             raise InferenceError(f"{_origin(self.model)}: the graph gives {given}, it declares {declared}")
-        return output
+        return output, self._embedding(outputs)
+
+    def _embedding(self, outputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32] | None:
+        spec = self.model.metadata.embedding
+        if spec is None:
+            return None
+        embedding: npt.NDArray[np.float32] = outputs[1]
+        if embedding.shape != (1, spec.size):
+            raise InferenceError(
+                f"{_origin(self.model)}: the graph gives an embedding {list(embedding.shape)},"
+                f" it declares {[1, spec.size]}"
+            )
+        require_finite(embedding, "an embedding with numbers")
+        found: npt.NDArray[np.float32] = embedding[0]
+        return found
 
     def _boxes(self, output: npt.NDArray[np.float32], letterbox: Letterbox) -> npt.NDArray[np.float32]:
         if self.model.metadata.layout == "raw":

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 import cv2
@@ -26,12 +26,16 @@ LAYOUTS = ("raw", "nms_free")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 MAX_CLASSES = 10_000
 MAX_DETECTIONS = 30_000
+MAX_EMBEDDING = 64  # numbers a frame
 MAX_GOLDEN_FRAMES = 64
 MAX_GOLDEN_SIDE = 8192  # pixels
 MAX_GOLDEN_PIXELS = 16_777_216
 MAX_GOLDEN_PIXELS_TOGETHER = 4 * MAX_GOLDEN_PIXELS  # of all of a file's pictures
 MAX_JPEG_SCANS = 64  # each goes over the whole picture once more; encoders write ten
 MAX_DOCUMENT = 1 << 25  # characters; as objects a document takes up to eight times as much
+
+# The first daemon that reads a file with an embedding; older ones refuse a graph with a second output.
+EMBEDDING_SINCE = "0.2.0"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -66,6 +70,19 @@ class GoldenFrame:
         return decode_jpeg(self.jpeg)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpec:
+    """A second output of the graph: `float32[1, size]`, what the model makes of the picture as a whole.
+
+    Attributes:
+        output: its name in the graph.
+        size: how many numbers, in the order of their weight.
+    """
+
+    output: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelMetadata:
     """What a model file says of itself.
@@ -86,6 +103,7 @@ class ModelMetadata:
         dataset_sha256: of the dataset that the model was trained on, where known.
         drift_prior: the fleet's prior for the drift monitor, opaque here.
         created_by: the program that wrote the file.
+        embedding: the graph's second output; None: it has one output, the detections.
     """
 
     name: str
@@ -101,12 +119,21 @@ class ModelMetadata:
     drift_prior: str | None = None
     created_by: str = ""
     schema: int = SCHEMA
+    embedding: EmbeddingSpec | None = None
+
+    @property
+    def minimum_daemon_version(self) -> str:
+        """The oldest daemon that reads a file which says this of itself; `0`: any."""
+        return "0" if self.embedding is None else EMBEDDING_SINCE
 
 
 def to_json(metadata: ModelMetadata) -> str:
     """Write the document; `from_json` reads back the same."""
     document = {field.name: getattr(metadata, field.name) for field in fields(metadata)}
     document["class_names"] = list(metadata.class_names)
+    del document["embedding"]
+    if metadata.embedding is not None:  # what has none is written as it was before there were any
+        document["embedding"] = asdict(metadata.embedding)
     document["golden"] = [
         {
             "jpeg": base64.b64encode(frame.jpeg).decode("ascii"),
@@ -155,6 +182,7 @@ def from_json(text: str) -> ModelMetadata:
         dataset_sha256=_optional(document, "dataset_sha256", _pattern(_SHA256, "64 hexadecimal digits")),
         drift_prior=_optional(document, "drift_prior", _text(2**24)),
         created_by=_optional(document, "created_by", _text(200)) or "",
+        embedding=_optional(document, "embedding", _embedding),
     )
 
 
@@ -292,6 +320,14 @@ def _list(check_item: _Check[_T], least: int, most: int) -> _Check[tuple[_T, ...
         return tuple(items)
 
     return check_value
+
+
+def _embedding(value: Any) -> EmbeddingSpec:
+    if not isinstance(value, dict):
+        raise MetadataError(f"expected an object, found {_shown(value)}")
+    return EmbeddingSpec(
+        output=_field(value, "output", _text(200)), size=_field(value, "size", _integer(1, MAX_EMBEDDING))
+    )
 
 
 def _golden(classes: int) -> _Check[GoldenFrame]:

@@ -1,20 +1,28 @@
 """The model file: one ONNX file that describes itself, checked before anything is made of it.
 
-The graph takes the letterboxed frame as it is, `uint8[1, H, W, 3]` BGR, and gives one output in the layout
-that its metadata declares. Nothing outside the bytes is ever read: the bytes checked are the bytes that run.
+The graph takes the letterboxed frame as it is, `uint8[1, H, W, 3]` BGR, and gives its detections in the
+layout that its metadata declares, and behind them an embedding of the picture where it declares one. Nothing
+outside the bytes is ever read: the bytes checked are the bytes that run.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from edge.errors import TrafficVisionError
-from edge.perception.metadata import GoldenFrame, MetadataError, ModelMetadata, from_json, to_json
+from edge.perception.metadata import (
+    EmbeddingSpec,
+    GoldenFrame,
+    MetadataError,
+    ModelMetadata,
+    from_json,
+    to_json,
+)
 from edge.perception.onnx_reading import (
     OnnxError,
     external_tensors,
@@ -29,6 +37,7 @@ from edge.perception.onnx_rules import GraphError, check_graph
 
 __all__ = [
     "METADATA_KEY",
+    "EmbeddingSpec",
     "GoldenFrame",
     "ModelFile",
     "ModelFileError",
@@ -61,7 +70,7 @@ class ModelFile:
         data: the whole file; exactly these bytes are loaded.
         digest: SHA-256 of `data`, hexadecimal: the model's identity in every published detection.
         input_hw: height and width of the graph's input, pixels.
-        output_shape: of the graph's only output.
+        output_shape: of the graph's first output, the detections.
         opset: version of the default ONNX operator set.
         path: where the bytes came from, None when they came from elsewhere.
     """
@@ -157,6 +166,7 @@ def describe(model: ModelFile) -> dict[str, Any]:
         "opset": model.opset,
         "input": {"shape": [1, *model.input_hw, 3], "type": "uint8", "order": "NHWC", "colours": "BGR"},
         "output": {"shape": list(model.output_shape), "type": "float32", "layout": metadata.layout},
+        "embedding": None if metadata.embedding is None else asdict(metadata.embedding),
         "class_names": list(metadata.class_names),
         "score_threshold": metadata.score_threshold,
         "iou_threshold": metadata.iou_threshold,
@@ -172,7 +182,7 @@ def describe(model: ModelFile) -> dict[str, Any]:
 def describe_text(model: ModelFile) -> str:
     """What `describe` gives, a line a fact."""
     about = describe(model)
-    golden = model.metadata.golden
+    golden, spec = model.metadata.golden, model.metadata.embedding
     shapes = {end: f"{about[end]['type']}{about[end]['shape']}" for end in ("input", "output")}
     lines = {
         "file": about["path"],
@@ -183,6 +193,7 @@ def describe_text(model: ModelFile) -> str:
         "precision": about["precision"],
         "input": f"{shapes['input']} NHWC, BGR",
         "output": f"{shapes['output']} ({about['output']['layout']})",
+        "embedding": "none" if spec is None else f"float32[1, {spec.size}] ('{spec.output}')",
         "classes": f"{len(about['class_names'])}: {', '.join(about['class_names'])}",
         "thresholds": f"score {about['score_threshold']:g}, IoU {about['iou_threshold']:g},"
         f" at most {about['max_detections']} detections",
@@ -242,9 +253,31 @@ def _input_hw(model: onnx.ModelProto) -> tuple[int, int]:
     return height, width
 
 
+def _check_outputs(model: onnx.ModelProto, metadata: ModelMetadata) -> None:
+    """The detections, and behind them the embedding that is declared: no more and no less."""
+    outputs, spec = model.graph.output, metadata.embedding
+    if spec is None:
+        if len(outputs) != 1:
+            raise ModelFileError(
+                f"the graph has {len(outputs)} outputs, a model file without an embedding has one"
+            )
+        return
+    declared = f"its metadata declares an embedding of {spec.size} numbers, '{spec.output}'"
+    if len(outputs) != 2:
+        raise ModelFileError(
+            f"the graph has {len(outputs)} output{'s' if len(outputs) != 1 else ''}, but {declared}:"
+            " expected the detections and it"
+        )
+    if outputs[1].name != spec.output or outputs[0].name == spec.output:
+        raise ModelFileError(f"the graph's second output is {tensor_name(outputs[1])}, but {declared}")
+    if tensor_type(outputs[1]) != ((1, spec.size), onnx.TensorProto.FLOAT):
+        raise ModelFileError(
+            f"the graph gives {tensor_name(outputs[1])}, but {declared}: float32[1, {spec.size}]"
+        )
+
+
 def _output_shape(model: onnx.ModelProto, metadata: ModelMetadata) -> tuple[int, int, int]:
-    if len(model.graph.output) != 1:
-        raise ModelFileError(f"the graph has {len(model.graph.output)} outputs, a model file has one")
+    _check_outputs(model, metadata)
     shape, element = tensor_type(model.graph.output[0])
     channels = 4 + len(metadata.class_names)
     expected = f"[1, {channels}, n]" if metadata.layout == "raw" else "[1, n, 6]"

@@ -30,7 +30,7 @@ from edge.drift.reference import DriftReferenceError, Reference
 from edge.errors import TrafficVisionError
 from edge.messages import drift_state, model_ref_of
 from edge.perception.agreement import compare
-from edge.perception.detector import Detector, DetectorOptions, InferenceError
+from edge.perception.detector import Detections, Detector, DetectorOptions, InferenceError
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file
 from edge.perception.providers import ProviderError
@@ -103,16 +103,21 @@ class _Candidate:
                 for name, one in agreed.items()
             },
             "inference_ms": found.stage_ns.inference / 1e6,
-            "drift": self._drift(request["camera"], request["time_ns"], image, found.boxes),
+            "drift": self._drift(request["camera"], request["time_ns"], image, found),
         }
 
-    def _drift(self, camera: str, time_ns: int, image: Any, boxes: Any) -> str:
+    def _drift(self, camera: str, time_ns: int, image: Any, found: Detections) -> str:
         if self._reference is None:
             return ""
         if camera not in self._monitors:
             self._monitors[camera] = DriftMonitor(self._reference, gap_s=_GAP_S)
         monitor = self._monitors[camera]
-        features = extract(image, boxes, class_names=self._model.metadata.class_names)
+        features = extract(
+            image,
+            found.boxes,
+            class_names=self._model.metadata.class_names,
+            embedding=found.embedding,
+        )
         state = monitor.observe(time_ns, features)
         if state is None:
             return ""

@@ -1,4 +1,4 @@
-"""What the drift reference in a model's own file knows of that model's detections."""
+"""What the drift reference in a model's own file knows of what that model gives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def known_features(model: ModelFile) -> frozenset[tuple[str, str]]:
-    """Give context and name of the features of detections that it knows; none without a reference."""
+    """Give context and name of the model's own features that it knows; none without a reference."""
     prior = model.metadata.drift_prior
     if prior is None:
         return frozenset()

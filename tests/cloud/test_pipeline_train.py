@@ -13,10 +13,12 @@ from cloud.pipeline.running import run_stage
 from cloud.pipeline.stages.train import TRAINING
 from cloud.pipeline.tracking import Tracking
 from cloud.pipeline.ultralytics_boundary import import_ultralytics
+from cloud.release import embedding
 from cloud.store.models import Candidate, Dataset, Run
 from edge.drift import Reference, fit
 from edge.drift.features import NAMES as FEATURES
 from edge.drift.features import ORIGINS
+from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.model_file import read_model_file
 from tests.cloud.test_pipeline_kills import killed
 from tests.extras import needs_ultralytics
@@ -56,7 +58,10 @@ def a_prior() -> str:
     return fit(drives, 2.0, FEATURES, origins=ORIGINS, context="daytime").to_bytes().decode()
 
 
-def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(tmp_path: Path) -> None:
+def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "LEAST_PICTURES", 4)
     events: list[StageEvent] = []
     champion = blind_model(drift_prior=a_prior())
     with retrain_cloud(tmp_path, settings=EPOCHS, listen=events.append, baseline=champion) as pipeline:
@@ -81,6 +86,12 @@ def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(tmp_path: Pat
         assert model.metadata.class_names == NAMES and model.input_hw == HW
         assert model.metadata.dataset_sha256 == dataset.sha256
         assert len(model.metadata.golden) == 2  # a picture by day, one by night
+        # What it makes of a picture goes with what it finds, along the axes of what it was trained on.
+        spec = model.metadata.embedding
+        assert spec is not None and 1 <= spec.size <= embedding.SIZE
+        image = model.metadata.golden[0].image()
+        found = Detector(model, DetectorOptions(threads=1)).detect(image)
+        assert found.embedding is not None and found.embedding.shape == (spec.size,)
         # What it loses by a change was measured on the holdout, and is in the bytes that are judged.
         assert line["drop"]["pictures"] == 8 and line["drop"]["classes"] == ["red"]
         drop = Reference.from_bytes((model.metadata.drift_prior or "").encode()).drop

@@ -13,15 +13,20 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tuf.api.metadata import Metadata, Root, Targets
 
 from cloud.release import locking, releasing, repository, serving
 from cloud.release.errors import ReleaseError
 from cloud.release.keys import NAMES, KeyRing, RoleKey, create_keys, load_keys, save_keys
+from edge import __version__
 from edge.errors import TrafficVisionError
+from edge.perception.metadata import EMBEDDING_SINCE
+from edge.status import daemon_version
 from protos.release_promise import Promise, ShadowFacts
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from tests.models_factory import with_embedding
 from tests.update_world import TERMS, World, edit, model, open_world, utc
 
 NOW = utc(2026, 1, 1, 12)
@@ -123,6 +128,24 @@ def test_a_proposal_is_invisible_until_the_gate_signs(world: World) -> None:
     assert releasing.pending_release(world.folder) is None
     assert (facts.release_counter, facts.model_name, facts.model_version) == (1, "rectangles", "1")
     assert (facts.parent_sha256, facts.minimum_daemon_version) == ("b" * 64, "0.1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("0", EMBEDDING_SINCE), ("0.1", EMBEDDING_SINCE), ("99.1", "99.1"), ("0.2", "0.2")]
+)
+def test_a_model_with_an_embedding_is_for_daemons_that_read_one(world: World, asked: str, said: str) -> None:
+    data = with_embedding(model("1"), np.eye(3))
+    facts = world.release(data, minimum_daemon_version=asked)
+    assert facts.minimum_daemon_version == said
+    assert world.propose(data, minimum_daemon_version=asked) == facts, "it is not released twice"
+    plain = world.release(model("2"), minimum_daemon_version=asked)
+    assert plain.minimum_daemon_version == asked
+
+
+def test_this_daemon_reads_an_embedding() -> None:
+    ours, needed = ([int(part) for part in text.split(".")] for text in (__version__, EMBEDDING_SINCE))
+    assert ours >= needed
+    assert daemon_version() == __version__
 
 
 def test_counters_grow_by_one_and_repeating_a_step_changes_nothing(world: World) -> None:

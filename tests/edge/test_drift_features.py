@@ -18,6 +18,7 @@ from tools.drives.light import light
 from tools.drives.render import render
 
 NOTHING = np.zeros((0, 6), np.float32)
+EMBEDDING = {name for name, origin in zip(NAMES, ORIGINS, strict=True) if origin is Origin.EMBEDDING}
 DETECTIONS = {name for name, origin in zip(NAMES, ORIGINS, strict=True) if origin is Origin.DETECTIONS}
 
 
@@ -57,14 +58,27 @@ def test_each_feature_is_defined_once_and_says_what_it_is() -> None:
 def test_without_detections_only_their_count_is_to_be_had() -> None:
     found = of(scene(640, 360))
     assert found["count"] == 0
-    assert {name for name, value in found.items() if math.isnan(value)} == DETECTIONS - {"count"}
+    assert {name for name, value in found.items() if math.isnan(value)} == (
+        DETECTIONS - {"count"}
+    ) | EMBEDDING
 
 
 def test_without_names_there_is_no_mix_of_classes() -> None:
     rows = boxes((0, 0, 9, 9, 0.9, 0), (5, 5, 30, 40, 0.5, 1))
     unknown = of(scene(320, 180), rows)
-    assert {name for name, value in unknown.items() if math.isnan(value)} == OF_CLASSES
-    assert not any(math.isnan(value) for value in of(scene(320, 180), rows, CLASSES).values())
+    assert {name for name, value in unknown.items() if math.isnan(value)} == OF_CLASSES | EMBEDDING
+    known = of(scene(320, 180), rows, CLASSES)
+    assert {name for name, value in known.items() if math.isnan(value)} == EMBEDDING
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 6])
+def test_the_embedding_is_watched_as_far_as_the_model_gives_one(size: int) -> None:
+    given = np.linspace(-2, 3, size).astype(np.float32)
+    found = extract(scene(320, 180), NOTHING, embedding=given)[
+        [NAMES.index(name) for name in sorted(EMBEDDING)]
+    ]
+    np.testing.assert_array_equal(found[:size], given[:4])
+    assert np.isnan(found[size:]).all()
 
 
 def test_the_mix_of_classes_goes_by_their_names_however_a_dataset_spells_them() -> None:
@@ -80,7 +94,7 @@ def test_cars_that_are_all_replaced_by_lorries_are_seen() -> None:
     cars = [(0.0, 0.0, 9.0, 9.0, 0.9, 0.0)] * 6
     lorries = [(0.0, 0.0, 9.0, 9.0, 0.9, 2.0)] * 6
     before, after = (of(scene(320, 180), boxes(*rows), CLASSES) for rows in (cars, lorries))
-    assert {name for name in NAMES if before[name] != after[name]} == {"heavy_share"}
+    assert {name for name in set(NAMES) - EMBEDDING if before[name] != after[name]} == {"heavy_share"}
 
 
 def test_the_features_of_detections_are_means_over_them() -> None:
@@ -290,7 +304,10 @@ def test_each_effect_moves_the_features_that_stand_for_it() -> None:
         for name, least in SHOWN[kind].items():
             assert shift[name] * np.sign(least) >= abs(least), (kind, name, shift[name])
         if kind == "turn":
-            others = [abs(shift[name]) for name in set(NAMES) - DETECTIONS - {"vanishing_x", "vanishing_y"}]
+            others = [
+                abs(shift[name])
+                for name in set(NAMES) - DETECTIONS - EMBEDDING - {"vanishing_x", "vanishing_y"}
+            ]
             assert max(others) < 0.7
 
 

@@ -201,7 +201,7 @@ def test_frames_without_detections_leave_the_other_features_judged() -> None:
     series = drive(505)
     series[:, 2] = np.nan
     last = scan(DAY, series, RATE_HZ)[-1]
-    assert feature(last, "cars").verdict is Verdict.LEARNING
+    assert feature(last, "cars").verdict is Verdict.PAUSED
     assert feature(last, "light").verdict is Verdict.UNCALIBRATED
 
 

@@ -61,12 +61,15 @@ class Drive:
         self.number = 0
         self.digest = MODEL.digest
         self.metadata = MODEL.metadata
+        self.embedding: float | None = None  # the mean of what the model gives; None: it gives none
 
     def go(self, seconds: float, level: float) -> None:
         for _ in range(round(seconds * 10)):
             picture = image(self.number, level)
             frame = Frame("front", self.number, 0, self.number * 100_000_000, picture)
-            found = Detections(NO_BOXES, self.digest, StageTimes(0, 0, 0))
+            noise = np.random.default_rng(self.number).normal(0, 1, 4)
+            embedding = None if self.embedding is None else (self.embedding + noise).astype(np.float32)
+            found = Detections(NO_BOXES, self.digest, StageTimes(0, 0, 0), embedding)
             self.watch.observe(
                 frame,
                 Publication(frame.key, frame.captured_ns, False, 36, 64, found, self.metadata, 0, 0, 0),
@@ -148,14 +151,38 @@ def test_frames_between_two_looks_cost_nothing(
 ) -> None:
     looked: list[int] = []
 
-    def counted(picture: np.ndarray, boxes: np.ndarray, *, class_names: tuple[str, ...]) -> np.ndarray:
+    def counted(picture: np.ndarray, boxes: np.ndarray, **more: object) -> np.ndarray:
         looked.append(1)
-        assert class_names == MODEL.metadata.class_names
-        return extract(picture, boxes, class_names=class_names)
+        assert more == {"class_names": MODEL.metadata.class_names, "embedding": None}
+        return extract(picture, boxes, class_names=MODEL.metadata.class_names)
 
     monkeypatch.setattr("edge.drift.frames.extract", counted)
     Drive(a_watch(tmp_path, Told(), reference=saved(day, tmp_path))).go(30, BY_DAY)
     assert len(looked) == 60  # of 300 frames
+
+
+def test_a_models_embedding_is_learned_then_judged_and_with_the_next_model_said_to_be_gone(
+    tmp_path: Path, day: Reference
+) -> None:
+    told = Told()
+    drive = Drive(a_watch(tmp_path, told, reference=saved(day, tmp_path), learn_s=60))
+    drive.go(20, BY_DAY)
+    drive.another_model(day)
+    drive.embedding = 0.0
+    drive.go(150, BY_DAY)
+    assert common.DRIFT_VERDICT_ALARM not in {state.verdict for state in told.states}
+    drive.embedding = 6.0
+    drive.go(60, BY_DAY)
+    alarm = next(state for state in told.states if state.verdict == common.DRIFT_VERDICT_ALARM)
+    carriers = {one.name: one.origin for one in alarm.features if one.verdict == alarm.verdict}
+    assert set(carriers) <= {f"embedding_{number}" for number in range(1, 5)}
+    assert set(carriers.values()) == {common.FEATURE_ORIGIN_EMBEDDING}
+    assert "the model's view of the picture (embedding " in alarm.explanation
+    drive.digest, drive.embedding = "c" * 64, None
+    drive.go(60, BY_DAY)
+    last = told.states[-1]
+    assert last.verdict == common.DRIFT_VERDICT_UNCALIBRATED
+    assert "the model gives none, not judged: embedding_1, embedding_2" in last.explanation
 
 
 def test_a_model_without_a_reference_of_its_own_is_learned(tmp_path: Path, day: Reference) -> None:

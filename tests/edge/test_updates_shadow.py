@@ -18,7 +18,7 @@ from edge.machine.priority import LOW
 from protos.release_promise import Promise, Range, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
-from tests.models_factory import constant_model, golden_frame, rectangles_model
+from tests.models_factory import constant_model, golden_frame, rectangles_model, with_embedding
 from tests.treacherous_models import greedy_model
 from tests.update_garage import CONFIRMED, PROBATION, REFUSED, STAGED, Garage, Vehicle
 from tests.update_world import model
@@ -194,16 +194,29 @@ def _kill(number: signal.Signals) -> None:
         eventually(lambda child=child: not child.is_running(), "its end")
 
 
-def test_its_own_drift_is_watched_against_the_reference_in_its_file(start: Garage) -> None:
+@pytest.mark.parametrize("gives_embedding", [False, True])
+def test_its_own_drift_is_watched_against_the_reference_in_its_file(
+    start: Garage, gives_embedding: bool
+) -> None:
     rng = np.random.default_rng(0)
     seen = rng.normal(50, 5, (600, len(NAMES))).astype(np.float32)
     reference = fit([seen[:300], seen[300:]], 2.0, NAMES, origins=ORIGINS, context="day")
     data = rectangles_model(version="1", drift_prior=reference.to_bytes().decode())
+    if gives_embedding:
+        data = with_embedding(data, np.eye(3))
     vehicle = in_shadow(start, data, replace(ASKED, drive_s=10**5))
     vehicle.publishing = 20
-    eventually(lambda: len(vehicle.status().model.shadow.drift) > 0, "a judgement")
+
+    def judged() -> set[str]:
+        drift = vehicle.status().model.shadow.drift
+        return {one.name for state in drift for one in state.features if one.window_s > 0}
+
+    embedded = {f"embedding_{number}" for number in (1, 2, 3)}
+    given = embedded if gives_embedding else set()
+    eventually(lambda: given | {"brightness"} <= judged(), "a judgement")
+    assert judged() & embedded == given
     (state,) = vehicle.status().model.shadow.drift
     assert (state.camera, state.reference_sha256) == ("front", reference.digest)
     assert state.model.sha256 == vehicle.status().model.candidate.sha256
-    assert {feature.name for feature in state.features} == set(NAMES)
+    assert {feature.name for feature in state.features} - {"unknown_context"} == set(NAMES)
     assert any("its own drift" in line for line in trial_lines(vehicle.status().model))

@@ -15,7 +15,7 @@ from edge.drift.features import NAMES, ORIGINS
 from edge.errors import TrafficVisionError
 from edge.perception.metadata import GoldenFrame
 from edge.perception.model_file import METADATA_KEY, read_model_file
-from tests.models_factory import golden_frame
+from tests.models_factory import golden_frame, with_embedding
 from tests.replays import write_model
 from tools.cli import root
 
@@ -71,7 +71,10 @@ def test_a_vehicle_reads_the_reference_out_of_the_model(tmp_path: Path, model: P
     assert prior.digest == Reference.load(reference).scoped(Scope.FLEET).digest
 
 
-def test_nothing_else_changes(tmp_path: Path, model: Path, reference: Path) -> None:
+@pytest.mark.parametrize("embedding", [False, True])
+def test_nothing_else_changes(tmp_path: Path, model: Path, reference: Path, embedding: bool) -> None:
+    if embedding:
+        model.write_bytes(with_embedding(model.read_bytes(), np.eye(3)))
     output = tmp_path / "with.onnx"
     attach(reference, model, output)
     assert without_document(output) == without_document(model)

@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from cloud.datasets import dataset_sha256, read_dataset
+from cloud.release import embedding
 from edge.errors import TrafficVisionError
 from edge.perception.model_file import read_model_file
 from tests import models_factory as factory
+from tests.cloud.test_release_embedding import with_backbone
 from tests.extras import needs_ultralytics
 from tests.shared_data import shared_data
 from tools.cli.model import command
@@ -99,6 +101,20 @@ def test_import_records_the_dataset(tmp_path, raw, picture):
     run("import", raw, "-o", output, "--golden", picture, "--data", tmp_path / "data")
     recorded = read_model_file(output).metadata.dataset_sha256
     assert recorded == dataset_sha256(read_dataset(tmp_path / "data"))
+
+
+def test_import_fits_an_embedding_to_the_dataset(tmp_path, picture, monkeypatch):
+    monkeypatch.setattr(embedding, "LEAST_PICTURES", 4)
+    write_frames(SimulationPlan(1, 2, 3, 1.0, size=(64, 64)), tmp_path / "data")
+    raw, output = tmp_path / "backbone.onnx", tmp_path / "model.onnx"
+    raw.write_bytes(with_backbone(factory.rectangles_export()).SerializeToString())
+    asked = ("import", raw, "-o", output, "--golden", picture)
+    said = json.loads(run(*asked, "--data", tmp_path / "data", "--json"))
+    size = said["embedding"]["size"]
+    assert said["embedding"]["output"] == "embedding" and 1 <= size <= embedding.SIZE
+    assert f"float32[1, {size}] ('embedding')" in run("info", output)
+    run(*asked)
+    assert read_model_file(output).metadata.embedding is None
 
 
 def test_a_refused_import_writes_nothing(tmp_path, raw):

@@ -118,11 +118,12 @@ def bench_features(
 def _costs(detector: Detector, rounds: int) -> dict[str, list[float]]:
     """Time each feature in its turn, us, and all of a frame at once, ms; pictures change as a camera's do."""
     pictures = [render(FIRST_DRIVE + number, _START_S, size=FRAME).image for number in range(_PICTURES)]
-    found = [detector.detect(picture).boxes for picture in pictures]
+    found = [detector.detect(picture) for picture in pictures]
     times: dict[str, list[float]] = {name: [] for name in (*_SHARED, *NAMES, "all of a frame")}
     for number in range(-3, rounds):
-        picture, boxes = pictures[number % _PICTURES], found[number % _PICTURES]
-        look = Look(picture, boxes, detector.class_names)
+        picture, seen = pictures[number % _PICTURES], found[number % _PICTURES]
+        boxes, embedding = seen.boxes, seen.embedding
+        look = Look(picture, boxes, detector.class_names, embedding)
         steps: list[tuple[str, Callable[[], object]]] = [
             (name, partial(getattr, look, name)) for name in _SHARED
         ]
@@ -131,7 +132,7 @@ def _costs(detector: Detector, rounds: int) -> dict[str, list[float]]:
         steps += [(feature.name, partial(feature.of, look)) for feature in asked]
         for name, step in steps:
             _timed(times[name], step, number, 1e3)
-        whole = partial(extract, picture, boxes, class_names=detector.class_names)
+        whole = partial(extract, picture, boxes, class_names=detector.class_names, embedding=embedding)
         _timed(times["all of a frame"], whole, number, 1e6)
     return times
 
@@ -155,8 +156,9 @@ def _effects(
         for name, (sun, conditions) in kinds.items():
             t = _START_S + _STEP_S * moment
             picture = render(FIRST_DRIVE + drive, t, light(sun), SIZE, conditions).image
-            boxes = detector.detect(picture).boxes
-            rows[name].append(extract(picture, boxes, class_names=detector.class_names))
+            seen = detector.detect(picture)
+            names, embedding = detector.class_names, seen.embedding
+            rows[name].append(extract(picture, seen.boxes, class_names=names, embedding=embedding))
         progress(number + 1, drives * moments)
     return {name: np.array(values) for name, values in rows.items()}
 

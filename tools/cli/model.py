@@ -43,7 +43,11 @@ def command() -> None:
     multiple=True,
     help="Picture or folder for golden frames; 16 at most, evenly spaced. [default: simulated streets]",
 )
-@click.option("--data", type=_PATH, help="What it was trained on: the file then carries this dataset's hash.")
+@click.option(
+    "--data",
+    type=_PATH,
+    help="What it was trained on: the file then carries this dataset's hash, and an embedding fitted to it.",
+)
 @click.option("--name", help="Name of the model. [default: RAW's file name]")
 @click.option("--version", help="Version of the model. [default: from RAW's SHA-256]")
 @click.option(
@@ -105,11 +109,14 @@ def import_(
         from tools.drives.golden import golden_pictures as simulated
 
         pictures = simulated()
-    dataset = None
+    dataset: str | None = None
+    trained_on: tuple[Path, ...] = ()
     if data:
         from cloud.datasets import dataset_sha256, read_dataset
 
-        dataset = dataset_sha256(read_dataset(data))
+        found = read_dataset(data)
+        dataset = dataset_sha256(found)
+        trained_on = tuple(image.path for image in found.images if image.path is not None)
     options = AssemblyOptions(
         dataset_sha256=dataset,
         name=name,
@@ -119,6 +126,7 @@ def import_(
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         max_detections=max_detections,
+        trained_on=trained_on,
     )
     assembled = import_model(raw, output, pictures, options)
     if as_json:

@@ -60,7 +60,8 @@ def run(job: Job) -> Outcome:
     seconds = time.monotonic() - began
     manifest = DataRepository(job.pipeline.config.folders.data).manifest(start.dataset.version)
     pictures = _golden_pictures(start.model, data, manifest, job.pipeline.config.release.golden_pictures)
-    model = _assemble(job, start, best, pictures)
+    trained_on = _trained_on(data, manifest)
+    model = _assemble(job, start, best, pictures, trained_on)
     model, drop = _with_drop(job, start, model)
     tracking.log_document(mlflow_id, "drop.json", drop)
     model_key = job.pipeline.objects.put(model.data)
@@ -180,7 +181,16 @@ def _golden_pictures(model: ModelFile, data: Path, manifest: Manifest, count: in
     return [*champion[: count - len(own)], *own]
 
 
-def _assemble(job: Job, start: _Start, best: Path, pictures: Sequence[bytes]) -> ModelFile:
+def _trained_on(data: Path, manifest: Manifest) -> tuple[Path, ...]:
+    """The pictures that the model is trained on, in the order of their names."""
+    used = {entry.name for entry in manifest.entries if entry.used and entry.side == "train"}
+    images = sorted(read_dataset(data).images, key=lambda image: image.name)
+    return tuple(image.path for image in images if image.path is not None and image.name in used)
+
+
+def _assemble(
+    job: Job, start: _Start, best: Path, pictures: Sequence[bytes], trained_on: tuple[Path, ...]
+) -> ModelFile:
     metadata = start.model.metadata
     options = AssemblyOptions(
         name=REGISTERED_MODEL,
@@ -191,6 +201,7 @@ def _assemble(job: Job, start: _Start, best: Path, pictures: Sequence[bytes]) ->
         max_detections=metadata.max_detections,
         dataset_sha256=start.dataset.sha256,
         drift_prior=fleet_prior(job.pipeline, start.dataset.version, metadata.drift_prior),
+        trained_on=trained_on,
     )
     folder = job.work / "export"
     shutil.rmtree(folder, ignore_errors=True)
