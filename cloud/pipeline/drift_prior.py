@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -94,12 +94,11 @@ def fit_slices(
     """
     if not series:
         return None
-    names = max((found.names for found in series.values()), key=lambda names: _uses(series, names))
-    same = {drive: found for drive, found in series.items() if found.names == names}
-    rate_hz = _rate_hz([found.times for found in same.values()], earlier)
+    names = _all_names(found.names for found in series.values())
+    rate_hz = _rate_hz([found.times for found in series.values()], earlier)
     stretches: dict[str, list[Rows]] = defaultdict(list)
-    for drive, found in same.items():
-        for name, rows in _stretches(found, moments[drive], rate_hz):
+    for drive, found in series.items():
+        for name, rows in _stretches(_aligned(found, names), moments[drive], rate_hz):
             stretches[name].append(rows)
     origins = [_ORIGINS.get(name, Origin.PICTURE) for name in names]
     contexts = {context.name: context for context in earlier.contexts} if earlier else {}
@@ -173,7 +172,7 @@ def _moments(session: Session, version: str, slice_by: str) -> dict[Drive, list[
 
 
 def _series(pipeline: Pipeline, session: Session, drive: Drive) -> Series | None:
-    """Put a drive's series together, in order of time; of those with other features the newest count."""
+    """Put a drive's series together, in order of time."""
     vehicle, camera, drive_id = drive
     query = (
         select(FeatureSeries)
@@ -185,10 +184,10 @@ def _series(pipeline: Pipeline, session: Session, drive: Drive) -> Series | None
     parts = [fleet.FeatureSeries.FromString(pipeline.objects.get(row.object_key)) for row in rows]
     if not parts:
         return None
-    names = tuple(parts[-1].names)
-    parts = [part for part in parts if tuple(part.names) == names]
-    times = np.concatenate([np.array(part.drive_ns, np.int64) for part in parts])
-    values = np.concatenate([np.array(part.values, np.float32).reshape(-1, len(names)) for part in parts])
+    names = _all_names(tuple(part.names) for part in parts)
+    pieces = [_aligned(_piece(part), names) for part in parts]
+    times = np.concatenate([piece.times for piece in pieces])
+    values = np.concatenate([piece.values for piece in pieces])
     times, first = np.unique(times, return_index=True)
     return Series(names, times, values[first]) if len(times) > 1 else None
 
@@ -206,5 +205,21 @@ def _with_earlier(made: Reference, earlier: Reference | None) -> Reference:
         return made
 
 
-def _uses(series: Mapping[Drive, Series], names: tuple[str, ...]) -> int:
-    return sum(len(found.times) for found in series.values() if found.names == names)
+def _piece(part: fleet.FeatureSeries) -> Series:
+    values = np.array(part.values, np.float32).reshape(-1, len(part.names))
+    return Series(tuple(part.names), np.array(part.drive_ns, np.int64), values)
+
+
+def _all_names(each: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The features of all series, this program's in its order: daemons of other ages send others."""
+    found = dict.fromkeys(name for names in each for name in names)
+    return (*(name for name in NAMES if name in found), *(name for name in found if name not in _ORIGINS))
+
+
+def _aligned(series: Series, names: tuple[str, ...]) -> Series:
+    """Put its features in this order; NaN where it has none."""
+    if series.names == names:
+        return series
+    values = np.full((len(series.times), len(names)), np.nan, np.float32)
+    values[:, [names.index(name) for name in series.names]] = series.values
+    return replace(series, names=names, values=values)

@@ -89,6 +89,13 @@ class ContextMemory:
         self.learning: dict[int, array[float]] = {
             number: array("f") for number, feature in enumerate(reference.features) if not feature.known
         }
+        # Of these, the ones that vary so slowly that they are learned for longer: until there are so many.
+        self.needed: dict[int, int] = {}
+
+    @property
+    def learns(self) -> bool:
+        """Whether some feature has been seen, and for less long than any is learned."""
+        return any(seen and number not in self.needed for number, seen in self.learning.items())
 
     def clear(self) -> None:
         """Forget the windows; what is being learned stays, with a mark that time was lost."""
@@ -179,6 +186,8 @@ class ContextMemory:
             self.infinite[feature] = before.infinite[feature]
             if feature in self.learning:
                 self.learning[feature] = before.learning[feature]
+                if feature in before.needed:
+                    self.needed[feature] = before.needed[feature]
         self._any_missing = bool(self.missing.any())
 
     def snapshot(self) -> ContextSnapshot:

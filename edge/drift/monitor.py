@@ -32,6 +32,10 @@ _LOG = logging.getLogger(__name__)
 ORDINARY = 0.2
 GAP_S = 60.0
 LEARN_S = 300.0
+# What a feature does in fewer autocorrelation times says little of what it usually does, and its tau itself
+# is found too small from a shorter series (Sokal 1997, section 3; Foreman-Mackey et al. 2013, section 3.3).
+LEARN_TAU = 50
+LEARN_LONGEST_S = 4 * 3600.0  # what is slower yet is judged by that
 # An alarm goes on while another context is driven through (a tunnel), but not for longer.
 STANDS_NS = 600 * 10**9
 
@@ -56,7 +60,8 @@ class DriftMonitor:
             target_hours: hours of driving to one false alarm, in place of the reference's own.
             cameras: that share this promise, each with a monitor of its own: the device's false alarms are
                 as rare as promised, whichever camera raises them.
-            learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen.
+            learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen;
+                longer where that is less than LEARN_TAU autocorrelation times of it.
             gap_s: after so long without a frame, what was seen before does not count.
             seed: of the bootstrap of what is learned.
         """
@@ -261,8 +266,12 @@ class DriftMonitor:
         left.latch(np.zeros_like(left.latched), judgement.per_window >= ORDINARY, time_ns)
 
     def _learn(self, current: int) -> None:
-        learning = self._contexts[current].learning
-        ready = [number for number, seen in learning.items() if len(seen) >= self._learn_frames]
+        context = self._contexts[current]
+        ready = [
+            number
+            for number, seen in context.learning.items()
+            if len(seen) >= context.needed.get(number, self._learn_frames)
+        ]
         # One a frame: a fit takes some tens of milliseconds.
         if ready:
             self._fit(current, ready[0])
@@ -281,6 +290,11 @@ class DriftMonitor:
             self._prior(context.name, old.name),
             self._seed,
         )
+        if self._varies_slowly(fitted, len(seen)):
+            # Doubled at most: from a short series tau is found too small, and seldom too great.
+            needed = min(math.ceil(LEARN_TAU * fitted.tau), 2 * len(seen))
+            self._contexts[current].needed[number] = needed
+            return
         _LOG.info("drift monitor: learned %s in context %s", old.name, context.name)
         features = list(context.features)
         features[number] = fitted
@@ -290,6 +304,10 @@ class DriftMonitor:
         fresh = ContextMemory(contexts[current], reference.rate_hz)
         fresh.carry(self._contexts[current], (n for n in range(len(features)) if n != number))
         self._contexts[current] = fresh
+
+    def _varies_slowly(self, fitted: FeatureReference, frames: int) -> bool:
+        longest = LEARN_LONGEST_S * self._reference.rate_hz
+        return fitted.known and LEARN_TAU * fitted.tau > frames and frames < longest
 
     def _prior(self, context: str, name: str) -> FeatureReference | None:
         if self._past is None:
@@ -321,7 +339,7 @@ class DriftMonitor:
                 *([] if unknown is None else [unknown]),
             )
         )
-        verdict = judge_all(features, learning=any(context.learning.values()))
+        verdict = judge_all(features, learning=context.learns)
         if verdict is not self._verdict:
             self._verdict, self._since_ns = verdict, time_ns
         rates = [*judgement.per_day[there], *([] if unknown is None else [unknown.false_alarms_per_day])]

@@ -51,6 +51,28 @@ def test_each_slice_is_fitted_from_the_frames_between_its_pictures() -> None:
     ]
 
 
+def test_daemons_of_other_ages_feed_one_reference() -> None:
+    """One that knows a feature more, and one that sends them in another order."""
+    old, new = a_drive(400, 120, seed=1), a_drive(400, 120, seed=2)
+    haze = np.random.default_rng(3).normal(0.3, 0.01, (400, 1)).astype(np.float32)
+    times = np.arange(400) * HALF_S
+    other = (VEHICLE, "front", "new2")
+    moments = [(0, "daytime"), (200 * HALF_S, "daytime"), (399 * HALF_S, "daytime")]
+    made = fit_slices(
+        {DRIVE: moments, other: moments},
+        {
+            DRIVE: Series(("sharpness", "count", "brightness"), times, old[:, [1, 2, 0]]),
+            other: Series((*NAMES, "haze"), times, np.concatenate([new, haze], axis=1)),
+        },
+    )
+    assert made is not None and made.names == ("brightness", "sharpness", "haze", "count")
+    (context,) = made.contexts
+    found = dict(zip(made.names, context.features, strict=True))
+    assert abs(found["brightness"].mean - np.concatenate([old, new])[:, 0].mean()) < 0.01
+    assert abs(found["haze"].mean - haze.mean()) < 0.001 and found["haze"].frames == 400
+    assert found["brightness"].frames == 800 and not found["count"].known
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     camera_hz=st.sampled_from((5.0, 7.0, 10.0, 15.0, 24.0, 30.0)),

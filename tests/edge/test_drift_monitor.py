@@ -22,6 +22,7 @@ from edge.drift import (
     scan,
     unlearned,
 )
+from edge.drift.monitor import LEARN_TAU
 from tests.edge.drift_streams import ar1
 
 NAMES = ["light", "colour", "cars"]
@@ -331,6 +332,26 @@ def test_with_nothing_known_everything_is_learned_on_the_way() -> None:
     assert watch(monitor, series)[-1].verdict is Verdict.UNCALIBRATED
     series[:, 0] += 8
     assert first_alarm_s(watch(monitor, series, start_s=400)) is not None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_varies_slowly_is_learned_for_longer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    series = np.concatenate([ar1(rng, 0.9, 3600, 1), ar1(rng, 0.0, 3600, 2)], axis=1)
+    monitor = DriftMonitor(unlearned(RATE_HZ, NAMES), learn_s=30)
+    states = watch(monitor, series)
+    slow, quick = NAMES[:2]
+    # The short windows of the quick one are full soon after its 30 s; half a minute is three tau of the slow one.
+    seen = {round(state.time_ns / 1e9): state for state in states}
+    assert feature(seen[60], quick).verdict is Verdict.UNCALIBRATED
+    assert feature(seen[60], slow).verdict is Verdict.LEARNING
+    # It holds up nothing else.
+    assert seen[60].verdict is Verdict.UNCALIBRATED
+    learned = monitor.reference.contexts[0].features[0]
+    assert learned.known and learned.frames >= LEARN_TAU * learned.tau
+    assert feature(states[-1], slow).verdict is Verdict.UNCALIBRATED
+    series[:, 0] += 8
+    assert first_alarm_s(watch(monitor, series[:1200], start_s=1800)) is not None
 
 
 def test_a_restarted_monitor_goes_on_where_it_was() -> None:
