@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from edge.fleet.session_token import LIMIT_BYTES, SessionToken
 from edge.machine.disk_budget import DiskBudget
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.control_stream import ControlCloud, Vehicle, control, welcome
+from tests.edge.file_operations import Intercepted, Operation
+from tests.edge.power_cuts import DATA_ONLY, NAMES_ONLY, NOTHING, Disk, by_chance, write_image
 from tests.waiting import eventually
 
 TOKENS = [bytes([number]) * 32 for number in range(1, 5)]
@@ -124,6 +127,51 @@ def test_one_that_is_in_place_though_the_folder_could_not_be_synced_is_shown_onc
         assert token.keep(TOKENS[1]) == b""
         assert token.shown() == TOKENS[0], "a power cut may bring it back"
     assert token.shown() == TOKENS[1]
+
+
+def test_a_power_cut_leaves_the_one_before_or_the_new_one(tmp_path: Path) -> None:
+    folder, told = tmp_path / "state", list[Operation]()
+    folder.mkdir()
+    token, disk = opened(folder), Disk()
+    with Intercepted(folder, told.append):
+        token.keep(TOKENS[0])
+        first = len(told)
+        token.keep(TOKENS[1])
+    found = set()
+    for number, operation in enumerate(told, 1):
+        disk.apply(operation)
+        for choice in (NOTHING, NAMES_ONLY, DATA_ONLY, by_chance(number)) if number >= first else ():
+            write_image(disk.image(choice), tmp_path / "trial")
+            found.add(opened(tmp_path / "trial").shown())
+            shutil.rmtree(tmp_path / "trial")
+    assert found == set(TOKENS[:2])
+    assert token_after_a_cut(disk, tmp_path) == TOKENS[1], "it was kept"
+
+
+def test_what_is_shown_stays_though_a_kill_came_before_it_was_safe(tmp_path: Path) -> None:
+    folder, told = tmp_path / "state", list[Operation]()
+    folder.mkdir()
+    disk = Disk()
+    with Intercepted(folder, told.append):
+        opened(folder).keep(TOKENS[0])
+    assert told[-1].kind == "sync_folder"
+    for operation in told[:-1]:
+        disk.apply(operation)
+    assert token_after_a_cut(disk, tmp_path) == b""
+    told.clear()
+    with Intercepted(folder, told.append):
+        assert opened(folder).shown() == TOKENS[0]
+    for operation in told:
+        disk.apply(operation)
+    assert token_after_a_cut(disk, tmp_path) == TOKENS[0]
+
+
+def token_after_a_cut(disk: Disk, place: Path) -> bytes:
+    """What is there where nothing stays that was not synced."""
+    write_image(disk.image(NOTHING), place / "after")
+    shown = opened(place / "after").shown()
+    shutil.rmtree(place / "after")
+    return shown
 
 
 def test_a_damaged_file_counts_as_none_and_what_a_kill_left_goes(tmp_path: Path) -> None:
