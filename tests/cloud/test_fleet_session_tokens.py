@@ -177,6 +177,30 @@ def test_a_copy_of_the_disk_gets_nothing_beside_a_vehicle_that_answers(
         assert session.scalars(results).all() == [], "an answer to that question is no row for ever"
 
 
+def test_a_copy_that_takes_the_place_of_a_vehicle_in_a_tunnel_is_found_when_that_is_back(
+    running: Running,
+) -> None:
+    pair, own = enrolled(running.config, "in-a-tunnel"), Disk()
+    with (
+        running.as_(pair, "the vehicle") as stub,
+        running.as_(pair, "the clone") as other,
+        conversation(stub) as silent,
+    ):
+        silent.say(own.hello("the vehicle"))
+        own.token = silent.hear().welcome.session_token
+        with connected(other, "the clone", own.copy()) as clone:
+            silent.rest()
+            with conversation(stub) as back:
+                back.say(own.hello("the vehicle"))
+                (refused,) = back.rest()
+            assert refused.problem.code == fleet.PROBLEM_CODE_IDENTITY_IN_USE
+            speaks(clone)
+            assert line_of(running, "in-a-tunnel").used_twice
+    command(running, "accept", "in-a-tunnel", "--reason", "the clone is gone")
+    drives(running, pair, "the vehicle", own)
+    assert not line_of(running, "in-a-tunnel").used_twice
+
+
 @pytest.mark.parametrize("token", [b"", None, b"an older one"])
 def test_who_cannot_show_the_last_token_does_not_even_disturb_the_vehicle(
     running: Running, token: bytes | None
