@@ -3,10 +3,12 @@
 # PYTHON    the interpreter that the environments are made from (3.11 or newer; the vehicle's: 3.10 or newer)
 # PIP_ARGS  passed to pip; for a CPU-only torch (some GB less on Linux):
 #           make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+# PROCESSES that share the tests of `make test`; more on a machine with more than two cores
 # DATA      labelled pictures by day and by night for `make demo`, in place of simulated drives
 # WEIGHTS   the checkpoint that their baseline is made from
 
 PYTHON ?= python3
+PROCESSES ?= 2
 PIP_ARGS ?=
 VENV := .venv
 VENV_EDGE := .venv-edge
@@ -64,7 +66,7 @@ demo: setup ## the whole loop, live: a drive into the night, a retrain, the swap
 	@$(BIN)/traffic-vision demo --report $(REPORT) $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 test: setup ## what needs no service and no network
-	$(BIN)/python -m pytest -m "not services"
+	$(BIN)/python -m pytest -m "not services" -n $(PROCESSES) --dist loadfile
 
 # Debian's names, one a line; none: nothing is missing.
 missing-packages: ## what test-services needs of the system and is not here, by Debian's names

@@ -236,6 +236,9 @@ class ControlStream:
     def say(self, request: fleet.ControlRequest) -> None:
         self._outgoing.put(request)
 
+    def say_no_more(self) -> None:
+        self._outgoing.put(None)
+
     def hear(self) -> fleet.ControlResponse:
         response: fleet.ControlResponse = next(self._call)
         return response
@@ -245,7 +248,7 @@ class ControlStream:
         return list(self._call)
 
     def close(self) -> None:
-        self._outgoing.put(None)
+        self.say_no_more()
         self._call.cancel()
 
 

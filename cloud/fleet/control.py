@@ -7,19 +7,21 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from importlib.metadata import version as package_version
-from time import monotonic, time_ns
+from time import time_ns
 
 from cloud.config import LimitsConfig, ServeConfig
 from cloud.fleet.admission import Caller, Standing
 from cloud.fleet.assigner import Assigner
 from cloud.fleet.group_commit import ClosedError, GroupCommit
-from cloud.fleet.sessions import Session, Sessions
+from cloud.fleet.session_chain import Link, digest
+from cloud.fleet.sessions import KNOCK_ID, Session, Sessions
 from cloud.fleet.vehicle_records import Disconnected, IdentityInUse, Message, Record, problem_of
 from protos import handshake
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 HELLO_TIMEOUT_S = 10.0
 SILENT_HEARTBEATS = 3
+KNOCK_S = 5.0  # for an instance to say that it lives; a vehicle waits 10 s for its Welcome
 RETRY_AFTER_MS = 5_000
 MAX_INSTANCE_ID = 64
 MAX_MESSAGE_BYTES = 256_000
@@ -57,6 +59,7 @@ class ControlService:
         assigner: Assigner,
         sessions: Sessions,
         rival: Callable[[str, str, str | None], Awaitable[Session | None]],
+        link: Callable[[str, fleet.Hello], Awaitable[Link]],
     ) -> None:
         """Take what vehicles are told, and who knows the rest.
 
@@ -67,6 +70,7 @@ class ControlService:
             assigner: knows which release each shall have.
             sessions: the open streams; filled from here.
             rival: gives the session of another instance of a vehicle; see `Admission.rival`.
+            link: tells how a connection would follow the vehicle's last one.
         """
         self._records = records
         self._assigner = assigner
@@ -75,6 +79,7 @@ class ControlService:
         self._limits = limits
         self._sessions = sessions
         self._rival = rival
+        self._link = link
         self.release_counter = 0
         self._stopping = False
 
@@ -92,7 +97,7 @@ class ControlService:
         listening = asyncio.create_task(self._listen(session, requests))
         try:
             session.assigned = await self._assigner.of(session.vehicle)
-            yield self._welcome(session.assigned is not None)
+            yield self._welcome(session, shows_tokens=hello.HasField("session_token"))
             if session.assigned is not None:
                 yield fleet.ControlResponse(assignment=session.assigned)
             if self.release_counter > hello.status.model.release_counter:
@@ -151,18 +156,11 @@ class ControlService:
         return hello
 
     async def _connect(self, caller: Caller, hello: fleet.Hello) -> Session:
-        rival = await self._rival(caller.vehicle, hello.instance_id, None)
-        if rival is not None:
-            rival.meets(hello.instance_id, caller.peer)
-            raise _ProblemError(
-                fleet.PROBLEM_CODE_IDENTITY_IN_USE,
-                Standing.IN_USE.value,
-                int(2000 * self._serve.heartbeat_interval_s),
-            )
+        await self._make_way(caller, hello)
         if self._stopping:
             raise _shutting_down()
         earlier = self._sessions.of(caller.vehicle)
-        if earlier is not None:  # of the same daemon, or of one that fell silent
+        if earlier is not None:  # of the same daemon, or of one that is gone
             earlier.end()
         elif len(self._sessions) >= self._serve.max_vehicles:
             raise _ProblemError(
@@ -171,7 +169,7 @@ class ControlService:
         session = Session(caller.vehicle, hello.instance_id, caller.peer, caller.certificate)
         self._sessions.enter(session)
         try:
-            if not await self._record(session.vehicle, hello):
+            if not await self._submit(_record_of(session, hello), hello.ByteSize()):
                 raise _ProblemError(fleet.PROBLEM_CODE_REVOKED, f"{caller.vehicle} was revoked")
         except ClosedError:
             self._sessions.leave(session)
@@ -181,6 +179,28 @@ class ControlService:
             raise
         _LOG.info("%s: connected from %s, daemon %s", caller.vehicle, caller.peer, hello.daemon_version)
         return session
+
+    async def _make_way(self, caller: Caller, hello: fleet.Hello) -> None:
+        """Refuse who comes beside another instance that lives.
+
+        Who shows the token that was given last is the vehicle, back before its old stream was given up, or a
+        copy of its disk: the old one is asked whether it still lives, and gives way where it says nothing.
+        """
+        while (rival := await self._rival(caller.vehicle, hello.instance_id, None)) is not None:
+            rival.meets(hello.instance_id, caller.peer)
+            follows = bool(hello.session_token) and (
+                await self._link(caller.vehicle, hello) is Link.CONTINUES
+            )
+            if not follows or await rival.answers(KNOCK_S):
+                raise _ProblemError(
+                    fleet.PROBLEM_CODE_IDENTITY_IN_USE,
+                    Standing.IN_USE.value,
+                    int(2000 * self._serve.heartbeat_interval_s),
+                )
+            if self._sessions.of(caller.vehicle) is rival:  # it is the one that the token was given to
+                _LOG.info("%s: back from %s before its old stream ended", caller.vehicle, caller.peer)
+                rival.rival = None
+                return
 
     async def _report(self, twice: IdentityInUse, vehicle: str) -> None:
         """Write down that an identity is on two computers: both were heard from."""
@@ -199,7 +219,7 @@ class ControlService:
         try:
             while True:
                 request = await asyncio.wait_for(anext(requests), silent_s)
-                session.last_heard = monotonic()
+                session.hears()
                 if (twice := session.to_report()) is not None:
                     await self._report(twice, session.vehicle)
                 await self._take(session, request)
@@ -225,6 +245,8 @@ class ControlService:
         if kind == "hello":
             raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, "a second Hello")
         message: Message = getattr(request, kind)
+        if isinstance(message, fleet.CommandResult) and message.command_id == KNOCK_ID:
+            return
         if isinstance(message, fleet.DriftEvent) and (problem := problem_of(message)):
             raise _ProblemError(fleet.PROBLEM_CODE_MALFORMED, problem)
         if not await self._record(session.vehicle, message):
@@ -235,7 +257,10 @@ class ControlService:
 
     async def _record(self, vehicle: str, message: Message) -> bool:
         size = 0 if isinstance(message, (Disconnected, IdentityInUse)) else message.ByteSize()
-        return await (await self._records.submit(Record(vehicle, message), size))
+        return await self._submit(Record(vehicle, message), size)
+
+    async def _submit(self, record: Record, size_bytes: int) -> bool:
+        return await (await self._records.submit(record, size_bytes))
 
     async def _disconnect(self, session: Session) -> None:
         if self._sessions.leave(session):
@@ -243,7 +268,7 @@ class ControlService:
             with suppress(ClosedError):
                 await self._record(session.vehicle, Disconnected(session.instance_id))
 
-    def _welcome(self, assigns_releases: bool) -> fleet.ControlResponse:
+    def _welcome(self, session: Session, *, shows_tokens: bool) -> fleet.ControlResponse:
         welcome = fleet.Welcome(
             protocol_version=handshake.NEWEST_PROTOCOL,
             protocol=handshake.supported(),
@@ -252,9 +277,14 @@ class ControlService:
             heartbeat_interval_ms=int(1000 * self._serve.heartbeat_interval_s),
             sample_limit_bytes=self._limits.sample_bytes,
             samples_in_flight_limit=self._limits.in_flight,
-            assigns_releases=assigns_releases,
+            assigns_releases=session.assigned is not None,
+            session_token=session.token if shows_tokens else b"",
         )
         return fleet.ControlResponse(welcome=welcome)
+
+
+def _record_of(session: Session, hello: fleet.Hello) -> Record:
+    return Record(session.vehicle, hello, session.peer, digest(session.token))
 
 
 def _check_size(request: fleet.ControlRequest) -> None:

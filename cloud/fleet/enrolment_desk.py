@@ -18,17 +18,18 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from cloud.fleet.nonces import Nonces
 from cloud.fleet.pki import Authority, PkiError, key_of_request, vehicle_of
 from cloud.fleet.rate_limit import RateLimit
-from cloud.fleet.vehicle_records import IDENTITY_IN_USE
+from cloud.fleet.session_chain import Chain
+from cloud.fleet.session_records import cleared, keep_chain, was_reported
 from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
-from cloud.store.models import AuditEntry, Certificate, EnrolmentToken, Vehicle
+from cloud.store.models import Certificate, EnrolmentToken, Vehicle
 from protos.enrolment import renewal_text
 
 # A vehicle that was away for longer is enrolled anew.
@@ -148,6 +149,7 @@ class EnrolmentDesk:
             row.certificate = certificate.public_bytes(Encoding.DER)
             row.used = vehicle.enrolled = now
             row.key_sha256 = key_sha256
+            keep_chain(vehicle, Chain())
             vehicle.fleet = row.fleet
             facts = {"certificate": _sha256(certificate), "fleet": row.fleet}
             audit(session, "server", "enrolled", vehicle.name, peer=peer, **facts)
@@ -179,9 +181,11 @@ class EnrolmentDesk:
                 )
             if not self._admits(vehicle.name, renewal.instance_id, peer):
                 raise NotGivenError("another instance is connected under this identity", vehicle.name)
-            if _was_used_twice(session, vehicle):
+            if was_reported(session, vehicle, cleared(vehicle)):
                 raise NotGivenError(
-                    "this identity was used on two computers at once: enrol the vehicle anew", vehicle.name
+                    "this identity was used on two computers, or lost its state: enrol the vehicle anew, or"
+                    f" vouch for it: traffic-vision cloud vehicles accept {vehicle.name}",
+                    vehicle.name,
                 )
             self._end_others(session, vehicle.name, now, keep=(row.sha256,))
             certificate = self._certify(session, vehicle.name, key, now)
@@ -253,16 +257,6 @@ def _served(session: Session, name: str) -> Vehicle:
     if vehicle.revoked is not None:
         raise NotGivenError(f"{name} was revoked", name)
     return vehicle
-
-
-def _was_used_twice(session: Session, vehicle: Vehicle) -> bool:
-    """Tell whether that was reported since it was enrolled, which ended all certificates from before."""
-    query = select(AuditEntry.id).where(
-        AuditEntry.subject == vehicle.name, AuditEntry.action == IDENTITY_IN_USE
-    )
-    if vehicle.enrolled is not None:
-        query = query.where(AuditEntry.at > vehicle.enrolled)
-    return session.scalar(query.limit(1)) is not None
 
 
 def _require_in_force(session: Session, certificate_der: bytes, vehicle: str) -> None:

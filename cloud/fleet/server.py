@@ -23,12 +23,15 @@ from cloud.fleet.ingest import Answer, Ingest, Upload
 from cloud.fleet.pki import Authority, KeyPair, read_pair
 from cloud.fleet.repository import Repository, open_repository
 from cloud.fleet.service import FleetService
+from cloud.fleet.session_chain import Link
+from cloud.fleet.session_records import link_of
 from cloud.fleet.sessions import Sessions
 from cloud.fleet.vehicle_records import Record, VehicleRecords
 from cloud.store import FolderObjects, Store, open_database
 from cloud.store.models import Release
 from edge.errors import TrafficVisionError
 from protos.traffic_vision.v1 import enrolment_pb2_grpc as enrolment_grpc
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 
 # After the signal, calls may still end by themselves for so long; the whole stop stays under 3 s.
@@ -112,7 +115,9 @@ class FleetServer:
         )
         sessions = Sessions(GIVES_WAY_HEARTBEATS * self._config.serve.heartbeat_interval_s)
         admission = Admission(self._store, sessions)
-        control = ControlService(records, self._config.serve, limits, assigner, sessions, admission.rival)
+        control = ControlService(
+            records, self._config.serve, limits, assigner, sessions, admission.rival, self._link
+        )
         service = FleetService(admission, control, uploads, self._repository, limits.in_flight)
 
         server = self._make_server()
@@ -200,6 +205,9 @@ class FleetServer:
     async def _refresh(self) -> None:
         if self._repository is not None:
             await asyncio.to_thread(self._repository.refresh)
+
+    async def _link(self, vehicle: str, hello: fleet.Hello) -> Link:
+        return await asyncio.to_thread(link_of, self._store, vehicle, hello)
 
     def _newest_release(self) -> int:
         with self._store.reading() as session:

@@ -4,13 +4,16 @@ An identity lives on one computer. While a vehicle has a control stream, a call 
 where it comes over the same connection, or names the same instance: the id that the daemon makes anew at each
 start and tells nobody else. Everything else is a copy of the identity, or the vehicle itself after a crash
 that its old connection has not told of yet. So it is refused, and reported only when the connected instance
-is heard from afterwards: then there are two.
+is heard from afterwards: then there are two. Who shows the session token that follows (`session_chain`) has
+the connected instance asked for a word first, and takes its place where there is none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -19,6 +22,8 @@ from protos import handshake
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 OUTGOING_LIMIT = 64
+TOKEN_BYTES = 32
+KNOCK_ID = "are-you-there"  # of the command that an instance is asked by whether it still lives
 REPORT_INTERVAL_S = 60.0  # a report is a row for ever
 
 
@@ -29,6 +34,8 @@ class Session:
     Attributes:
         peer: the connection that it came over.
         certificate: SHA-256 of that which it came with, hex.
+        token: that its Welcome gives; a secret.
+        heard: set at each message.
         rival: who else came under the identity since it was last asked.
     """
 
@@ -39,7 +46,9 @@ class Session:
     outgoing: asyncio.Queue[fleet.ControlResponse | None] = field(
         default_factory=lambda: asyncio.Queue(OUTGOING_LIMIT)
     )
+    token: bytes = field(default_factory=lambda: secrets.token_bytes(TOKEN_BYTES), repr=False)
     last_heard: float = field(default_factory=monotonic)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
     assigned: fleet.Assignment | None = None  # as it was told last
     rival: IdentityInUse | None = None
     reported: float | None = None
@@ -59,6 +68,20 @@ class Session:
         if response is not None:
             self.offer(response)
         self.offer(None)
+
+    def hears(self) -> None:
+        """Note that its vehicle said something."""
+        self.last_heard = monotonic()
+        self.heard.set()
+
+    async def answers(self, within_s: float) -> bool:
+        """Ask its vehicle for a word, and tell whether one came in time."""
+        self.heard.clear()
+        command = fleet.Command(id=KNOCK_ID, status_request=fleet.StatusRequest())
+        self.offer(fleet.ControlResponse(command=command))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.heard.wait(), within_s)
+        return self.heard.is_set()
 
     def meets(self, instance_id: str, came_from: str) -> None:
         """Note that another instance came under the same identity, to be reported if this one still lives."""

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cloud.fleet.rollout_reports import Membership, memberships, note
+from cloud.fleet.session_records import IDENTITY_IN_USE, confirm, connect
 from cloud.fleet.upload_rules import ID
 from cloud.store import Store
 from cloud.store.columns import utc_now
@@ -24,7 +25,6 @@ from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.words import word
 
 MAX_DRIFT_FEATURES = 1_000
-IDENTITY_IN_USE = "identity in use"  # in the audit trail
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ Message: TypeAlias = (
     | fleet.DriftEvent
     | common.ModelState
     | fleet.CommandResult
+    | fleet.SessionTokenKept
     | Disconnected
     | IdentityInUse
 )
@@ -58,10 +59,17 @@ Message: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message to be written down, and the vehicle that it came from."""
+    """A message to be written down, and the vehicle that it came from.
+
+    Attributes:
+        peer, given_sha256: of a Hello: where it came from, and `session_chain.digest` of the token that its
+            Welcome gives.
+    """
 
     vehicle: str
     message: Message
+    peer: str = ""
+    given_sha256: str = ""
 
 
 class VehicleRecords:
@@ -92,6 +100,8 @@ class VehicleRecords:
                 vehicle = vehicles.get(record.vehicle)
                 if vehicle is not None:
                     fleet_before = vehicle.fleet
+                    if isinstance(record.message, fleet.Hello):
+                        connect(session, vehicle, record.message, record.peer, record.given_sha256, now)
                     _apply(session, vehicle, record.message, now)
                     news |= vehicle.fleet != fleet_before
                     news |= _note(places.get(record.vehicle, ()), record.message, now)
@@ -183,6 +193,10 @@ def _heartbeat(_: Session, vehicle: Vehicle, heartbeat: fleet.Heartbeat, __: dat
     vehicle.status = heartbeat.status.SerializeToString()
 
 
+def _session_token_kept(_: Session, vehicle: Vehicle, kept: fleet.SessionTokenKept, __: datetime) -> None:
+    confirm(vehicle, kept)
+
+
 def _drift_event(session: Session, vehicle: Vehicle, event: fleet.DriftEvent, now: datetime) -> None:
     session.flush()  # the same event may be in this batch already
     known = select(DriftEvent.id).where(
@@ -244,6 +258,7 @@ _WRITERS: dict[type, Callable[[Session, Vehicle, Any, datetime], None]] = {
     fleet.DriftEvent: _drift_event,
     common.ModelState: _model_state,
     fleet.CommandResult: _command_result,
+    fleet.SessionTokenKept: _session_token_kept,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -11,7 +12,8 @@ from sqlalchemy.orm import Session, undefer
 
 from cloud.config import CloudConfig
 from cloud.fleet.enrolment import EnrolmentError, operator
-from cloud.fleet.vehicle_records import IDENTITY_IN_USE
+from cloud.fleet.session_chain import Chain
+from cloud.fleet.session_records import IDENTITY_IN_USE, cleared, keep_chain
 from cloud.store import Store, open_database
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
@@ -29,7 +31,9 @@ class VehicleIdentity:
         certificate_until: the end of its newest certificate that is in force.
         connected_since: None: it is away.
         model: that runs there, as it last said; empty before that.
-        used_twice: when a second computer last came under its identity; None: not since it was enrolled.
+        used_twice: when a second computer last came under its identity; None: not since it was enrolled, or
+            since its owner vouched for it.
+        used_twice_how: what was found then, for people; empty: nothing.
         certificate_seen_until: the end of the certificate that it has, as it last said.
         fleet: whose releases it takes; None: those for vehicles without one.
     """
@@ -44,6 +48,7 @@ class VehicleIdentity:
     daemon_version: str
     model: str
     used_twice: datetime | None
+    used_twice_how: str
     revoked: datetime | None
     fleet: str | None
 
@@ -71,12 +76,15 @@ def list_vehicles(store: Store) -> list[VehicleIdentity]:
             .where(EnrolmentToken.used.is_(None), EnrolmentToken.expires > now)
             .group_by(EnrolmentToken.vehicle),
         )
-        twice = _newest(
-            session,
-            select(AuditEntry.subject, func.max(AuditEntry.at))
+        newest = (
+            select(func.max(AuditEntry.id))
             .where(AuditEntry.action == IDENTITY_IN_USE)
-            .group_by(AuditEntry.subject),
+            .group_by(AuditEntry.subject)
         )
+        twice = {
+            entry.subject: entry
+            for entry in session.scalars(select(AuditEntry).where(AuditEntry.id.in_(newest)))
+        }
         ever = set(session.scalars(select(Certificate.vehicle).distinct()))
         vehicles = session.scalars(select(Vehicle).options(undefer(Vehicle.status)).order_by(Vehicle.name))
         return [
@@ -103,6 +111,46 @@ def revoke(config: CloudConfig, vehicle: str, reason: str) -> None:
         store.close()
 
 
+def accept(config: CloudConfig, vehicles: Sequence[str], reason: str) -> list[str]:
+    """Vouch for whoever comes under these identities next: what was reported of them counts no more.
+
+    For a vehicle whose state was lost or restored, and for all of them after the database was. Unlike a new
+    enrolment it takes no certificate from anybody.
+
+    Args:
+        config: the cloud's.
+        vehicles: their names; none: all that are not revoked.
+        reason: for the audit trail.
+
+    Returns:
+        Whom.
+
+    Raises:
+        EnrolmentError: there is no such vehicle, or it was revoked.
+    """
+    store = open_database(config.store.database)
+    try:
+        with store.writing() as session:
+            query = select(Vehicle).order_by(Vehicle.name).with_for_update()
+            known = {
+                vehicle.name: vehicle
+                for vehicle in session.scalars(query.where(Vehicle.name.in_(vehicles)) if vehicles else query)
+            }
+            for name in vehicles:
+                if name not in known:
+                    raise EnrolmentError(f"there is no vehicle {name!r}")
+                if known[name].revoked is not None:
+                    raise EnrolmentError(f"{name!r} was revoked, for good")
+            accepted = [vehicle for vehicle in known.values() if vehicle.revoked is None]
+            for vehicle in accepted:
+                keep_chain(vehicle, Chain())
+                vehicle.identity_accepted = utc_now()
+                audit(session, operator(), "identity accepted", vehicle.name, reason=reason)
+            return [vehicle.name for vehicle in accepted]
+    finally:
+        store.close()
+
+
 def to_text(vehicles: list[VehicleIdentity]) -> str:
     """Give a table for people."""
     if not vehicles:
@@ -123,7 +171,8 @@ def _row(vehicle: VehicleIdentity) -> tuple[str, ...]:
     if vehicle.ticket_until is not None:
         remarks.append(f"ticket until {_moment(vehicle.ticket_until)}")
     if vehicle.used_twice is not None:
-        remarks.append(f"identity used twice {_moment(vehicle.used_twice)}")
+        how = f" ({vehicle.used_twice_how})" if vehicle.used_twice_how else ""
+        remarks.append(f"identity used twice {_moment(vehicle.used_twice)}{how}")
     return (
         vehicle.name,
         vehicle.fleet or "-",
@@ -149,10 +198,13 @@ def _identity(
     was_certified: bool,
     certificates: dict[str, datetime],
     tickets: dict[str, datetime],
-    twice: dict[str, datetime],
+    twice: dict[str, AuditEntry],
 ) -> VehicleIdentity:
     status = common.VehicleStatus.FromString(vehicle.status or b"")
     active = status.model.active
+    since, report = cleared(vehicle), twice.get(vehicle.name)
+    if report is not None and since is not None and report.at <= since:
+        report = None
     return VehicleIdentity(
         name=vehicle.name,
         enrolled=vehicle.enrolled if was_certified else None,
@@ -163,14 +215,11 @@ def _identity(
         last_seen=vehicle.last_seen,
         daemon_version=vehicle.daemon_version,
         model=f"{active.name} {active.version}".strip(),
-        used_twice=_since(vehicle.enrolled, twice.get(vehicle.name)),
+        used_twice=None if report is None else report.at,
+        used_twice_how="" if report is None else str(report.detail.get("shown", "")),
         revoked=vehicle.revoked,
         fleet=vehicle.fleet,
     )
-
-
-def _since(start: datetime | None, moment: datetime | None) -> datetime | None:
-    return moment if moment is None or start is None or moment > start else None
 
 
 def _seen(status: common.VehicleStatus) -> datetime | None:

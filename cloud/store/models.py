@@ -22,10 +22,13 @@ class Vehicle(Base):
 
     Attributes:
         instance_id: of the daemon that is connected or was last; made anew at each of its starts.
+        last_peer: where its last control stream came from.
         connected_since: None while no control stream is open.
         status: the last `VehicleStatus`, serialized.
         fleet: whose releases it takes, by its ticket, then as it says itself; None: those for vehicles
             without one.
+        session_kept_sha256, session_given_sha256: see `cloud.fleet.session_chain.Chain`.
+        identity_accepted: when its owner last vouched for whoever comes under its identity.
     """
 
     __tablename__ = "vehicles"
@@ -38,8 +41,12 @@ class Vehicle(Base):
     daemon_version: Mapped[str] = mapped_column(String(64), default="")
     hardware_ids: Mapped[list[str]] = mapped_column(default=list)
     instance_id: Mapped[str] = mapped_column(Identifier, default="")
+    last_peer: Mapped[str] = mapped_column(String(100), default="", server_default="")
     status: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     fleet: Mapped[str | None] = mapped_column(String(32))
+    session_kept_sha256: Mapped[str | None] = mapped_column(Digest)
+    session_given_sha256: Mapped[str | None] = mapped_column(Digest)
+    identity_accepted: Mapped[datetime | None]
 
 
 class Certificate(Base):

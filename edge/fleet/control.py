@@ -207,6 +207,7 @@ class _Control:
 
     def _requests(self, stream: int) -> Iterator[fleet_pb2.ControlRequest]:
         until_s = time.monotonic() + _SENDING_SHARE * self._options.stream_s
+        session = self._handlers.session
         yield fleet_pb2.ControlRequest(
             hello=fleet_pb2.Hello(
                 protocol=handshake.supported(),
@@ -215,6 +216,7 @@ class _Control:
                 instance_id=self._options.instance_id,
                 status=self._handlers.status(),
                 fleet=self._options.fleet,
+                session_token=None if session is None else session.shown(),
             )
         )
         with self._changed:
@@ -297,7 +299,15 @@ class _Control:
             self._problem, self._server_version = "", welcome.server_version
             self._clock_ahead_s = ahead_s
             self._notify()
+        if welcome.session_token:
+            self._keep(welcome.session_token)
         return True
+
+    def _keep(self, token: bytes) -> None:
+        kept = b"" if self._handlers.session is None else self._handlers.session.keep(token)
+        if kept:
+            said = fleet_pb2.SessionTokenKept(token_sha256=kept)
+            self.tell(fleet_pb2.ControlRequest(session_token_kept=said))
 
     def _take_problem(self, problem: fleet_pb2.Problem) -> None:
         retry_s = problem.retry_after_ms / 1000

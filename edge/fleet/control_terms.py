@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge.backoff import BackoffOptions
+from edge.fleet.session_token import SessionToken
 from edge.fleet.streaming import StreamStatus
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 
@@ -44,6 +45,7 @@ class ControlHandlers:
         sample_request, upload_budget: carry out a command; why it is refused, or None where it is done.
         welcome: takes the cloud's limits, at each connection.
         assignment: takes which release to have; None: this cloud assigns nothing.
+        session: keeps the token that the cloud knows this vehicle by; None: nothing is said of tokens.
     """
 
     status: Callable[[], common_pb2.VehicleStatus]
@@ -52,6 +54,7 @@ class ControlHandlers:
     upload_budget: Callable[[fleet_pb2.UploadBudget], str | None]
     welcome: Callable[[fleet_pb2.Welcome], None] = lambda welcome: None
     assignment: Callable[[fleet_pb2.Assignment | None], None] = lambda assignment: None
+    session: SessionToken | None = None
 
 
 @dataclass(frozen=True, slots=True)

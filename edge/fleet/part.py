@@ -16,6 +16,7 @@ from edge.fleet.control import ControlClient
 from edge.fleet.control_terms import ControlHandlers, ControlOptions
 from edge.fleet.renewable_channel import RenewableChannel
 from edge.fleet.sampling import Sampling, Spools
+from edge.fleet.session_token import SessionToken
 from edge.fleet.spool import Spool, SpoolOptions
 from edge.fleet.uplink import FEATURES, SAMPLES, Uplink, UplinkOptions
 from edge.fleet.upload_budget import UploadBudget
@@ -107,8 +108,9 @@ class Fleet:
         self._channel = channel
         self._sampling = sampling
         budget = None if config.sampler is None else config.sampler.bytes_per_day
-        lane = (disk or DiskBudget()).lane("budgets")
-        self._budget = UploadBudget(budget, config.state_folder / "upload-budget.json", disk=lane)
+        disk = disk or DiskBudget()
+        file = config.state_folder / "upload-budget.json"
+        self._budget = UploadBudget(budget, file, disk=disk.lane("budgets"))
         self._uplinks: tuple[Uplink, ...] = ()
         self._control: ControlClient | None = None
         if channel is not None and config.cloud is not None:
@@ -119,7 +121,8 @@ class Fleet:
                 backoff=_backoff(config.cloud),
                 fleet=None if config.updates is None else config.updates.fleet or "",
             )
-            self._connect(config.cloud, links, channel, who, nudge, assign)
+            session = SessionToken(config.cloud.key, disk.lane("identity"))
+            self._connect(config.cloud, links, channel, who, session, nudge, assign)
 
     @property
     def control(self) -> ControlClient | None:
@@ -197,6 +200,7 @@ class Fleet:
         links: Links,
         channel: grpc.Channel,
         who: ControlOptions,
+        session: SessionToken,
         nudge: Callable[[int], None],
         assign: Callable[[fleet_pb2.Assignment | None], None],
     ) -> None:
@@ -212,6 +216,7 @@ class Fleet:
             upload_budget=self._limit_budget,
             welcome=self._welcome,
             assignment=assign,
+            session=session,
         )
         self._control = ControlClient(channel, self._spools.events, handlers, who)
 

@@ -1,10 +1,10 @@
 """Who waits for whom where processor time is short: the frame loop for nobody.
 
-Work that a new model brings goes to child processes at the lowest priority. What must happen in the daemon
-and is not Python (to load a session, to run it for the first time) goes to threads at low priority. What must
-and is Python goes to threads like any other, since a thread that is put off with the interpreter's lock in
-its hands puts off all of them: while slots were read by threads at low priority, a frame waited 117 ms. They
-give the lock away soon.
+Work that a new model brings goes to child processes that run where nobody else wants the core (`put_last`).
+What must happen in the daemon and is not Python (to load a session, to run it for the first time) goes to
+threads at low priority. What must and is Python goes to threads like any other, since a thread that is put
+off with the interpreter's lock in its hands puts off all of them: while slots were read by threads at low
+priority, a frame waited 117 ms. They give the lock away soon.
 """
 
 from __future__ import annotations
@@ -35,6 +35,33 @@ def lower(pid: int, niceness: int = LOW) -> None:
     """
     with suppress(OSError):  # it has ended
         os.setpriority(os.PRIO_PROCESS, pid, max(niceness, os.getpriority(os.PRIO_PROCESS, pid)))
+
+
+def put_last(pid: int) -> bool:
+    """Have a child process that was just started run only while a core has nothing else to do.
+
+    That is the kernel's idle class (sched(7), SCHED_IDLE): whoever wakes up takes its core at once, where
+    one of the lowest niceness would still be given slices of some milliseconds beside the frames.
+
+    Returns:
+        Whether it was. False: it has the lowest niceness alone, since it could not be taken out of that class
+        again (`take_up`), and where all cores are busy all the time it would hardly ever come to its end.
+    """
+    lower(pid, LOWEST)
+    if not _may_raise():
+        return False
+    try:
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    except OSError:  # it has ended, or a sandbox forbids it
+        return False
+    return True
+
+
+def take_up(pid: int) -> None:
+    """Give a child process that was put last a share of the cores again: that of the lowest niceness."""
+    for thread in _threads(pid):
+        with suppress(OSError):  # it has ended
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 @contextmanager
@@ -85,5 +112,8 @@ def _priority_of(thread: int) -> int:
     return os.getpriority(os.PRIO_PROCESS, thread)
 
 
-def _threads() -> set[int]:
-    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
+def _threads(pid: int | None = None) -> set[int]:
+    try:
+        return {int(path.name) for path in Path(f"/proc/{pid or 'self'}/task").iterdir()}
+    except OSError:  # it has ended
+        return set()

@@ -6,6 +6,7 @@ is to take another reference. A model that cannot be prepared never comes to be 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from edge.perception.child_limits import MEMORY_BYTES
 from edge.perception.detector import Detections, Detector, DetectorOptions
 from edge.perception.model_check import check_in_child
 from edge.perception.model_file import ModelFile
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,25 @@ def prepare(
         ModelRefusedError: it failed its check.
         TrafficVisionError: it passed there and does not load here.
     """
+    began = time.monotonic_ns()
     check_in_child(model, options, timeout_s=timeout_s, stopping=stopping, memory_bytes=memory_bytes)
+    checked = time.monotonic_ns()
     with lowered():
-        return Detector(model, options)
+        detector = Detector(model, options)
+    check_ns, load_ns = checked - began, time.monotonic_ns() - checked
+    logger.info(
+        "model %s passed its check in %.1f s, and is loaded and warm after another %.1f s",
+        model.digest[:12],
+        check_ns / 1e9,
+        load_ns / 1e9,
+        extra={
+            "event": "model_prepared",
+            "model": model.digest,
+            "check_ns": check_ns,
+            "load_ns": load_ns,
+        },
+    )
+    return detector
 
 
 class SwappableDetector:

@@ -19,10 +19,12 @@ from typing import Any
 
 from edge.errors import TrafficVisionError
 from edge.machine import children
-from edge.machine.priority import LOWEST, lower
+from edge.machine.priority import put_last, take_up
 from edge.perception.child_limits import ChildLimits, resident_bytes_of
 
 _POLL_S = 0.05
+# Where the frames leave no core idle, a check would not come to its end by what is left over alone.
+LAST_S = 20.0
 
 
 class ModelRefusedError(TrafficVisionError):
@@ -76,9 +78,9 @@ def ask_child(
             stderr=subprocess.PIPE,
             env=children.environment(),
         )
-        lower(child.pid, LOWEST)
+        is_last = put_last(child.pid)
     with child:
-        out, err = _communicate(child, timeout_s, stopping, limits, what)
+        out, err = _communicate(child, timeout_s, stopping, limits, what, is_last=is_last)
     answer = _last_json(out)
     if child.returncode != 0 or answer is None:
         said = err.decode(errors="replace").strip().splitlines()
@@ -106,8 +108,11 @@ def _communicate(
     stopping: threading.Event,
     limits: ChildLimits,
     what: str,
+    *,
+    is_last: bool,
 ) -> tuple[bytes, bytes]:
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline = began + timeout_s
     try:
         while True:
             try:
@@ -118,6 +123,9 @@ def _communicate(
                 raise ModelRefusedError(f"{what} was broken off: the daemon stops", is_final=False)
             if resident_bytes_of(child.pid) > limits.memory_bytes:
                 raise ModelRefusedError(took_too_much(limits, what), is_final=not limits.is_machines)
+            if is_last and time.monotonic() > began + LAST_S:
+                take_up(child.pid)
+                is_last = False
             if time.monotonic() > deadline:
                 raise ModelRefusedError(f"{what} took longer than {timeout_s:g} s", is_final=False)
     finally:

@@ -20,6 +20,7 @@ from cloud.store.database import audit, audit_entries
 from cloud.store.models import Release, Sample, StageRecord, Vehicle
 from cloud.store.states import SampleState
 from tests.audits import verified
+from tests.databases import assert_vehicles_of_before_have_no_session_tokens
 
 WAIT_S = 60
 
@@ -64,6 +65,10 @@ def test_the_revisions_make_the_tables_of_the_models(url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     store.close()
+
+
+def test_vehicles_of_before_have_no_session_tokens(url: str) -> None:
+    assert_vehicles_of_before_have_no_session_tokens(url)
 
 
 def test_what_was_written_is_there_after_opening_again(url: str) -> None:

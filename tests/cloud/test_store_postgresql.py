@@ -21,6 +21,7 @@ from cloud.store.columns import Base
 from cloud.store.database import audit, audit_entries
 from cloud.store.models import AuditEntry, StageRecord
 from tests.audits import verified, write_entries, write_from_processes
+from tests.databases import assert_vehicles_of_before_have_no_session_tokens
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
@@ -79,6 +80,12 @@ def test_the_revisions_make_the_tables_of_the_models(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_vehicles_of_before_have_no_session_tokens(url: str, store: Store) -> None:
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE DATABASE earlier"))
+    assert_vehicles_of_before_have_no_session_tokens(url.replace("/postgres?", "/earlier?"))
 
 
 def test_processes_that_write_at_once_do_not_fork_the_chain(url: str, store: Store) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from edge.machine import children
-from edge.machine.priority import LOW, LOWEST, lower, lowered
+from edge.machine.priority import LOW, LOWEST, lower, lowered, put_last, take_up
+from edge.perception import model_child
+from edge.perception.child_limits import ChildLimits
 
 # On a thread of its own, so that nothing is left of it where it goes wrong.
 IN_AND_OUT = textwrap.dedent(
@@ -124,3 +126,55 @@ def test_a_child_has_low_priority_from_its_start_and_is_never_raised() -> None:
             assert os.getpriority(os.PRIO_PROCESS, child.pid) == LOWEST
             child.stdin.close()
     lower(child.pid)  # which has ended
+
+
+# A check that does not end while it is left out.
+TAKEN_UP = textwrap.dedent(
+    """
+    import json, os, threading, time
+    from edge.perception.model_child import question
+
+    question()
+    begun = os.sched_getscheduler(0)
+    other, policies = threading.Event(), []
+
+    def second():
+        other.wait()
+        policies.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    while any(os.sched_getscheduler(which) == os.SCHED_IDLE for which in (0, thread.native_id)):
+        time.sleep(0.01)
+    other.set()
+    thread.join()
+    print(json.dumps({"begun": begun, "policies": [os.sched_getscheduler(0), *policies],
+                      "niceness": os.getpriority(os.PRIO_PROCESS, 0)}))
+    """
+)
+
+
+def test_a_check_is_put_last_and_taken_up_where_that_takes_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken_up.py").write_text(TAKEN_UP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    # No check takes the 20 s that it has.
+    monkeypatch.setattr(model_child, "LAST_S", 0.2)
+    answer = model_child.ask_child(
+        "taken_up", {}, b"", ChildLimits(2**31, False, 60), timeout_s=60, stopping=threading.Event()
+    )
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as waiting:
+        is_last = put_last(waiting.pid)
+        assert os.sched_getscheduler(waiting.pid) == (os.SCHED_IDLE if is_last else os.SCHED_OTHER)
+        assert os.getpriority(os.PRIO_PROCESS, waiting.pid) == LOWEST
+        waiting.communicate(b"\n")
+    assert answer["begun"] == (os.SCHED_IDLE if is_last else os.SCHED_OTHER)
+    assert answer["policies"] == [os.SCHED_OTHER] * 2 and answer["niceness"] == LOWEST
+
+
+def test_who_has_ended_is_put_nowhere() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    take_up(ended.pid)
+    assert not list(Path("/proc").glob(f"{ended.pid}/task/*"))

@@ -171,6 +171,7 @@ def test_a_daemon_that_is_killed_whenever_has_one_whole_pair_and_comes_back(fold
         with DaemonProcess(written) as daemon:
             eventually(lambda: connected(daemon), "the welcome")
             assert daemon.terminate() == 0
+    assert audited(config, "identity in use") == []
 
 
 class Asking:

@@ -22,6 +22,7 @@ from tools.bench.edge.subject import make_video
 from tools.bench.rounds import BenchError
 from tools.bench.swap import daemon_side, v2_protocol
 from tools.bench.swap.blocks import Block, Compared, Pair, Side, permuted
+from tools.bench.swap.phases import BETWEEN, CHECK, FREE, LOAD, PHASES, READ, Change, by_phase
 from tools.bench.swap.swap import SwapSettings, bench_swap
 from tools.bench.swap.update import UpdateSettings, bench_update
 from tools.cli import root
@@ -220,3 +221,27 @@ def test_a_release_arrives_and_looks_for_news_are_paid_for(
     parts = sum(spread["min_s"] for name, spread in steps.items() if name != "all")
     assert parts <= steps["all"]["max_s"]
     assert figures["cpu"]["the daemon, look to look"]["min_ms"] > 0
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 50)] * 5), min_size=1, max_size=5), st.data())
+def test_each_frame_is_in_the_phase_it_was_born_in(
+    lengths: list[tuple[int, int, int, int, int]], data: st.DataObject
+) -> None:
+    changes, expected, now = [], [BETWEEN], 1
+    for between, read, check, load, free in lengths:
+        begin = now + between
+        swapped = begin + read + check + load
+        changes.append(Change(begin, swapped + free, swapped, check, load))
+        stretches = ((BETWEEN, between), (READ, read), (CHECK, check), (LOAD, load), (FREE, free))
+        expected += [phase for phase, length in stretches for _ in range(length)]
+        now = swapped + free
+    born = list(range(len(expected)))
+    lost = data.draw(st.sets(st.sampled_from(born)))
+    block = Block(
+        born, {at: at * 1_000_000 for at in born if at not in lost}, [c.swapped_ns for c in changes]
+    )
+    found = by_phase([block], changes)
+    for phase in PHASES:
+        own = [at for at in born if expected[at] == phase]
+        assert (found[phase].frames, found[phase].lost) == (len(own), len(lost.intersection(own)))
+    assert all(found[phase].max_ms >= 1 for phase in PHASES if found[phase].frames - found[phase].lost > 1)

@@ -19,7 +19,7 @@ def register(group: click.Group) -> None:
 
 @click.group("vehicles")
 def _vehicles() -> None:
-    """List the vehicles, and take one's identity away."""
+    """List the vehicles, vouch for one, and take one's identity away."""
 
 
 @_vehicles.command("list")
@@ -52,3 +52,23 @@ def _revoke(vehicle: str, reason: str, config: Path) -> None:
 
     revoke(load_config(config), vehicle, reason)
     click.echo(f"{vehicle}: revoked")
+
+
+@_vehicles.command("accept")
+@click.argument("vehicles", nargs=-1, metavar="[VEHICLE]...")
+@click.option("--all", "accept_all", is_flag=True, help="Every vehicle: the cloud's database was restored.")
+@click.option("--reason", required=True, help="For the audit trail.")
+@_CONFIG
+def _accept(vehicles: tuple[str, ...], accept_all: bool, reason: str, config: Path) -> None:
+    """Vouch for each VEHICLE: its state was lost or restored, and nobody has a copy of its identity.
+
+    A report that the identity is used twice counts no more, and whoever comes under it next is taken for the
+    vehicle. Where there may be a copy, enrol the vehicle anew instead.
+    """
+    from cloud.config import load_config
+    from cloud.fleet.vehicles import accept
+
+    if bool(vehicles) == accept_all:
+        raise click.UsageError("name the vehicles, or say --all")
+    for vehicle in accept(load_config(config), vehicles, reason):
+        click.echo(f"{vehicle}: accepted")

@@ -90,18 +90,20 @@ REFUSAL_REASON_QUOTA: RefusalReason
 REFUSAL_REASON_STORE_UNAVAILABLE: RefusalReason
 
 class ControlRequest(_message.Message):
-    __slots__ = ("hello", "heartbeat", "drift_event", "model_state", "command_result")
+    __slots__ = ("hello", "heartbeat", "drift_event", "model_state", "command_result", "session_token_kept")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     DRIFT_EVENT_FIELD_NUMBER: _ClassVar[int]
     MODEL_STATE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_RESULT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_KEPT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     drift_event: DriftEvent
     model_state: _common_pb2.ModelState
     command_result: CommandResult
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., drift_event: _Optional[_Union[DriftEvent, _Mapping]] = ..., model_state: _Optional[_Union[_common_pb2.ModelState, _Mapping]] = ..., command_result: _Optional[_Union[CommandResult, _Mapping]] = ...) -> None: ...
+    session_token_kept: SessionTokenKept
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., drift_event: _Optional[_Union[DriftEvent, _Mapping]] = ..., model_state: _Optional[_Union[_common_pb2.ModelState, _Mapping]] = ..., command_result: _Optional[_Union[CommandResult, _Mapping]] = ..., session_token_kept: _Optional[_Union[SessionTokenKept, _Mapping]] = ...) -> None: ...
 
 class ControlResponse(_message.Message):
     __slots__ = ("welcome", "update_nudge", "command", "problem", "drift_event_receipt", "assignment")
@@ -120,23 +122,25 @@ class ControlResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., update_nudge: _Optional[_Union[UpdateNudge, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., problem: _Optional[_Union[Problem, _Mapping]] = ..., drift_event_receipt: _Optional[_Union[DriftEventReceipt, _Mapping]] = ..., assignment: _Optional[_Union[Assignment, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "daemon_version", "hardware_ids", "instance_id", "status", "fleet")
+    __slots__ = ("protocol", "daemon_version", "hardware_ids", "instance_id", "status", "fleet", "session_token")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_IDS_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     FLEET_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     protocol: _common_pb2.ProtocolRange
     daemon_version: str
     hardware_ids: _containers.RepeatedScalarFieldContainer[str]
     instance_id: str
     status: _common_pb2.VehicleStatus
     fleet: str
-    def __init__(self, protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., daemon_version: _Optional[str] = ..., hardware_ids: _Optional[_Iterable[str]] = ..., instance_id: _Optional[str] = ..., status: _Optional[_Union[_common_pb2.VehicleStatus, _Mapping]] = ..., fleet: _Optional[str] = ...) -> None: ...
+    session_token: bytes
+    def __init__(self, protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., daemon_version: _Optional[str] = ..., hardware_ids: _Optional[_Iterable[str]] = ..., instance_id: _Optional[str] = ..., status: _Optional[_Union[_common_pb2.VehicleStatus, _Mapping]] = ..., fleet: _Optional[str] = ..., session_token: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "protocol", "server_version", "server_wall_ns", "heartbeat_interval_ms", "sample_limit_bytes", "samples_in_flight_limit", "assigns_releases")
+    __slots__ = ("protocol_version", "protocol", "server_version", "server_wall_ns", "heartbeat_interval_ms", "sample_limit_bytes", "samples_in_flight_limit", "assigns_releases", "session_token")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +149,7 @@ class Welcome(_message.Message):
     SAMPLE_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_IN_FLIGHT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     ASSIGNS_RELEASES_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     protocol: _common_pb2.ProtocolRange
     server_version: str
@@ -153,7 +158,14 @@ class Welcome(_message.Message):
     sample_limit_bytes: int
     samples_in_flight_limit: int
     assigns_releases: bool
-    def __init__(self, protocol_version: _Optional[int] = ..., protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., server_version: _Optional[str] = ..., server_wall_ns: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., sample_limit_bytes: _Optional[int] = ..., samples_in_flight_limit: _Optional[int] = ..., assigns_releases: bool = ...) -> None: ...
+    session_token: bytes
+    def __init__(self, protocol_version: _Optional[int] = ..., protocol: _Optional[_Union[_common_pb2.ProtocolRange, _Mapping]] = ..., server_version: _Optional[str] = ..., server_wall_ns: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., sample_limit_bytes: _Optional[int] = ..., samples_in_flight_limit: _Optional[int] = ..., assigns_releases: bool = ..., session_token: _Optional[bytes] = ...) -> None: ...
+
+class SessionTokenKept(_message.Message):
+    __slots__ = ("token_sha256",)
+    TOKEN_SHA256_FIELD_NUMBER: _ClassVar[int]
+    token_sha256: bytes
+    def __init__(self, token_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("status",)

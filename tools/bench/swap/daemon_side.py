@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from tools.bench.edge.daemon import BenchDaemon
 from tools.bench.edge.machine import Footprint
 from tools.bench.rounds import BenchError
 from tools.bench.swap.blocks import Block, Pair
+from tools.bench.swap.phases import Change
 from tools.bench.swap.vehicle import Track
 
 SETTLE_S = 0.3  # before a block and after its last change
@@ -45,6 +46,8 @@ class DaemonSide:
         self._asking = PerceptionClient(daemon.address)
         self._pause = threading.Event()
         self._swapped = 0
+        self._calls: list[tuple[int, int]] = []  # begin and end of each, ns
+        self._swapped_ns: list[int] = []
         self._seconds = 0.0  # of the last block with changes
 
     def close(self) -> None:
@@ -73,6 +76,16 @@ class DaemonSide:
         finally:
             self._track.shut()
 
+    def changes(self, events: Sequence[Mapping[str, Any]]) -> list[Change]:
+        """Each change of model so far, by the client's calls and by the daemon's log up to now."""
+        prepared = [event for event in events if event.get("event") == "model_prepared"]
+        # The first ones put in what was there before the blocks.
+        prepared = prepared[len(prepared) - len(self._calls) :]
+        return [
+            Change(begin, end, swapped, event["check_ns"], event["load_ns"])
+            for (begin, end), swapped, event in zip(self._calls, self._swapped_ns, prepared, strict=True)
+        ]
+
     def missing(self) -> tuple[int, int]:
         """Frames that the client has no detections of, from its first ones to its last: by the camera's
         births, and by the daemon's sequence.
@@ -99,16 +112,19 @@ class DaemonSide:
             raise BenchError(
                 f"the client saw {len(block.swapped_ns)} changes of model in a block with {swaps}"
             )
+        self._swapped_ns += block.swapped_ns
         return block
 
     def _swap(self, every_s: float) -> None:
-        began = time.monotonic()
+        began = time.monotonic_ns()
         answer = self._asking.reload(SLOTS[self._swapped % 2])
-        took_s = time.monotonic() - began
+        ended = time.monotonic_ns()
+        took_s = (ended - began) / 1e9
         if answer.outcome != perception_pb2.RELOAD_OUTCOME_SWAPPED:
             said = perception_pb2.ReloadOutcome.Name(answer.outcome)
             raise BenchError(f"change {self._swapped + 1} of the model: {said}: {answer.detail}")
         self._swapped += 1
+        self._calls.append((began, ended))
         self.held.took_ms.append(1e3 * took_s)
         self.held.rss_mb.append(Footprint.of(self._daemon.pid).rss_bytes / 1e6)
         self._pause.wait(max(0.0, every_s - took_s))

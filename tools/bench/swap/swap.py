@@ -30,6 +30,7 @@ from tools.bench.rounds import BenchError, Spread
 from tools.bench.swap.blocks import P_LEAST, Compared, Pair, Side
 from tools.bench.swap.daemon_side import DaemonSide, exchanges
 from tools.bench.swap.peers import IN_LOOP, IN_THREAD, MLSERVER, PeerSide, Stage, open_mlserver
+from tools.bench.swap.phases import InPhase, by_phase
 from tools.bench.swap.vehicle import IDLE_HZ, VEHICLE, Cloud, Track
 
 DAEMON = "the daemon"
@@ -83,6 +84,7 @@ class _Outcome:
     frames: dict[str, int] = field(default_factory=dict)
     gaps_ms: list[float] = field(default_factory=list)
     exchange_ms: list[float] = field(default_factory=list)
+    phases: dict[str, InPhase] = field(default_factory=dict)
 
 
 def bench_swap(settings: SwapSettings, progress: Progress = lambda done, of: None) -> Report:
@@ -114,6 +116,8 @@ def bench_swap(settings: SwapSettings, progress: Progress = lambda done, of: Non
             took_ms[DAEMON] = side.held.took_ms
             outcome.rss_mb = side.held.rss_mb
             outcome.missing = side.missing()
+            blocks = [pair.swaps for pair in pairs[DAEMON]]
+            outcome.phases = by_phase(blocks, side.changes(daemon.events[:events]))
             daemon.stop()
             outcome.frames = dict(daemon.event("frames", 1.0, after=events)["frames"])
             # The first exchange put the release in, before the blocks.
@@ -252,6 +256,16 @@ def _report(
         "missing_by_sequence": outcome.missing[1],
         "exchange": _spread_json(outcome.exchange_ms),
         "gap_around_exchange": _spread_json(outcome.gaps_ms),
+        "phases": {
+            phase: {
+                "frames": found.frames,
+                "lost": found.lost,
+                "gap_p99_ms": _finite(found.p99_ms),
+                "gap_p999_ms": _finite(found.p999_ms),
+                "gap_max_ms": _finite(found.max_ms),
+            }
+            for phase, found in outcome.phases.items()
+        },
         "rss_kb_per_swap": _finite(growth.estimate),
         "rss_kb_per_swap_95": [_finite(growth.low), _finite(growth.high)],
         "rss_mb_series": [round(value, 1) for value in outcome.rss_mb[:: max(1, len(outcome.rss_mb) // 120)]],
@@ -311,6 +325,14 @@ def _tables(
             ratios,
         ),
         Table("how long it takes", ("", "min", "p50", "p99", "max"), spreads),
+        Table(
+            "the daemon's frames by what the change was doing when they were born: gaps, ms",
+            ("", "frames", "lost", "p99", "p99.9", "max"),
+            [
+                (phase, str(found.frames), str(found.lost), found.p99_ms, found.p999_ms, found.max_ms)
+                for phase, found in outcome.phases.items()
+            ],
+        ),
     ]
 
 
