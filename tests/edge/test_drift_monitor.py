@@ -341,7 +341,7 @@ def test_what_varies_slowly_is_learned_for_longer(seed: int) -> None:
     monitor = DriftMonitor(unlearned(RATE_HZ, NAMES), learn_s=30)
     states = watch(monitor, series)
     slow, quick = NAMES[:2]
-    # The short windows of the quick one are full soon after its 30 s; half a minute is three tau of the slow one.
+    # The quick one's short windows are full soon after its 30 s, which are three tau of the slow one.
     seen = {round(state.time_ns / 1e9): state for state in states}
     assert feature(seen[60], quick).verdict is Verdict.UNCALIBRATED
     assert feature(seen[60], slow).verdict is Verdict.LEARNING
