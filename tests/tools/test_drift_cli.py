@@ -2,16 +2,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from edge.drift import Reference
+from edge.drift import Reference, fit
 from edge.drift.features import NAMES
 from edge.errors import TrafficVisionError
 from tests.recordings import damage_packets, write_video
 from tests.replays import lines, write_model
 from tools.cli import root
 from tools.drift.replay import feature_rows, load_detector
+from tools.drift.words import room_text
 
 DRIVES = range(10)
 
@@ -63,6 +65,20 @@ def test_the_same_drives_give_the_same_reference(tmp_path: Path, model: Path) ->
         result = done("fit", sim(0), sim(1), "--model", model, "-o", path)
         assert "uncalibrated" in result.stderr
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_features_that_few_drives_leave_much_room_are_named() -> None:
+    rng = np.random.default_rng(1)
+    names = ("brightness", "count")
+
+    def told(drives: int) -> str:
+        """Drives that differ in brightness alone, by as much as their frames do."""
+        rows = [rng.normal((rng.normal(), 0.0), 1.0, (400, 2)) for _ in range(drives)]
+        return room_text(fit(rows, 2.0, names))
+
+    assert "too few drives for brightness: " in told(3)
+    assert told(1) == ""  # one continuous series says nothing of others
+    assert "count" not in told(3)
 
 
 def test_a_faster_drive_gives_as_many_frames(model: Path) -> None:

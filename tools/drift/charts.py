@@ -148,9 +148,8 @@ def _values_panel(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive,
     series = drive.series
     values = series.values[:, column]
     known = [context.features[column] for context in drive.reference.contexts]
-    judged = [known[number] for number in sorted(set(series.judged_in.tolist())) if known[number].known]
     ends = [float(np.nanmin(values)), float(np.nanmax(values))]
-    ends += [one.mean + side * one.sigma for one in judged for side in (-1.0, 1.0)]
+    ends += [one.mean + side * one.sigma for one in _judged(drive, column) for side in (-1.0, 1.0)]
     low, high = min(ends), max(ends)
     room = 0.06 * (high - low) or 1.0
     up = Axis(low - room, high + room, top + _VALUES, top)
@@ -196,8 +195,18 @@ def _distances_panel(
         if np.isfinite(distances).any():
             told.append(f"{np.nanmax(distances):.2f}")
     drawing.text(along.start - 6, floor - _DISTANCES / 2 + 4, "D", "tick", "end")
+    room = max((one.margin for one in _judged(drive, column)), default=0.0)
     if told:
-        drawing.text(along.end + 6, floor - _DISTANCES / 2 + 4, f"max {' '.join(told)}", "tick")
+        middle = floor - _DISTANCES / 2 + (-2 if room else 4)
+        drawing.text(along.end + 6, middle, f"max {' '.join(told)}", "tick")
+    if told and room:
+        drawing.text(along.end + 6, middle + 14, f"room {figure(room)}", "tick")
+
+
+def _judged(drive: JudgedDrive, column: int) -> list[FeatureReference]:
+    """What this feature was judged by, in each context that the drive was in."""
+    known = [context.features[column] for context in drive.reference.contexts]
+    return [known[number] for number in sorted(set(drive.series.judged_in.tolist())) if known[number].known]
 
 
 def _points(

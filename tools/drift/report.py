@@ -20,7 +20,7 @@ from tools.charts.svg import clock
 from tools.drift import charts
 from tools.drift.exact import Confirmation
 from tools.drift.judging import Alarm, Distribution, JudgedDrive, limits
-from tools.drift.words import promise_text
+from tools.drift.words import promise_text, room_text
 from tools.replay.outputs import OutputError, check_writable, put_in_place, temporary_beside
 
 _MOST_DISTRIBUTIONS = 6  # of an alarm
@@ -130,6 +130,7 @@ def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile |
         reference=reference,
         reference_rows=_reference_rows(drives[0].reference if drives else reference),
         promise=promise_text(reference),
+        room=room_text(drives[0].reference if drives else reference),
         no_values=no_values,
         label=label,
     )
