@@ -127,6 +127,22 @@ def test_broken_frames_cost_themselves_alone(tmp_path: Path, model: Path) -> Non
         (("fit", "nowhere", "--model", "{model}", "-o", "{out}"), "not found"),
         (("fit", sim(0), "--model", "nowhere.onnx", "-o", "{out}"), "nowhere.onnx"),
         (("fit", sim(0), "--model", "{model}", "-o", "/no/such/folder/x.json"), "folder does not exist"),
+        (("fit", sim(0), "--model", "{model}", "-o", "{model}"), "ends in .json"),
+        (("fit", sim(0), "--model", "{model}", "-o", "{out}", "--context", ""), "'' is no name"),
+        (("fit", sim(0), "--model", "{model}", "-o", "{out}", "--target-hours", "0"), "a promise of 0 h"),
+        (
+            ("fit", sim(0, seconds=5), "--model", "{model}", "-o", "{out}"),
+            "10 frames of driving",
+        ),
+        (("fit", "{text}", "--model", "{model}", "-o", "{out}"), "no readable video"),
+        (("fit", "{empty}", "--model", "{model}", "-o", "{out}"), "holds no picture"),
+        (("fit", sim(0), "--model", "{text}", "-o", "{out}"), "not an ONNX file"),
+        (
+            ("fit", sim(0), "--model", "{model}", "-o", "{out}", "--beside", "{other}"),
+            "none of which is watched",
+        ),
+        (("scan", "{empty}", "--model", "{model}", "--reference", "{text}"), "not a drift reference"),
+        (("scan", sim(0), "--model", "{model}", "--reference", "{other}"), "none of which is watched"),
         (("scan", sim(0), "--model", "{model}", "--reference", "nowhere.json"), "nowhere.json"),
         (("scan", sim(0), "--model", "{model}", "--reference", "{model}"), "not a drift reference"),
     ],
@@ -134,6 +150,21 @@ def test_broken_frames_cost_themselves_alone(tmp_path: Path, model: Path) -> Non
 def test_what_cannot_be_used_is_one_clear_error(
     tmp_path: Path, model: Path, arguments: tuple[str, ...], word: str
 ) -> None:
+    out, text, empty, other = (tmp_path / name for name in ("out.json", "text.txt", "empty", "other.json"))
+    text.write_text("some words")
+    empty.mkdir()
+    fit(np.random.default_rng(0).normal(size=(90, 1)), 2.0, ["mine"]).save(other)
+    there = model.read_bytes()
+    places = {"model": model, "out": out, "text": text, "empty": empty, "other": other}
+    assert word in refused(*(argument.format(**places) for argument in arguments))
+    assert not out.exists() and model.read_bytes() == there
+
+
+def test_what_does_not_fit_beside_is_told_before_the_drives_are_looked_at(
+    tmp_path: Path, model: Path, reference: Path
+) -> None:
     out = tmp_path / "out.json"
-    assert word in refused(*(text.format(model=model, out=out) for text in arguments))
-    assert not out.exists()
+    asked = ("fit", "nowhere", "--model", model, "-o", out, "--beside", reference)
+    assert "same name" in refused(*asked)
+    assert "different target_hours" in refused(*asked, "--context", "night", "--target-hours", 8)
+    assert "not found" in refused(*asked, "--context", "night")

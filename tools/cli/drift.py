@@ -83,15 +83,16 @@ def fit(
     from edge.drift import Reference, combine
     from edge.drift.features import watched_reference
     from tools.drift.camera import camera_of
-    from tools.drift.replay import fit_sources, load_detector
+    from tools.drift.replay import check_beside, fit_sources, load_detector
     from tools.drift.values import save_values, values_beside, values_path
     from tools.drift.words import reference_text
     from tools.replay.interrupt import Interrupt
-    from tools.replay.outputs import check_writable
+    from tools.replay.outputs import check_named
     from tools.replay.progress import ProgressLine
 
-    check_writable(output)
+    check_named(output, "a reference", ".json")
     others = Reference.load(beside) if beside else None
+    check_beside(others, context, target_hours)
     others_values, trouble = values_beside(beside, others) if beside and others else (None, "")
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads)
@@ -275,9 +276,9 @@ def fit_drop(
     from cloud.pipeline.drop_estimate import DropOptions, measure_drop
     from edge.drift import Reference
     from edge.perception.model_file import read_model_file
-    from tools.replay.outputs import check_writable
+    from tools.replay.outputs import check_named
 
-    check_writable(output)
+    check_named(output, "a reference", ".json")
     known = Reference.load(reference)
     options = DropOptions(pictures=pictures, threads=threads, progress=progress_bar("corrupt"))
     measured = measure_drop(read_model_file(model), _labelled(data, images), options)
