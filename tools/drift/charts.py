@@ -13,15 +13,15 @@ import numpy.typing as npt
 from edge.drift.explaining import label
 from edge.drift.features import FEATURES
 from edge.drift.reference import FeatureReference
-from tools.charts.svg import Axis, Drawing, clock, line_steps, time_ticks, unbroken
+from tools.charts.drives import LETTER, STRIP, time_axis, verdict_bar
+from tools.charts.svg import Axis, Drawing, clock, line_steps, unbroken
 from tools.drift.judging import JudgedDrive, Series, limits
 from tools.drift.words import figure, unit
 
 _WIDTH = 1060
 _NAMES, _RIGHT = 172, 92  # pixels for the names, and for the figures at the right
-_HEAD, _STRIP = 6, 22
+_HEAD = 6
 _VALUES, _DISTANCES, _WITHIN, _BETWEEN = 54, 34, 5, 16
-_LETTER = 6.6
 _LEAST_SHOWN = 0.005  # of a distance: less is told as 0.00
 _RANGES = {feature.name: (feature.least, feature.most) for feature in FEATURES}
 _GAP_S = 60.0  # longer without a frame: the lines are broken
@@ -39,7 +39,7 @@ def timeline_chart(drive: JudgedDrive) -> str:
     series = drive.series
     columns = [number for number in range(series.values.shape[1]) if _shown(series, number)]
     row = _VALUES + _WITHIN + _DISTANCES + _BETWEEN
-    top = _HEAD + _STRIP + _BETWEEN
+    top = _HEAD + STRIP + _BETWEEN
     bottom = top + len(columns) * row
     end_s = max(float(series.times_s[-1]), float(series.times_s[0]) + 1.0)
     along = Axis(float(series.times_s[0]), end_s, _NAMES, _WIDTH - _RIGHT)
@@ -48,13 +48,7 @@ def timeline_chart(drive: JudgedDrive) -> str:
     at_limit = [limits(drive.reference, context) for context in drive.reference.contexts]
     for place, column in enumerate(columns):
         _feature_row(drawing, along, top + place * row, drive, column, at_limit)
-    for second in time_ticks(along.low, along.high):
-        x = along.at(second)
-        drawing.line(x, bottom - _BETWEEN / 2, x, bottom - _BETWEEN / 2 + 4, "axis")
-        drawing.text(x, bottom + 12, clock(second), "tick", "middle")
-    drawing.line(along.start, bottom - _BETWEEN / 2, along.end, bottom - _BETWEEN / 2, "axis")
-    middle = (along.start + along.end) / 2
-    drawing.text(middle, bottom + 30, "time of the drive, minutes:seconds", "tick", "middle")
+    time_axis(drawing, along, bottom - _BETWEEN / 2)
     return drawing.markup()
 
 
@@ -122,11 +116,7 @@ def _verdicts(drawing: Drawing, along: Axis, drive: JudgedDrive) -> None:
         right = along.at(float(series.judged_s[min(end, len(told) - 1)]))
         words = f"{verdict}, {context}"
         title = f"{words}: {clock(float(series.judged_s[begin]))} to {clock(float(series.judged_s[end - 1]))}"
-        drawing.rectangle(left, _HEAD, max(right, left + 1), _HEAD + _STRIP, f"verdict {verdict}", title)
-        for shown in (words, verdict):
-            if right - left > (len(shown) + 1) * _LETTER:
-                drawing.text((left + right) / 2, _HEAD + 15, shown, "on-verdict", "middle")
-                break
+        verdict_bar(drawing, left, right, _HEAD, verdict, [words, verdict], title)
 
 
 def _feature_row(
@@ -269,7 +259,7 @@ def _spans(values: Sequence[_Value]) -> Iterator[tuple[_Value, int, int]]:
 
 def _broken(name: str) -> list[str]:
     """A name on at most two lines."""
-    if len(name) * _LETTER <= _NAMES - 30:
+    if len(name) * LETTER <= _NAMES - 30:
         return [name]
     blanks = (at for at, letter in enumerate(name) if letter == " ")
     middle = min(blanks, key=lambda at: abs(at - len(name) / 2), default=0)

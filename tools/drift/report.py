@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.explaining import label
 from edge.drift.reference import ContextReference
 from edge.perception.model_file import ModelFile
-from tools.charts.pages import page_environment
+from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.charts.svg import clock
 from tools.drift import charts
 from tools.drift.exact import Confirmation
@@ -25,7 +24,6 @@ from tools.drift.words import figure, promise_text, room_text
 from tools.replay.outputs import OutputError, check_named, put_in_place, temporary_beside
 
 _MOST_DISTRIBUTIONS = 6  # of an alarm
-_NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def write_report(
 def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile | None, no_values: str) -> str:
     """Lay the drives out as HTML; for the arguments see `write_report`."""
     environment = page_environment("tools.drift")
-    environment.filters.update(figure=_figure, value=_value, limit=_limit_words, p=_chance)
+    environment.filters.update(figure=number, value=_value, limit=_limit_words, p=_chance)
     views = [_drive(number, drive) for number, drive in enumerate(drives, 1)]
     return environment.get_template("page.html.jinja").render(
         drives=views,
@@ -168,7 +166,7 @@ def _tiles(drives: Sequence[JudgedDrive]) -> list[tuple[str, str]]:
     tiles = [
         (str(len(alarms)), "alarm" if len(alarms) == 1 else "alarms"),
         (_span(sum(_seconds(drive) for drive in drives)), "of driving"),
-        (f"{100 * judged / total:.0f} %" if total else _NOTHING, "of it judged; before, windows fill"),
+        (f"{100 * judged / total:.0f} %" if total else NOTHING, "of it judged; before, windows fill"),
     ]
     changes = [
         alarm.strongest.estimated_map50_change
@@ -211,7 +209,7 @@ def _alarm(number: int, drive: JudgedDrive, alarm: Alarm) -> AlarmView:
         strongest=strongest,
         features=", ".join(label(name) for name in alarm.features),
         carriers=_carriers(drive, alarm),
-        pictures=tuple((_moment(shot.after_s), _uri(shot.jpeg)) for shot in alarm.shots),
+        pictures=tuple((_moment(shot.after_s), jpeg_uri(shot.jpeg)) for shot in alarm.shots),
         charts=tuple(_distribution(one) for one in shown),
         left_out=len(alarm.distributions) - len(shown),
     )
@@ -283,7 +281,7 @@ def _reference_rows(reference: Reference) -> list[tuple[str, ...]]:
                     figure(feature.sigma),
                     f"{feature.tau / reference.rate_hz:.1f}",
                     windows or "never changed: not judged",
-                    judged or _NOTHING,
+                    judged or NOTHING,
                     _span(feature.frames / reference.rate_hz),
                     "yes" if feature.calibrated(reference.rate_hz) else "no",
                 )
@@ -305,21 +303,13 @@ def _moment(after_s: float) -> str:
     return f"{_span(abs(after_s))} {'after' if after_s > 0 else 'before'}"
 
 
-def _uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
 def _limit_words(limit: float) -> str:
     """The distance at which an alarm begins; one above 1 is never reached."""
-    return "never" if limit > 1 else _figure(limit, 2)
+    return "never" if limit > 1 else number(limit, 2)
 
 
 def _value(value: float) -> str:
-    return figure(value) if math.isfinite(value) else _NOTHING
-
-
-def _figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
-    return _NOTHING if value is None or not math.isfinite(value) else f"{value:{sign}.{decimals}f}"
+    return figure(value) if math.isfinite(value) else NOTHING
 
 
 def _chance(value: float) -> str:
