@@ -275,14 +275,21 @@ def fit_drop(
     from cloud.datasets.progress import progress_bar
     from cloud.pipeline.drop_estimate import DropOptions, measure_drop
     from edge.drift import Reference
+    from edge.drift.features import watched_reference
     from edge.perception.model_file import read_model_file
+    from tools.drift.values import save_values, values_beside, values_path
     from tools.replay.outputs import check_named
 
     check_named(output, "a reference", ".json")
     known = Reference.load(reference)
+    watched_reference(known)
+    values, _ = values_beside(reference, known)
     options = DropOptions(pictures=pictures, threads=threads, progress=progress_bar("corrupt"))
     measured = measure_drop(read_model_file(model), _labelled(data, images), options)
-    replace(known, drop=measured.drop).save(output)
+    made = replace(known, drop=measured.drop)
+    made.save(output)
+    if values:
+        save_values(values, made, values_path(output))
     click.echo(measured.to_text(), err=True)
 
 
