@@ -28,8 +28,8 @@ _LABELS = {
     "vulnerable_share": "share of pedestrians and riders",
     "heavy_share": "share of trucks and buses",
     "clipped_share": "share of clipped pixels",
-    "vanishing_x": "vanishing point, sideways",
-    "vanishing_y": "vanishing point, up and down",
+    "vanishing_x": "vanishing point across",
+    "vanishing_y": "vanishing point up and down",
     "unknown_context": "frames that fit no known context",
     **{
         f"embedding_{number}": f"the model's view of the picture (embedding {number})"
