@@ -32,7 +32,7 @@ _LABELS = {
     "vanishing_y": "vanishing point up and down",
     "unknown_context": "frames that fit no known context",
     **{
-        f"embedding_{number}": f"the model's view of the picture (embedding {number})"
+        f"embedding_{number}": f"model's view of the picture (embedding {number})"
         for number in range(1, WATCHED + 1)
     },
 }

@@ -177,7 +177,7 @@ def test_a_models_embedding_is_learned_then_judged_and_with_the_next_model_said_
     carriers = {one.name: one.origin for one in alarm.features if one.verdict == alarm.verdict}
     assert set(carriers) <= {f"embedding_{number}" for number in range(1, 5)}
     assert set(carriers.values()) == {common.FEATURE_ORIGIN_EMBEDDING}
-    assert "the model's view of the picture (embedding " in alarm.explanation
+    assert "model's view of the picture (embedding " in alarm.explanation
     drive.digest, drive.embedding = "c" * 64, None
     drive.go(60, BY_DAY)
     last = told.states[-1]

@@ -178,6 +178,8 @@ def scan(
             if before is not state.verdict:
                 click.echo(change_text(state), err=True)
             before = state.verdict
+        if before is None and not interrupt.requested:
+            click.echo("too short for a judgement", err=True)
     if interrupt.requested:
         sys.exit(130)
 

@@ -130,8 +130,8 @@ def fit_sources(
     reference = fit(drives, rate_hz, NAMES, origins=ORIGINS, context=context, target_hours=target_hours)
     if not any(feature.known for feature in reference.contexts[0].features):
         raise DriftReplayError(
-            f"{sum(map(len, drives))} frames of driving say too little: no feature was there in"
-            f" {MIN_FRAMES}, {MIN_FRAMES / rate_hz:g} s of driving"
+            f"too little driving, frames: {sum(map(len, drives))}; a feature is known by {MIN_FRAMES} that"
+            f" have it, {MIN_FRAMES / rate_hz:g} s"
         )
     return reference, values_of(reference, drives)
 
@@ -161,7 +161,8 @@ def scan_source(
     """The states of a monitor that watches the drive, with kind and words of what is in alarm.
 
     Raises:
-        TrafficVisionError: the source cannot be used, or the reference has none of the features.
+        TrafficVisionError: the source cannot be used or gives no frame, or the reference has none of the
+            features.
     """
     monitor = DriftMonitor(watched_reference(reference))
     rows = feature_rows(
@@ -172,10 +173,14 @@ def scan_source(
         stop_requested=stop_requested,
         progress=progress,
     )
+    seen = False
     for row in rows:
+        seen = True
         state = monitor.observe(row.time_ns, row.vector, moving=row.moving)
         if state is not None:
             yield explained(state, drive_words)
+    if not seen and not stop_requested():
+        raise DriftReplayError(f"{source!r} gave no frame that could be looked at")
 
 
 def _configured(source: str, rate_hz: float, camera: CameraConfig | None) -> CameraConfig:
