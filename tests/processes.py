@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 import psutil
 
 
@@ -11,3 +14,14 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def descendants(of: int | None, holds: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """The children of a process, and theirs, of which it holds; None: of this one. They may end meanwhile."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(of).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if holds(child):
+                    found.append(child)
+    return found

@@ -59,9 +59,13 @@ def put_last(pid: int) -> bool:
 
 def take_up(pid: int) -> None:
     """Give a child process that was put last a share of the cores again: that of the lowest niceness."""
-    for thread in _threads(pid):
-        with suppress(OSError):  # it has ended
-            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+    taken: set[int] = set()
+    # A thread that one still in the idle class started meanwhile is in it too.
+    while new := _threads(pid) - taken:
+        for thread in new:
+            with suppress(OSError):  # it has ended
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        taken |= new
 
 
 @contextmanager

@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from tests.daemons import DaemonProcess, counts_of, refused, write_config
 from tests.models_factory import rectangles_model
-from tests.processes import is_alive
+from tests.processes import descendants, is_alive
 from tests.rtsp.camera import RtspCamera
 from tests.rtsp.line import Line, Way
 from tests.waiting import Stopwatch, eventually
@@ -98,8 +97,8 @@ def test_a_camera_that_fails_in_each_way_comes_back_and_costs_no_other(tmp_path:
             assert (width, height) == (320, 240) and changed > epoch
             assert {size[:2] for _, size in zip(range(3), sizes, strict=False)} == {(320, 240)}
             status = json.dumps([str(one) for one in daemon.cameras().values()])
-            readers = psutil.Process(daemon.process.pid).children(recursive=True)
-            assert [one for one in readers if "edge.frames" in str(one.cmdline())]
+            readers = descendants(daemon.process.pid, lambda one: "edge.frames" in str(one.cmdline()))
+            assert readers
             took = Stopwatch()
             assert daemon.terminate() == 0
             assert took() < 3.0

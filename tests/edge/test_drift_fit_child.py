@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from edge.drift.fit_child import FitTerms, fit_context, fit_in_child
 from edge.drift.reference import DriftReferenceError
 from edge.drift.rows import Head, Rows, read
 from edge.drift.state import Scope
+from tests.processes import descendants
 
 NAMES = ("brightness", "count")
 ORIGINS = ("picture", "detections")
@@ -39,12 +39,7 @@ def keep(kept: Rows, values: np.ndarray, *, context: str = "day", model: str = A
 
 
 def fitting() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):
-            if "edge.drift.fit_child" in child.cmdline():
-                found.append(child)
-    return found
+    return descendants(None, lambda child: "edge.drift.fit_child" in child.cmdline())
 
 
 def test_it_is_what_a_fit_of_the_same_drives_gives(tmp_path: Path) -> None:

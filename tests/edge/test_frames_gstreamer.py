@@ -18,6 +18,7 @@ from edge.config import CameraConfig
 from edge.frames.frame import Frame
 from edge.frames.probe import probe_camera
 from edge.frames.sources import LiveOptions, LiveSource, SourceError, open_source
+from tests.processes import descendants
 from tests.waiting import Stopwatch, eventually
 
 pytestmark = pytest.mark.services
@@ -26,8 +27,7 @@ LIVE = "gst:videotestsrc is-live=true pattern=ball"
 
 
 def pipelines(of: int | None = None) -> list[psutil.Process]:
-    found = psutil.Process(of).children(recursive=True)
-    return [one for one in found if one.status() != psutil.STATUS_ZOMBIE and "gst-launch" in one.name()]
+    return descendants(of, lambda one: one.status() != psutil.STATUS_ZOMBIE and "gst-launch" in one.name())
 
 
 @pytest.mark.parametrize("width, height", [(320, 240), (321, 243)])
@@ -144,8 +144,10 @@ def test_the_pipeline_dies_with_whoever_runs_it_even_by_sigkill() -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(Path.cwd())}
     )
-    eventually(lambda: bool(pipelines(holder.pid)), "the pipeline runs")
-    (running,) = pipelines(holder.pid)
-    holder.kill()
-    holder.wait(30)
+    with holder:
+        try:
+            eventually(lambda: bool(pipelines(holder.pid)), "the pipeline runs")
+            (running,) = pipelines(holder.pid)
+        finally:
+            holder.kill()
     eventually(lambda: not running.is_running() or running.status() == psutil.STATUS_ZOMBIE, "it is gone")

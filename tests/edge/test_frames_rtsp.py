@@ -17,6 +17,7 @@ from edge.frames.mailbox import Mailbox
 from edge.frames.outcomes import FrameCounts
 from edge.frames.probe import probe_camera
 from edge.frames.sources import LiveOptions, LiveSource, SourceError, open_source
+from tests.processes import descendants
 from tests.rtsp.camera import RtspCamera, is_true, number_of
 from tests.rtsp.line import Line, Way
 from tests.waiting import Stopwatch, eventually
@@ -148,11 +149,10 @@ class Watched:
 
 def readers() -> list[psutil.Process]:
     """The capturing processes that this one has, ended ones that were not reaped included."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() == psutil.STATUS_ZOMBIE or "edge.frames.rtsp_reader" in child.cmdline()
-    ]
+    return descendants(
+        None,
+        lambda child: child.status() == psutil.STATUS_ZOMBIE or "edge.frames.rtsp_reader" in child.cmdline(),
+    )
 
 
 def test_a_stop_does_not_wait_for_a_camera_that_says_nothing(line: Line) -> None:

@@ -159,7 +159,7 @@ def test_a_check_is_put_last_and_taken_up_where_that_takes_too_long(
 ) -> None:
     (tmp_path / "taken_up.py").write_text(TAKEN_UP)
     monkeypatch.syspath_prepend(str(tmp_path))
-    # No check takes the 20 s that it has.
+    # It would wait for the 5 s that a check has.
     monkeypatch.setattr(model_child, "LAST_S", 0.2)
     answer = model_child.ask_child(
         "taken_up", {}, b"", ChildLimits(2**31, False, 60), timeout_s=60, stopping=threading.Event()

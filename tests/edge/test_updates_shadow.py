@@ -19,6 +19,7 @@ from protos.release_promise import Promise, Range, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
 from tests.models_factory import constant_model, golden_frame, rectangles_model, with_embedding
+from tests.processes import descendants
 from tests.treacherous_models import greedy_model
 from tests.update_garage import CONFIRMED, PROBATION, REFUSED, STAGED, Garage, Vehicle
 from tests.update_world import model
@@ -170,14 +171,7 @@ def _centred(row: np.ndarray) -> list[float]:
 
 
 def _children() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children():
-        try:
-            if any("shadow_child" in part for part in child.cmdline()):
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
+    return descendants(None, lambda child: any("shadow_child" in part for part in child.cmdline()))
 
 
 def _begun(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ from edge.doctor.drift import drift
 from edge.drift.own import Own
 from edge.drift.recommission import wish_anew
 from tests.daemons import DaemonProcess, write_config
+from tests.processes import descendants
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
@@ -23,13 +23,7 @@ HOURS = 0.1
 
 
 def fitting(pid: int) -> list[psutil.Process]:
-    found = []
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if "edge.drift.fit_child" in child.cmdline():
-                    found.append(child)
-    return found
+    return descendants(pid, lambda child: "edge.drift.fit_child" in child.cmdline())
 
 
 def has_ended(process: psutil.Process) -> bool:

@@ -2,7 +2,9 @@
 
 A change is one call of a client: the slot is read and verified, the model checked in a child process, its
 session loaded and warmed, put between two frames, and the old session freed. The daemon's log has how long
-check and loading took, the client when the new model's first frame was published.
+check and loading took, the client when the new model's first frame was published. Seen from there, the wait
+for the exchange, a frame or two, belongs to the loading, and what comes before is told that much too late;
+the old session is mostly freed before that first frame is published.
 """
 
 from __future__ import annotations
