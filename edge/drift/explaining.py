@@ -28,11 +28,11 @@ _LABELS = {
     "vulnerable_share": "share of pedestrians and riders",
     "heavy_share": "share of trucks and buses",
     "clipped_share": "share of clipped pixels",
-    "vanishing_x": "vanishing point, sideways",
-    "vanishing_y": "vanishing point, up and down",
+    "vanishing_x": "vanishing point across",
+    "vanishing_y": "vanishing point up and down",
     "unknown_context": "frames that fit no known context",
     **{
-        f"embedding_{number}": f"the model's view of the picture (embedding {number})"
+        f"embedding_{number}": f"model's view of the picture (embedding {number})"
         for number in range(1, WATCHED + 1)
     },
 }
@@ -171,7 +171,16 @@ def _share(feature: FeatureDrift) -> str:
     now, before = feature.mean, feature.reference_mean
     if not (0 <= now <= 1 and 0 <= before <= 1):  # neither does a NaN pass
         return ""
-    words = [f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %" for share in (before, now)]
+    words = [_percent(share) for share in (before, now)]
     if words[0] == words[1]:
         return ""
     return f"{'up' if now > before else 'down'} from {words[0]} to {words[1]}"
+
+
+def _percent(share: float) -> str:
+    """With as many digits as it takes: `61 %`, `5.2 %`, `0.18 %`."""
+    percent = 100 * share
+    if 0 < percent < 0.01:
+        return "under 0.01 %"
+    digits = 0 if percent >= 10 or percent == 0 else 1 if percent >= 1 else 2
+    return f"{percent:.{digits}f} %"

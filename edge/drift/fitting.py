@@ -27,6 +27,7 @@ from edge.drift.contexts import misfit_limit
 from edge.drift.reference import (
     CALIBRATED_HOURS,
     CALIBRATED_TAU,
+    MAX_NAME,
     ContextReference,
     DriftReferenceError,
     FeatureReference,
@@ -87,7 +88,7 @@ def fit(
     """
     arrays = [features] if isinstance(features, np.ndarray) else list(features)
     kinds = tuple(Origin(origin) for origin in origins) if origins else (Origin.PICTURE,) * len(names)
-    _check(arrays, rate_hz, names, kinds, target_hours)
+    _check(arrays, rate_hz, names, kinds, target_hours, context)
     if contexts is not None:
         from edge.drift.finding import by_context
 
@@ -128,7 +129,7 @@ def unlearned(
 ) -> Reference:
     """A reference that knows nothing yet: a monitor learns all of it from what it sees first."""
     kinds = tuple(Origin(origin) for origin in origins) if origins else (Origin.PICTURE,) * len(names)
-    _check([np.zeros((1, len(names)))], rate_hz, names, kinds, target_hours)
+    _check([np.zeros((1, len(names)))], rate_hz, names, kinds, target_hours, context)
     features = tuple(unknown_feature(name, kind) for name, kind in zip(names, kinds, strict=True))
     return Reference(float(rate_hz), float(target_hours), (ContextReference(context, features, math.inf),))
 
@@ -282,6 +283,7 @@ def _check(
     names: Sequence[str],
     origins: Sequence[Origin],
     target_hours: float,
+    context: str,
 ) -> None:
     if not 0 < rate_hz < 1e4 or not 0 < target_hours < 1e6:
         raise DriftReferenceError(
@@ -291,6 +293,11 @@ def _check(
         raise DriftReferenceError(
             f"from 1 to {MAX_FEATURES} features with different names, not {list(names)}"
         )
+    for name in (context, *names):
+        if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+            raise DriftReferenceError(
+                f"{name!r} is no name of a context or a feature: 1 to {MAX_NAME} characters, all printable"
+            )
     if len(origins) != len(names):
         raise DriftReferenceError(f"{len(origins)} origins for {len(names)} features")
     for number, array in enumerate(arrays):

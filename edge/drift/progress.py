@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from edge.drift.explaining import label
 from edge.drift.own import Fitted, Own
 from edge.drift.reference import CALIBRATED_HOURS, CALIBRATED_TAU, ContextReference
 
@@ -95,7 +96,7 @@ def progress_text(
         slowest = max(slow, key=lambda feature: feature.tau)
         count = progress.hours * 3600 * rate_hz / slowest.tau
         if count < CALIBRATED_TAU:
-            text += f", {count:.0f} of {CALIBRATED_TAU:.0f} tau of {slowest.name}"
+            text += f", {count:.0f} of {CALIBRATED_TAU:.0f} autocorrelation times of {label(slowest.name)}"
     return text
 
 

@@ -28,6 +28,7 @@ from edge.files import atomic_write
 # Less than this promises no rate of false alarms.
 CALIBRATED_HOURS = 4.0
 CALIBRATED_TAU = 500.0
+MAX_NAME = 100  # letters of a context's and of a feature's name
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge.drift.calibration import BINS, P_LEVELS, WINDOWS_TAU, Tail
 from edge.drift.drop import DropModel
 from edge.drift.reference import (
+    MAX_NAME,
     ContextReference,
     DriftReferenceError,
     FeatureReference,
@@ -28,7 +29,7 @@ MAX_BYTES = 2**24
 _Format = Literal["traffic-vision drift reference"]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _AtLeast0 = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _Packed = Annotated[str, Field(max_length=4 * 4 * BINS)]
 
 

@@ -229,6 +229,7 @@ class _Scanner(DriftMonitor):
             self._put_unknown(steps, unknown)
             least = unknown.least
         safe, other, waiting = np.zeros((3, len(ends)), np.bool_)
+        judged = np.zeros(gone.shape, np.bool_)
         learning = np.full(len(ends), any(context.learning.values()))
         for number, feature in enumerate(known.features):
             there = ~missing[:, number]
@@ -242,6 +243,7 @@ class _Scanner(DriftMonitor):
             elif feature.tails:
                 run = _Run(number, column, seen, steps, limit, gone[:, number], least)
                 full = self._slide(context, feature, run)
+                judged[full:, number] = True
                 waiting[:full] |= ~gone[:full, number]
                 certain = promised(known, feature, self._reference.rate_hz)
                 (safe if certain else other)[full:] |= ~gone[full:, number]
@@ -258,9 +260,11 @@ class _Scanner(DriftMonitor):
         context.judged_ns = int(result.time_ns[steps][-1])
         standing = self._standing(int(result.time_ns[steps.start]), current)
         result.false_alarms_per_day[steps] = np.minimum(DAY_S, tests / known.joint * least)
-        # What is gone is paused, in alarm or not.
+        # What is gone is paused, in alarm or not, and what a handover left too little of is waited for.
         alarm = (
-            np.any(in_alarm & ~gone, axis=1) | np.any(result.misfits_latched[steps], axis=1) | bool(standing)
+            np.any(in_alarm & judged & ~gone, axis=1)
+            | np.any(result.misfits_latched[steps], axis=1)
+            | bool(standing)
         )
         verdicts = [
             (alarm, Verdict.ALARM),

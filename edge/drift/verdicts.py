@@ -180,7 +180,6 @@ def notes(
     tails = [(feature, tail) for feature in features for tail in feature.tails]
     silent = np.array([one.origin is Origin.EMBEDDING and not one.known for one in features], np.bool_) & gone
     named = {
-        "the model gives none, not judged": _names(features, silent),
         "never changed in the reference, not judged": [one.name for one in features if one.constant],
         "not in the reference, being learned": [
             one.name for one, missing in zip(features, gone, strict=True) if not one.known and not missing
@@ -196,7 +195,8 @@ def notes(
             if feature.tails and MAX_WINDOW <= feature.tails[-1].frames < WINDOWS_TAU[-1] * feature.tau
         ],
     }
-    return tuple(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
+    told = [f"{what}: {', '.join(names)}" for what, names in named.items() if names]
+    return (*(["the model gives no embedding to judge"] if silent.any() else []), *told)
 
 
 def _names(features: Sequence[FeatureReference], which: npt.NDArray[np.bool_]) -> list[str]:

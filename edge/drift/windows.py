@@ -118,6 +118,12 @@ class Yardstick:
         """
         return joint * DAY_S / (target_hours * 3600) / self.tests
 
+    def limits(self, per_day: float) -> npt.NDArray[np.float64]:
+        """The distance at which each window, `[W, F]`, reaches a rate a day; infinite where none does."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            powers = (np.log(per_day * self.seconds / DAY_S) - self.offset) / self.slope
+        return np.where(self.slope < 0.0, np.maximum(powers, 0.0) ** (1 / EXPONENT), np.inf)
+
     def per_window(self, d: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """How often `d[..., W, F]` is reached with nothing changed, per length of the window."""
         return rates(d, self.slope, self.offset)

@@ -177,12 +177,12 @@ def test_a_models_embedding_is_learned_then_judged_and_with_the_next_model_said_
     carriers = {one.name: one.origin for one in alarm.features if one.verdict == alarm.verdict}
     assert set(carriers) <= {f"embedding_{number}" for number in range(1, 5)}
     assert set(carriers.values()) == {common.FEATURE_ORIGIN_EMBEDDING}
-    assert "the model's view of the picture (embedding " in alarm.explanation
+    assert "model's view of the picture (embedding " in alarm.explanation
     drive.digest, drive.embedding = "c" * 64, None
     drive.go(60, BY_DAY)
     last = told.states[-1]
     assert last.verdict == common.DRIFT_VERDICT_UNCALIBRATED
-    assert "the model gives none, not judged: embedding_1, embedding_2" in last.explanation
+    assert "the model gives no embedding to judge" in last.explanation
 
 
 def test_a_model_without_a_reference_of_its_own_is_learned(tmp_path: Path, day: Reference) -> None:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.drift import (
@@ -100,6 +100,8 @@ def series_of(stretches: list[tuple[int, int, float, float]], seed: int) -> np.n
 
 @settings(max_examples=20, deadline=None)
 @given(STRETCHES, st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from([0.4, 2.0, 5.0]))
+# An alarm of windows that a handover takes frames out of again.
+@example([(72, 0, 40.0, 0.0), (2, 1, 0.0, 0.0), (162, 0, 0.0, 0.0)], 0, 2, 5.0)
 def test_a_scan_gives_the_states_of_a_monitor(
     stretches: list[tuple[int, int, float, float]], seed: int, contexts: int, rate_hz: float
 ) -> None:

@@ -130,7 +130,10 @@ def test_progress_is_told_in_hours_and_autocorrelation_times() -> None:
     features = (slow_feature(24.4), unknown_feature("count", Origin.DETECTIONS))
     judged = ContextReference("day", features, 1.0)
     early = Progress("day", 2.1, 2.1, Fitted())
-    assert progress_text(early, 24.0, judged, 2.0) == "2.1 of 4 h, 310 of 500 tau of brightness"
+    assert (
+        progress_text(early, 24.0, judged, 2.0)
+        == "2.1 of 4 h, 310 of 500 autocorrelation times of brightness"
+    )
     assert progress_text(early, 24.0, None, 2.0) == "2.1 of 4 h"
     late = Progress("day", 9.0, 9.0, Fitted(8.0, 8.0))
     assert progress_text(late, 24.0, judged, 2.0) == "9.0 of 16 h"

@@ -121,6 +121,16 @@ def test_the_live_page_shows_words_kind_and_cost() -> None:
         "alarm", "camera_moved", -0.125,
     )  # fmt: skip
     assert drift["explanation"].startswith("brightness 3.1 sigma below")
+    # What else there is to be told does not stand in the alarm's sentence.
+    assert drift["notes"] == ["never changed in the reference, not judged: count"]
+    assert drift["features"][0]["label"] == "brightness"
+    quiet = replace(an_alarm(), verdict=Verdict.STABLE, features=())
+    status = common.VehicleStatus(drift=[told(quiet, Clock("r"), is_live=False)])
+    (drift,) = overview(status, StageTimes(CollectorRegistry()), LoopHealth(True, 0), ())["drift"]
+    assert (drift["explanation"], drift["notes"]) == (
+        "",
+        ["never changed in the reference, not judged: count"],
+    )
     status = common.VehicleStatus(drift=[common.DriftState(verdict=common.DRIFT_VERDICT_STABLE)])
     (drift,) = overview(status, StageTimes(CollectorRegistry()), LoopHealth(True, 0), ())["drift"]
     assert (drift["kind"], drift["estimated_map50_change"]) == ("", None)

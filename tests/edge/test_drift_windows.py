@@ -14,7 +14,7 @@ from edge.drift.calibration import BINS, autocorrelation_time, no_steeper
 from edge.drift.distances import distance, distances_over_time
 from edge.drift.reference import FeatureReference
 from edge.drift.student import student_quantile
-from edge.drift.windows import SlidingWindows
+from edge.drift.windows import SlidingWindows, Yardstick
 from tests.edge.drift_streams import ar1
 
 RATE_HZ = 2.0
@@ -151,6 +151,18 @@ def test_p_values_and_rates_fall_with_the_distance_and_the_limit_is_their_invers
         for falling in ([tail.p_value(d) for d in grid], [tail.rate(d) for d in grid]):
             assert all(0 <= after <= before <= 1 for before, after in pairwise(falling))
         assert tail.rate(tail.limit(1e-4)) == pytest.approx(1e-4)
+
+
+@given(st.floats(1e-6, 100))
+def test_an_alarm_begins_at_the_limit_s_distance(per_day: float) -> None:
+    blind = replace(COUNTS, tails=tuple(replace(tail, slope=0.0, offset=0.0) for tail in COUNTS.tails))
+    yardstick = Yardstick.of((NORMAL, COUNTS, blind), RATE_HZ)
+    found = yardstick.limits(per_day)
+    assert np.isinf(found[:, 2]).all() and np.isfinite(found[:, :2]).all()
+    back = yardstick.per_day(yardstick.per_window(np.minimum(found, 1e3)))
+    # Of what happens all the time, the least distance is told.
+    reached = np.minimum(per_day, yardstick.per_day(yardstick.per_window(np.zeros_like(found))))
+    assert back[:, :2] == pytest.approx(reached[:, :2])
 
 
 def test_a_small_reference_is_not_surer_than_independent_frames_would_be() -> None:

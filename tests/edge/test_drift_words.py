@@ -140,6 +140,19 @@ def test_a_share_is_told_in_percent() -> None:
     assert explain(state(shares), drive_words).startswith("share of low confidences up from 5.2 % to 61 %")
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (0.0, 0.0018, "up from 0 % to 0.18 %"),
+        (0.00001, 0.0018, "up from under 0.01 % to 0.18 %"),
+        (0.25, 0.004, "down from 25 % to 0.40 %"),
+    ],
+)
+def test_a_small_share_is_not_told_as_none(before: float, now: float, words: str) -> None:
+    clipped = feature("clipped_share", 9.0, alarm=True, mean=now, reference_mean=before)
+    assert explain(state(clipped), drive_words).startswith(f"share of clipped pixels {words}")
+
+
 def test_another_shape_with_the_same_mean_is_no_direction() -> None:
     said = explain(state(feature("brightness", 0.2, alarm=True)), drive_words)
     assert said.startswith("brightness distributed otherwise than in the day reference (D 0.40)")

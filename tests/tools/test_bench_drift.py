@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.drift import DriftMonitor, fit
+from edge.drift.state import Kind
 from tests.replays import write_model
 from tools.bench.drift.alternation import alternating
 from tools.bench.drift.bench import bench_drift
@@ -27,7 +28,14 @@ from tools.bench.drift.peers import OURS, better
 from tools.bench.drift.promise import Kept, Stretch
 from tools.bench.drift.real import clips
 from tools.bench.drift.setting import DriftSettings
-from tools.bench.drift.simulated import EFFECTS, effects_found, further_days, is_simulated
+from tools.bench.drift.simulated import (
+    EFFECTS,
+    Seen,
+    effects_found,
+    further_days,
+    is_simulated,
+    kinds_table,
+)
 from tools.bench.drift.streams import JUDGED, JUDGED_SEEDS, TUNED, TUNED_SEEDS, Family, seed_of
 from tools.bench.rounds import BenchError
 from tools.cli import root
@@ -283,6 +291,21 @@ def test_further_days_count_alarms_and_an_effect_counts_from_its_begin() -> None
     assert seen.disturbed == 1 and seen.found == 1 and len(seen.delays_s) == 2
     assert 0 <= seen.delays_s[0] < 60 and math.isinf(seen.delays_s[1])
     assert seen.foremost == ["b"]
+    assert len(seen.kinds) == len(seen.settled) == 1
+
+
+def test_the_table_of_kinds_has_a_row_for_each_change_and_counts_both_times() -> None:
+    fog, smear = EFFECTS[2], EFFECTS[3]
+    seen = {
+        fog.name: Seen([5.0, 6.0], kinds=[Kind.LENS, Kind.WEATHER], settled=[Kind.WEATHER] * 2),
+        smear.name: Seen([math.inf]),
+    }
+    table = kinds_table(seen)
+    ((change, *cells),) = table.rows
+    assert change == "fog: weather"
+    assert dict(zip(table.columns[1:], cells, strict=True)) == {
+        kind.value: {Kind.WEATHER: "1 2", Kind.LENS: "1 0"}.get(kind, "-") for kind in Kind
+    }
 
 
 def test_clips_are_day_and_night_by_their_names(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -15,6 +16,7 @@ from tests import models_factory as factory
 from tests.replays import write_model
 from tests.tools.test_drift_attach_cli import write_reference
 from tools.cli import root
+from tools.drift.values import Values, save_values, values_beside, values_path
 
 HW = (64, 96)
 
@@ -74,11 +76,17 @@ def test_a_reference_takes_along_what_a_change_costs_and_it_is_checked(
     tmp_path: Path, model: Path, data: Path, reference: Path
 ) -> None:
     output = tmp_path / "with.json"
+    kept = Values({("daytime", "brightness"): np.arange(5, dtype=np.float32)})
+    save_values(kept, Reference.load(reference), values_path(reference))
     said = done("fit-drop", reference, "--model", model, "--data", data, "-o", output, "--pictures", 20)
     assert "mAP50" in said.stderr and "underexposure" in said.stderr
     made, before = Reference.load(output), Reference.load(reference)
     assert made.drop is not None and "20 labelled pictures" in made.drop.method
     assert made.contexts[0].name == before.contexts[0].name and made.names == before.names
+    # What exact tests need stays beside it.
+    values, trouble = values_beside(output, made)
+    assert values is not None, trouble
+    assert values.of["daytime", "brightness"].tolist() == [0, 1, 2, 3, 4]
     # A vehicle gets it with the model.
     done_attach = CliRunner().invoke(
         root, ["drift", "attach", str(output), "--model", str(model), "-o", str(tmp_path / "with.onnx")]
@@ -107,6 +115,10 @@ def test_without_a_reference_the_estimate_is_fitted_on_the_one_slice(model: Path
     [
         (("fit-drop", "nowhere.json", "--data", "DATA", "-o", "OUT"), "nowhere.json"),
         (("fit-drop", "REFERENCE", "--data", "nowhere", "-o", "OUT"), "nowhere"),
+        (("fit-drop", "REFERENCE", "--data", "EMPTY", "-o", "OUT"), "is no dataset"),
+        (("fit-drop", "REFERENCE", "--data", "DATA", "-o", "OUT.txt"), "ends in .json"),
+        (("fit-drop", "OTHER", "--data", "DATA", "-o", "OUT"), "none of which is watched"),
+        (("check-drop", "--data", "EMPTY"), "is no dataset"),
         (
             ("fit-drop", "REFERENCE", "--data", "DATA", "-o", "OUT", "--pictures", "4"),
             "20 boxes in 4",
@@ -119,6 +131,9 @@ def test_what_cannot_be_used_is_one_clear_error(
     tmp_path: Path, model: Path, data: Path, reference: Path, arguments: tuple[str, ...], word: str
 ) -> None:
     places = {"DATA": data, "REFERENCE": reference, "OUT": tmp_path / "out.json"}
+    places |= {"EMPTY": tmp_path / "empty", "OTHER": tmp_path / "other.json"}
+    places["EMPTY"].mkdir()
+    write_reference(places["OTHER"], names=("mine",), origins=("picture",))
     given = [places.get(argument, argument) for argument in arguments]
     assert word in refused(*given, "--model", model)
     assert not (tmp_path / "out.json").exists()

@@ -25,12 +25,13 @@ from edge.frames.sources import open_source
 from edge.perception.jpeg import jpeg_size
 from tests.replays import write_model
 from tools.cli import root
-from tools.drift.charts import distribution_chart, figure, timeline_chart
+from tools.drift.charts import distribution_chart, timeline_chart
 from tools.drift.exact import confirm
 from tools.drift.judging import JudgedDrive, judge_rows, limits, picture_only
 from tools.drift.replay import Row
 from tools.drift.report import page
 from tools.drift.values import MOST_VALUES, Values, ValuesError, load_values, save_values, thinned, values_of
+from tools.drift.words import UNITS, figure
 
 RATE_HZ = 2.0
 _VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -132,7 +133,7 @@ def test_an_alarm_has_words_frames_and_the_exact_test(judged: JudgedDrive) -> No
     assert alarm.began.kind is not None
     assert alarm.end_s is not None and alarm.end_s > 250
     assert alarm.features[0] == "brightness"
-    assert [shot.after_s for shot in alarm.shots] == [-5.0, 0.0, 5.0]
+    assert [shot.after_s for shot in alarm.shots] == [-60.0, -5.0, 0.0, 5.0]
     assert all(jpeg_size(shot.jpeg) == (24, 320) for shot in alarm.shots)
     first = alarm.distributions[0]
     exact = first.exact
@@ -236,9 +237,15 @@ def test_charts_draw_gaps_single_values_and_learned_features(reference: Referenc
     assert "D 0.97" in distribution_chart(feature, np.array([1e6]), "one value")
 
 
+def test_every_feature_that_is_drawn_has_a_unit() -> None:
+    assert all(name in UNITS for name in NAMES if not name.startswith("embedding"))
+    assert all(len(words) <= 26 for words in UNITS.values())  # room beside the charts
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_figures_are_short(value: float) -> None:
-    assert abs(float(figure(value)) - value) <= max(5e-4, abs(value) / 20)
+    assert abs(float(figure(value)) - value) <= abs(value) / 20
+    assert float(figure(value)) or figure(value) == "0"
 
 
 def run(*arguments: object) -> Result:
@@ -279,8 +286,9 @@ def test_the_page_of_a_drive_into_the_night(tmp_path: Path, model: Path, fitted:
     assert not page.open and "script" not in page.tags
     assert page.tags.count("svg") > 2
     # Nothing is fetched: what the page refers to is in it.
-    assert page.uris and all(uri.startswith("data:image/jpeg;base64,") for uri in page.uris)
-    pictures = [base64.b64decode(uri.partition(",")[2]) for uri in page.uris]
+    shown = [uri for uri in page.uris if not uri.startswith("#")]
+    assert shown and all(uri.startswith("data:image/jpeg;base64,") for uri in shown)
+    pictures = [base64.b64decode(uri.partition(",")[2]) for uri in shown]
     assert all(jpeg_size(picture) == (90, 160) for picture in pictures)
     assert not re.search(r"\b(nan|inf)\b", text)
     assert "prefers-color-scheme: dark" in text
@@ -296,7 +304,7 @@ def test_without_model_and_values_the_page_says_so(tmp_path: Path, fitted: Path)
     done("report", sim(41, "&light=night"), "--reference", lonely, "-o", out)
     text = out.read_text()
     assert "the picture alone was judged" in text and "Binned alone" in text
-    assert "detections per frame" not in text.partition("<h2>The exact test")[0]
+    assert "detections per frame" not in text.partition("<h2>p, and the exact test")[0]
 
 
 def test_a_camera_s_mask_and_region_are_in_the_reference(tmp_path: Path, model: Path) -> None:
@@ -396,6 +404,6 @@ def test_several_alarms_are_listed_first(reference: Reference) -> None:
     assert [len(drive.alarms) for drive in drives] == [2, 0]
     text = page(drives, reference, None, "there are none")
     found = Page(text)
-    targets = [uri for uri in found.uris if uri.startswith("#")]
+    targets = [uri for uri in found.uris if uri.startswith("#alarm")]
     assert targets == ["#alarm-1-1", "#alarm-1-2"]
     assert all(f'id="{target[1:]}"' in text for target in targets)

@@ -86,6 +86,10 @@ def test_the_screen_shows_cameras_detections_drift_and_trouble() -> None:
     ):
         assert told in text
     assert "[red]" in text
+    long = alarm()
+    long.explanation = "brightness 3.1 sigma below the day reference, " * 4 + "since 18:42 UTC"
+    view.saw_drift(perception_pb2.StreamDriftResponse(state=long))
+    assert "since 18:42 UTC" in shown(view)  # all of it, on as many lines as it takes
     view.lost("the daemon stops")
     assert "the daemon stops; trying again" in shown(view)
 

@@ -83,15 +83,16 @@ def fit(
     from edge.drift import Reference, combine
     from edge.drift.features import watched_reference
     from tools.drift.camera import camera_of
-    from tools.drift.replay import fit_sources, load_detector
+    from tools.drift.replay import check_beside, fit_sources, load_detector
     from tools.drift.values import save_values, values_beside, values_path
     from tools.drift.words import reference_text
     from tools.replay.interrupt import Interrupt
-    from tools.replay.outputs import check_writable
+    from tools.replay.outputs import check_named
     from tools.replay.progress import ProgressLine
 
-    check_writable(output)
+    check_named(output, "a reference", ".json")
     others = Reference.load(beside) if beside else None
+    check_beside(others, context, target_hours)
     others_values, trouble = values_beside(beside, others) if beside and others else (None, "")
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads)
@@ -177,6 +178,8 @@ def scan(
             if before is not state.verdict:
                 click.echo(change_text(state), err=True)
             before = state.verdict
+        if before is None and not interrupt.requested:
+            click.echo("too short for a judgement", err=True)
     if interrupt.requested:
         sys.exit(130)
 
@@ -274,14 +277,21 @@ def fit_drop(
     from cloud.datasets.progress import progress_bar
     from cloud.pipeline.drop_estimate import DropOptions, measure_drop
     from edge.drift import Reference
+    from edge.drift.features import watched_reference
     from edge.perception.model_file import read_model_file
-    from tools.replay.outputs import check_writable
+    from tools.drift.values import save_values, values_beside, values_path
+    from tools.replay.outputs import check_named
 
-    check_writable(output)
+    check_named(output, "a reference", ".json")
     known = Reference.load(reference)
+    watched_reference(known)
+    values, _ = values_beside(reference, known)
     options = DropOptions(pictures=pictures, threads=threads, progress=progress_bar("corrupt"))
     measured = measure_drop(read_model_file(model), _labelled(data, images), options)
-    replace(known, drop=measured.drop).save(output)
+    made = replace(known, drop=measured.drop)
+    made.save(output)
+    if values:
+        save_values(values, made, values_path(output))
     click.echo(measured.to_text(), err=True)
 
 

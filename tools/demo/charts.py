@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tools.charts.drives import LETTER, STRIP, time_axis, verdict_bar
 from tools.charts.svg import (
     Axis,
     Drawing,
@@ -13,7 +14,6 @@ from tools.charts.svg import (
     highest_per_pixel,
     line_steps,
     ticks,
-    time_ticks,
     unbroken,
 )
 from tools.demo.findings import LEARNING, Gaps, Span, feature_alarms, feature_names
@@ -25,8 +25,7 @@ VERDICTS = ("stable", "uncalibrated", "learning", "alarm", "paused")
 _DRIFT_WIDTH = 960
 _NAMES = 164  # pixels that the names of features take
 _RIGHT = 56
-_STRIP, _ROW, _BETWEEN, _HEAD = 22, 34, 8, 22
-_LETTER = 6.6  # width of one, pixels
+_ROW, _BETWEEN, _HEAD = 34, 8, 22
 
 
 def drift_chart(
@@ -43,7 +42,7 @@ def drift_chart(
     names = feature_names(points)
     begin, end = points[0].drive_s, max(points[-1].drive_s, points[0].drive_s + 1.0)
     along = Axis(begin, end, _NAMES, _DRIFT_WIDTH - _RIGHT)
-    top = _HEAD + _STRIP + _BETWEEN
+    top = _HEAD + STRIP + _BETWEEN
     bottom = top + len(names) * (_ROW + _BETWEEN)
     drawing = Drawing(_DRIFT_WIDTH, bottom + 40, "Drift of each feature over the drive's time")
     dusk, swap = along.at(night_from_s), along.at(swap_s)
@@ -54,15 +53,10 @@ def drift_chart(
     _verdict_strip(drawing, along, all_spans)
     for number, name in enumerate(names):
         _feature_row(drawing, along, top + number * (_ROW + _BETWEEN), points, name)
-    for second in time_ticks(begin, end):
-        x = along.at(second)
-        drawing.line(x, bottom, x, bottom + 4, "axis")
-        drawing.text(x, bottom + 18, clock(second), "tick", "middle")
-    drawing.line(along.start, bottom, along.end, bottom, "axis")
-    drawing.text((along.start + along.end) / 2, bottom + 36, "time of the drive, minutes", "tick", "middle")
-    if night_from_s > begin and dusk - along.start > 4 * _LETTER:
+    time_axis(drawing, along, bottom)
+    if night_from_s > begin and dusk - along.start > 4 * LETTER:
         drawing.text(along.start + 2, _HEAD - 8, "day", "tick")
-    if along.end - dusk > 6 * _LETTER:
+    if along.end - dusk > 6 * LETTER:
         drawing.text(dusk + 2, _HEAD - 8, "night", "tick")
     drawing.line(swap, _HEAD - 4, swap, bottom, "swap")
     drawing.text(
@@ -79,9 +73,7 @@ def _verdict_strip(drawing: Drawing, along: Axis, all_spans: Sequence[Span]) -> 
         told = f"{span.verdict}, {clock(span.begin_s)} to {clock(span.end_s)}"
         if span.features:
             told += f": {', '.join(span.features)}"
-        drawing.rectangle(left, _HEAD, max(right, left + 1), _HEAD + _STRIP, f"verdict {kind}", told)
-        if right - left > (len(span.verdict) + 1) * _LETTER:
-            drawing.text((left + right) / 2, _HEAD + 15, span.verdict, "on-verdict", "middle")
+        verdict_bar(drawing, left, right, _HEAD, kind, [span.verdict], told)
 
 
 def _feature_row(drawing: Drawing, along: Axis, top: float, points: Sequence[DriftPoint], name: str) -> None:
@@ -224,5 +216,5 @@ def curve_chart(values: Sequence[float], words: str) -> str:
 
 
 def _shortened(name: str, pixels: float) -> str:
-    most = int(pixels / _LETTER)
+    most = int(pixels / LETTER)
     return name if len(name) <= most else name[: most - 1] + "…"

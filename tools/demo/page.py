@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloud.datasets.classes import CANONICAL, canonical
 from edge.perception.jpeg import jpeg_size
-from tools.charts.pages import page_environment
+from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.demo import charts
 from tools.demo.findings import WAYS_OUT, Detected, Findings, finite, objects_found, score
 from tools.demo.promises import promises
@@ -22,7 +21,6 @@ _COLOURS = (
     "#aaaa00", "#dddddd", "#aaaa00", "#eedd88", "#ffaabb",
 )  # fmt: skip
 _OF_CLASS = dict(zip(CANONICAL, _COLOURS, strict=True))
-_NOTHING = "–"
 
 _Slice = tuple[str, Score | None, Score | None]  # name, the old model's, the new one's
 
@@ -82,7 +80,7 @@ class StageTime:
 def page(record: DemoRecord, found: Findings) -> str:
     """Lay the record, and what was found in it, out as HTML."""
     environment = page_environment("tools.demo")
-    environment.filters.update(grouped=_grouped, figure=_figure, duration=_duration)
+    environment.filters.update(grouped=_grouped, figure=number, duration=_duration)
     slices = [(name, score(record.baseline, name), score(record.candidate, name)) for name in SLICES]
     ways = {way: record.frames.get(way, 0) for way in WAYS_OUT}
     loss, map50 = ([epoch[column] for epoch in record.training] for column in (0, 1))
@@ -132,14 +130,14 @@ def _tiles(record: DemoRecord, found: Findings, slices: Sequence[_Slice]) -> lis
     late, worst = found.alarm_after_s, found.gaps.worst_ms
     return [
         *(
-            (" → ".join(_figure(one.map50 if one else None) for one in both), f"mAP50 by {name}")
+            (" → ".join(number(one.map50 if one else None) for one in both), f"mAP50 by {name}")
             for name, *both in reversed(slices)
         ),
-        (_NOTHING if late is None else f"{late:.0f} s", "of drive from dusk to alarm"),
+        (NOTHING if late is None else f"{late:.0f} s", "of drive from dusk to alarm"),
         (str(len(found.alarms.by_day)), "false alarms by day"),
         (str(len(found.alarms.after_swap)), "alarms at night under the new model"),
         (str(record.swap.frames_lost), "frames lost by the swap"),
-        (_NOTHING if worst is None else f"{worst:.0f} ms", "longest gap around the swap"),
+        (NOTHING if worst is None else f"{worst:.0f} ms", "longest gap around the swap"),
         (_duration(found.wall_s), "wall time of it all"),
     ]
 
@@ -151,7 +149,6 @@ def _picture(comparison: Comparison) -> Picture | None:
         return None
     height, width = size
     letters = max(width / 52, 6.0)
-    encoded = base64.b64encode(comparison.jpeg).decode("ascii")
     sides = [
         Side(title, _marks(boxes, letters), objects_found(boxes, comparison.truth))
         for title, boxes in (("before", comparison.before), ("after", comparison.after))
@@ -159,7 +156,7 @@ def _picture(comparison: Comparison) -> Picture | None:
     truth = _marks([(*labelled[:4], 1.0, labelled[4]) for labelled in comparison.truth], letters)
     return Picture(
         comparison.name,
-        f"data:image/jpeg;base64,{encoded}",
+        jpeg_uri(comparison.jpeg),
         width,
         height,
         letters,
@@ -200,18 +197,13 @@ def _stage_times(record: DemoRecord, wall_s: float | None) -> list[StageTime]:
 
 
 def _grouped(number: int | None) -> str:
-    return _NOTHING if number is None else f"{number:,}"
-
-
-def _figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
-    known = finite(value)
-    return _NOTHING if known is None else f"{known:{sign}.{decimals}f}"
+    return NOTHING if number is None else f"{number:,}"
 
 
 def _duration(seconds: float | None) -> str:
     known = finite(seconds)
     if known is None:
-        return _NOTHING
+        return NOTHING
     if known < 60:
         return f"{known:.1f} s"
     whole = round(known)

@@ -11,15 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.explaining import label
+from edge.drift.features import FEATURES
 from edge.drift.reference import FeatureReference
-from tools.charts.svg import Axis, Drawing, clock, line_steps, time_ticks, unbroken
+from tools.charts.drives import LETTER, STRIP, time_axis, verdict_bar
+from tools.charts.svg import Axis, Drawing, clock, line_steps, unbroken
 from tools.drift.judging import JudgedDrive, Series, limits
+from tools.drift.words import figure, unit
 
 _WIDTH = 1060
 _NAMES, _RIGHT = 172, 92  # pixels for the names, and for the figures at the right
-_HEAD, _STRIP = 6, 22
+_HEAD = 6
 _VALUES, _DISTANCES, _WITHIN, _BETWEEN = 54, 34, 5, 16
-_LETTER = 6.6
+_LEAST_SHOWN = 0.005  # of a distance: less is told as 0.00
+_RANGES = {feature.name: (feature.least, feature.most) for feature in FEATURES}
 _GAP_S = 60.0  # longer without a frame: the lines are broken
 
 Points: TypeAlias = "list[tuple[float, float] | None]"
@@ -35,7 +39,7 @@ def timeline_chart(drive: JudgedDrive) -> str:
     series = drive.series
     columns = [number for number in range(series.values.shape[1]) if _shown(series, number)]
     row = _VALUES + _WITHIN + _DISTANCES + _BETWEEN
-    top = _HEAD + _STRIP + _BETWEEN
+    top = _HEAD + STRIP + _BETWEEN
     bottom = top + len(columns) * row
     end_s = max(float(series.times_s[-1]), float(series.times_s[0]) + 1.0)
     along = Axis(float(series.times_s[0]), end_s, _NAMES, _WIDTH - _RIGHT)
@@ -44,12 +48,7 @@ def timeline_chart(drive: JudgedDrive) -> str:
     at_limit = [limits(drive.reference, context) for context in drive.reference.contexts]
     for place, column in enumerate(columns):
         _feature_row(drawing, along, top + place * row, drive, column, at_limit)
-    for second in time_ticks(along.low, along.high):
-        x = along.at(second)
-        drawing.line(x, bottom - _BETWEEN / 2, x, bottom - _BETWEEN / 2 + 4, "axis")
-        drawing.text(x, bottom + 12, clock(second), "tick", "middle")
-    drawing.line(along.start, bottom - _BETWEEN / 2, along.end, bottom - _BETWEEN / 2, "axis")
-    drawing.text((along.start + along.end) / 2, bottom + 30, "time of the drive, minutes", "tick", "middle")
+    time_axis(drawing, along, bottom - _BETWEEN / 2)
     return drawing.markup()
 
 
@@ -63,7 +62,9 @@ def distribution_chart(feature: FeatureReference, values: npt.NDArray[np.floatin
     """
     width, height, left, bottom, top = 340, 216, 34, 168, 26
     ordered = np.sort(np.asarray(values, np.float64))
-    low, high = min(ordered[0], feature.edges[0]), max(ordered[-1], feature.edges[-1])
+    # A reference's room may reach beyond what the feature can be.
+    first, last = (_possible(feature.name, edge) for edge in (feature.edges[0], feature.edges[-1]))
+    low, high = min(float(ordered[0]), first), max(float(ordered[-1]), last)
     room = 0.04 * (high - low) or 1.0
     along, up = Axis(low - room, high + room, left, width - 10), Axis(0.0, 1.0, bottom, top)
     drawing = Drawing(width, height, f"{label(feature.name)}: {words} against the reference")
@@ -80,23 +81,23 @@ def distribution_chart(feature: FeatureReference, values: npt.NDArray[np.floatin
     at_edges = np.searchsorted(ordered, feature.edges, side="right") / len(ordered)
     beyond = np.maximum(at_edges - feature.upper, feature.lower - at_edges)
     worst = int(beyond.argmax())
-    if beyond[worst] > 0:
+    if beyond[worst] >= _LEAST_SHOWN:
         x = along.at(float(feature.edges[worst]))
         edge = feature.upper if at_edges[worst] > feature.upper[worst] else feature.lower
         drawing.line(x, up.at(float(at_edges[worst])), x, up.at(float(edge[worst])), "worst-gap")
         drawing.text(along.end, top - 8, f"D {beyond[worst]:.2f}", "label", "end")
     drawing.line(left, bottom, along.end, bottom, "axis")
     for value, anchor in ((low, "start"), (high, "end")):
-        drawing.text(along.at(value), bottom + 18, figure(float(value)), "tick", anchor)
+        drawing.text(along.at(value), bottom + 18, figure(value), "tick", anchor)
+    drawing.text((left + along.end) / 2, bottom + 18, unit(feature.name), "tick", "middle")
     drawing.text((left + along.end) / 2, bottom + 38, words, "tick", "middle")
     return drawing.markup()
 
 
-def figure(value: float) -> str:
-    """A value with as many digits as it takes: `115`, `34.1`, `0.65`, `0.003`."""
-    size = abs(value)
-    digits = 0 if size >= 100 or value == round(value) else 1 if size >= 10 else 2 if size >= 0.1 else 3
-    return f"{value:.{digits}f}"
+def _possible(name: str, value: float) -> float:
+    """The value, or the end of the feature's range that it lies beyond."""
+    least, most = _RANGES.get(name, (-math.inf, math.inf))
+    return min(most, max(least, float(value)))
 
 
 def _shown(series: Series, column: int) -> bool:
@@ -115,11 +116,7 @@ def _verdicts(drawing: Drawing, along: Axis, drive: JudgedDrive) -> None:
         right = along.at(float(series.judged_s[min(end, len(told) - 1)]))
         words = f"{verdict}, {context}"
         title = f"{words}: {clock(float(series.judged_s[begin]))} to {clock(float(series.judged_s[end - 1]))}"
-        drawing.rectangle(left, _HEAD, max(right, left + 1), _HEAD + _STRIP, f"verdict {verdict}", title)
-        for shown in (words, verdict):
-            if right - left > (len(shown) + 1) * _LETTER:
-                drawing.text((left + right) / 2, _HEAD + 15, shown, "on-verdict", "middle")
-                break
+        verdict_bar(drawing, left, right, _HEAD, verdict, [words, verdict], title)
 
 
 def _feature_row(
@@ -138,8 +135,10 @@ def _feature_row(
             right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
             title = f"{name} in alarm from {clock(float(series.judged_s[begin]))}"
             drawing.rectangle(left, top, max(right, left + 1), floor, "alarm-ground", title)
-    for number, line in enumerate(_broken(name)):
+    lines = _broken(name)
+    for number, line in enumerate(lines):
         drawing.text(0, top + 15 + 16 * number, line, "label strong")
+    drawing.text(0, top + 15 + 16 * len(lines), unit(drive.reference.names[column]), "tick")
     _values_panel(drawing, along, top, drive, column)
     _distances_panel(drawing, along, floor, drive, column, at_limit)
 
@@ -149,7 +148,11 @@ def _values_panel(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive,
     values = series.values[:, column]
     known = [context.features[column] for context in drive.reference.contexts]
     ends = [float(np.nanmin(values)), float(np.nanmax(values))]
-    ends += [one.mean + side * one.sigma for one in _judged(drive, column) for side in (-1.0, 1.0)]
+    ends += [
+        _possible(one.name, one.mean + side * one.sigma)
+        for one in _judged(drive, column)
+        for side in (-1.0, 1.0)
+    ]
     low, high = min(ends), max(ends)
     room = 0.06 * (high - low) or 1.0
     up = Axis(low - room, high + room, top + _VALUES, top)
@@ -194,11 +197,13 @@ def _distances_panel(
             drawing.path(line_steps(_envelope(piece)), f"distance {kind}")
         if np.isfinite(distances).any():
             told.append(f"{np.nanmax(distances):.2f}")
-    drawing.text(along.start - 6, floor - _DISTANCES / 2 + 4, "D", "tick", "end")
+    drawing.text(along.start - 22, floor - _DISTANCES / 2 + 4, "D", "tick", "end")
+    for share, down in ((1.0, 9.0), (0.0, 0.0)):
+        drawing.text(along.start - 6, up.at(share) + down, f"{share:g}", "tick", "end")
     room = max((one.margin for one in _judged(drive, column)), default=0.0)
     if told:
         middle = floor - _DISTANCES / 2 + (-2 if room else 4)
-        drawing.text(along.end + 6, middle, f"max {' '.join(told)}", "tick")
+        drawing.text(along.end + 6, middle, f"D to {' '.join(told)}", "tick")
     if told and room:
         drawing.text(along.end + 6, middle + 14, f"room {figure(room)}", "tick")
 
@@ -254,7 +259,7 @@ def _spans(values: Sequence[_Value]) -> Iterator[tuple[_Value, int, int]]:
 
 def _broken(name: str) -> list[str]:
     """A name on at most two lines."""
-    if len(name) * _LETTER <= _NAMES - 30:
+    if len(name) * LETTER <= _NAMES - 30:
         return [name]
     blanks = (at for at, letter in enumerate(name) if letter == " ")
     middle = min(blanks, key=lambda at: abs(at - len(name) / 2), default=0)

@@ -19,13 +19,14 @@ from edge.drift.features import NAMES, watched_reference
 from edge.drift.memory import Snapshot
 from edge.drift.reference import ContextReference, FeatureReference
 from edge.drift.state import Origin
-from edge.drift.windows import DAY_S
+from edge.drift.windows import Yardstick
 from edge.perception.detector import Detector
 from tools.drift.exact import Confirmation, confirm
 from tools.drift.replay import DriftReplayError, Progress, Row, feature_rows
 from tools.drift.values import Values
 
 BESIDE_S = 5.0  # the frames before and after an alarm that are shown
+BEFORE_S = 60.0  # and how it was, while its windows still held what the reference knows
 _PICTURE_WIDTH = 320  # pixels
 _JPEG_QUALITY = 80
 
@@ -94,7 +95,7 @@ class Alarm:
         end_s: of its last state; None: it lasts to the drive's end.
         features: all that were in alarm meanwhile, in the order in which they came.
         distributions: of the features that were in alarm when it began, the most unusual first.
-        shots: before, when it began, and after.
+        shots: long before and shortly before, when it began, and after.
     """
 
     began: DriftState
@@ -141,14 +142,8 @@ def picture_only(reference: Reference) -> Reference:
 
 def limits(reference: Reference, context: ContextReference) -> npt.NDArray[np.float64]:
     """Distance at which each window's alarm begins, `float64[W, F]`; infinite where it is not judged."""
-    windows = max((len(feature.tails) for feature in context.features), default=0)
-    found = np.full((windows, len(context.features)), np.inf)
-    tests = max(1, sum(len(feature.tails) for feature in context.features))
-    per_day = context.joint * DAY_S / (reference.target_hours * 3600) / tests
-    for column, feature in enumerate(context.features):
-        for window, tail in enumerate(feature.tails):
-            found[window, column] = tail.limit(per_day * tail.frames / reference.rate_hz / DAY_S)
-    return found
+    yardstick = Yardstick.of(context.features, reference.rate_hz)
+    return yardstick.limits(yardstick.limit(reference.target_hours, context.joint))
 
 
 def window_distances(feature: FeatureReference, content: npt.NDArray[np.float32]) -> list[float]:
@@ -289,7 +284,7 @@ class _Judging:
 
     def _keep(self, row: Row) -> None:
         self._recent.append((row.time_ns, _small(row.frame.part)))
-        while row.time_ns - self._recent[0][0] > BESIDE_S * 1e9 or row.time_ns < self._recent[0][0]:
+        while row.time_ns - self._recent[0][0] > BEFORE_S * 1e9 or row.time_ns < self._recent[0][0]:
             self._recent.popleft()
         if self._open is None:
             return
@@ -325,11 +320,9 @@ class _Judging:
             return
         told = explained(state, drive_words)
         if self._open is None:
-            before, now = self._recent[0], self._recent[-1]
-            shots = [
-                Shot((time_ns - state.time_ns) / 1e9, _jpeg(picture))
-                for time_ns, picture in ([before, now] if before is not now else [now])
-            ]
+            nearby = (one for one in self._recent if state.time_ns - one[0] <= BESIDE_S * 1e9)
+            shown = dict([self._recent[0], next(nearby, self._recent[-1]), self._recent[-1]])
+            shots = [Shot((time_ns - state.time_ns) / 1e9, _jpeg(shown[time_ns])) for time_ns in shown]
             self._open = _Open(told, told, self._distributions(state, snapshot), shots, {})
         elif told.false_alarms_per_day <= self._open.strongest.false_alarms_per_day:
             self._open.strongest = told

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import CameraConfig
-from edge.drift import DriftMonitor, DriftState, Reference, fit
+from edge.drift import DriftMonitor, DriftState, Reference, combine, fit, unlearned
 from edge.drift.explaining import drive_words, explained
 from edge.drift.features import NAMES, ORIGINS, extract, watched_reference
+from edge.drift.fitting import MIN_FRAMES
 from edge.drift.frames import frame_features
 from edge.drift.state import Origin
 from edge.errors import TrafficVisionError
@@ -127,7 +128,25 @@ def fit_sources(
             raise DriftReplayError(f"{source!r} gave no frame that says anything of driving")
         drives.append(np.array(drive))
     reference = fit(drives, rate_hz, NAMES, origins=ORIGINS, context=context, target_hours=target_hours)
+    if not any(feature.known for feature in reference.contexts[0].features):
+        raise DriftReplayError(
+            f"too little driving, frames: {sum(map(len, drives))}; a feature is known by {MIN_FRAMES} that"
+            f" have it, {MIN_FRAMES / rate_hz:g} s"
+        )
     return reference, values_of(reference, drives)
+
+
+def check_beside(
+    others: Reference | None, context: str, target_hours: float, rate_hz: float = RATE_HZ
+) -> None:
+    """Find out before the work whether a context that is to be fitted can stand beside others, or alone.
+
+    Raises:
+        DriftReferenceError: it cannot, or its name or promise makes no sense.
+    """
+    made = unlearned(rate_hz, NAMES, origins=ORIGINS, context=context, target_hours=target_hours)
+    if others:
+        combine(watched_reference(others), made)
 
 
 def scan_source(
@@ -142,7 +161,8 @@ def scan_source(
     """The states of a monitor that watches the drive, with kind and words of what is in alarm.
 
     Raises:
-        TrafficVisionError: the source cannot be used, or the reference has none of the features.
+        TrafficVisionError: the source cannot be used or gives no frame, or the reference has none of the
+            features.
     """
     monitor = DriftMonitor(watched_reference(reference))
     rows = feature_rows(
@@ -153,10 +173,14 @@ def scan_source(
         stop_requested=stop_requested,
         progress=progress,
     )
+    seen = False
     for row in rows:
+        seen = True
         state = monitor.observe(row.time_ns, row.vector, moving=row.moving)
         if state is not None:
             yield explained(state, drive_words)
+    if not seen and not stop_requested():
+        raise DriftReplayError(f"{source!r} gave no frame that could be looked at")
 
 
 def _configured(source: str, rate_hz: float, camera: CameraConfig | None) -> CameraConfig:

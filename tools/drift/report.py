@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,20 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from edge.drift import DriftState, FeatureDrift, Reference, Verdict
+from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.explaining import label
 from edge.drift.reference import ContextReference
 from edge.perception.model_file import ModelFile
-from tools.charts.pages import page_environment
+from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.charts.svg import clock
 from tools.drift import charts
 from tools.drift.exact import Confirmation
 from tools.drift.judging import Alarm, Distribution, JudgedDrive, limits
-from tools.drift.words import promise_text, room_text
-from tools.replay.outputs import OutputError, check_writable, put_in_place, temporary_beside
+from tools.drift.words import figure, promise_text, room_text
+from tools.replay.outputs import OutputError, check_named, put_in_place, temporary_beside
 
 _MOST_DISTRIBUTIONS = 6  # of an alarm
-_NOTHING = "–"
-_SUFFIXES = (".html", ".htm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,7 @@ def check_page(path: Path) -> None:
     Raises:
         OutputError: it cannot, or its name does not end in .html.
     """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise OutputError(f"cannot write {str(path)!r}: a page's name ends in .html")
-    check_writable(path)
+    check_named(path, "a page", ".html", ".htm")
 
 
 def write_report(
@@ -119,7 +115,7 @@ def write_report(
 def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile | None, no_values: str) -> str:
     """Lay the drives out as HTML; for the arguments see `write_report`."""
     environment = page_environment("tools.drift")
-    environment.filters.update(figure=_figure, p=_chance, clock=clock, span=_span)
+    environment.filters.update(figure=number, value=_value, limit=_limit_words, p=_chance)
     views = [_drive(number, drive) for number, drive in enumerate(drives, 1)]
     return environment.get_template("page.html.jinja").render(
         drives=views,
@@ -132,7 +128,7 @@ def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile |
         promise=promise_text(reference),
         room=room_text(drives[0].reference if drives else reference),
         no_values=no_values,
-        label=label,
+        windows_tau=" and ".join(f"{times:g}" for times in WINDOWS_TAU),
     )
 
 
@@ -153,8 +149,10 @@ def _headline(drives: Sequence[JudgedDrive], reference: Reference) -> str:
     if not alarms:
         return f"No alarm in {driven}."
     kinds = Counter(_kind(alarm.began) for alarm in alarms)
-    told = ", ".join(f"{number} of {kind}" for kind, number in kinds.most_common())
-    return f"{len(alarms)} alarm{'s' * (len(alarms) > 1)} in {driven}: {told}."
+    if len(alarms) == 1:
+        return f"1 alarm in {driven} ({next(iter(kinds))})."
+    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return f"{len(alarms)} alarms in {driven}: {told}."
 
 
 def _tiles(drives: Sequence[JudgedDrive]) -> list[tuple[str, str]]:
@@ -168,7 +166,7 @@ def _tiles(drives: Sequence[JudgedDrive]) -> list[tuple[str, str]]:
     tiles = [
         (str(len(alarms)), "alarm" if len(alarms) == 1 else "alarms"),
         (_span(sum(_seconds(drive) for drive in drives)), "of driving"),
-        (f"{100 * judged / total:.0f} %" if total else _NOTHING, "of it judged; before, windows fill"),
+        (f"{100 * judged / total:.0f} %" if total else NOTHING, "of it judged; before, windows fill"),
     ]
     changes = [
         alarm.strongest.estimated_map50_change
@@ -211,7 +209,7 @@ def _alarm(number: int, drive: JudgedDrive, alarm: Alarm) -> AlarmView:
         strongest=strongest,
         features=", ".join(label(name) for name in alarm.features),
         carriers=_carriers(drive, alarm),
-        pictures=tuple((_moment(shot.after_s), _uri(shot.jpeg)) for shot in alarm.shots),
+        pictures=tuple((_moment(shot.after_s), jpeg_uri(shot.jpeg)) for shot in alarm.shots),
         charts=tuple(_distribution(one) for one in shown),
         left_out=len(alarm.distributions) - len(shown),
     )
@@ -274,16 +272,16 @@ def _reference_rows(reference: Reference) -> list[tuple[str, ...]]:
             if not feature.known:
                 continue
             windows = ", ".join(f"{tail.frames / reference.rate_hz:.0f} s" for tail in feature.tails)
-            judged = ", ".join(_figure(float(limit), 2) for limit in at_limit[: len(feature.tails), column])
+            judged = ", ".join(_limit_words(float(limit)) for limit in at_limit[: len(feature.tails), column])
             rows.append(
                 (
                     context.name,
                     label(feature.name),
-                    charts.figure(feature.mean),
-                    charts.figure(feature.sigma),
+                    figure(feature.mean),
+                    figure(feature.sigma),
                     f"{feature.tau / reference.rate_hz:.1f}",
                     windows or "never changed: not judged",
-                    judged or _NOTHING,
+                    judged or NOTHING,
                     _span(feature.frames / reference.rate_hz),
                     "yes" if feature.calibrated(reference.rate_hz) else "no",
                 )
@@ -302,15 +300,16 @@ def _kind(state: DriftState) -> str:
 def _moment(after_s: float) -> str:
     if abs(after_s) < 0.05:
         return "when the alarm began"
-    return f"{abs(after_s):.1f} s {'after' if after_s > 0 else 'before'}"
+    return f"{_span(abs(after_s))} {'after' if after_s > 0 else 'before'}"
 
 
-def _uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+def _limit_words(limit: float) -> str:
+    """The distance at which an alarm begins; one above 1 is never reached."""
+    return "never" if limit > 1 else number(limit, 2)
 
 
-def _figure(value: float | None, decimals: int = 3, sign: str = "") -> str:
-    return _NOTHING if value is None or not math.isfinite(value) else f"{value:{sign}.{decimals}f}"
+def _value(value: float) -> str:
+    return figure(value) if math.isfinite(value) else NOTHING
 
 
 def _chance(value: float) -> str:
@@ -319,7 +318,7 @@ def _chance(value: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    if seconds < 120:
+    if round(seconds) < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

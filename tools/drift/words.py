@@ -3,8 +3,51 @@
 from __future__ import annotations
 
 from edge.drift import DriftState, Reference, Scope
+from edge.drift.explaining import label
 
 WIDE_SIGMA = 3.0
+
+_LUMA_SPREAD = "luma, standard deviation"
+_OF_DETECTIONS = "share of the detections"
+UNITS = {
+    "brightness": "luma, 0 to 255",
+    "contrast": _LUMA_SPREAD,
+    "dark_tail": "luma of the darkest 10 %",
+    "bright_tail": "luma of the brightest 2 %",
+    "colourfulness": "0 is grey",
+    "sharpness": "edges by contrast",
+    "clipped_share": "share of the pixels",
+    "warmth": "log of red by blue",
+    "haze": "0 clear, 1 all veiled",
+    "noise": _LUMA_SPREAD,
+    "vanishing_x": "share of the width",
+    "vanishing_y": "share of the height",
+    "count": "a number",
+    "mean_confidence": "score, 0 to 1",
+    "low_confidence_share": _OF_DETECTIONS,
+    "mean_size": "root of the frame's share",
+    "mean_height": "0 top, 1 bottom",
+    "class_diversity": "chance that two differ",
+    "top_confidence": "score, 0 to 1",
+    "mean_x": "0 left, 1 right",
+    "vulnerable_share": _OF_DETECTIONS,
+    "heavy_share": "share of the vehicles",
+    "unknown_context": "share of the frames",
+}
+
+
+def unit(name: str) -> str:
+    """What a feature's values are counted in, short; the embedding's are in standard deviations."""
+    return UNITS.get(name, "standard deviations")
+
+
+def figure(value: float) -> str:
+    """A value with as many digits as it takes: `115`, `34.1`, `0.65`, `0.003`, `2e-05`."""
+    size = abs(value)
+    if 0 < size < 0.01:
+        return f"{value:.2g}"
+    digits = 0 if size >= 100 or value == round(value) else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{value + 0.0:.{digits}f}"
 
 
 def reference_text(reference: Reference) -> str:
@@ -15,9 +58,11 @@ def reference_text(reference: Reference) -> str:
         for feature in context.features:
             windows = " ".join(f"{tail.frames / reference.rate_hz:6.0f}" for tail in feature.tails)
             what = windows or ("constant" if feature.constant else "unknown")
+            mean, room = (figure(value) if feature.known else "-" for value in (feature.mean, feature.margin))
+            tau = f"{feature.tau / reference.rate_hz:.1f}" if windows else "-"
             lines.append(
-                f"{context.name:10s} {feature.name:22s} {feature.mean:9.3f} {feature.margin:9.3f}"
-                f" {feature.tau / reference.rate_hz:6.1f} {what:>13s} {feature.drives:6d}"
+                f"{context.name:10s} {feature.name:22s} {mean:>9s} {room:>9s} {tau:>6s} {what:>13s}"
+                f" {feature.drives:6d}"
             )
     return "\n".join(filter(None, [*lines, room_text(reference), promise_text(reference)]))
 
@@ -28,7 +73,7 @@ def room_text(reference: Reference) -> str:
     A few drives show little of how drives differ, so that the next one may lie far beside them as a whole.
     """
     wide = dict.fromkeys(
-        feature.name
+        label(feature.name)
         for context in reference.contexts
         for feature in context.features
         if feature.margin > WIDE_SIGMA * feature.sigma > 0

@@ -33,6 +33,22 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"cannot write {str(path)!r}: no permission")
 
 
+def check_named(path: Path, what: str, *suffixes: str) -> None:
+    """Find out before the work whether a file can be made at `path`, and is not another's by its name.
+
+    Args:
+        path: the file.
+        what: it is, such as "a page".
+        suffixes: it ends in one of these.
+
+    Raises:
+        OutputError: see `check_writable`; or it ends otherwise.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write {str(path)!r}: {what}'s name ends in {' or '.join(suffixes)}")
+    check_writable(path)
+
+
 def temporary_beside(path: Path) -> Path:
     """A name for a temporary file in the same folder, with the same suffix."""
     return path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}.partial{path.suffix}")

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from edge.drift.explaining import label
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
 from tools.watch.view import View
@@ -93,12 +94,14 @@ def _drift(state: common_pb2.DriftState) -> Panel:
     for feature in state.features[:_MOST_FEATURES]:
         shift = f"{feature.shift_sigma:+.1f} sigma" if feature.HasField("shift_sigma") else ""
         table.add_row(
-            Text(feature.name),
+            Text(label(feature.name)),
             f"D {feature.ks_d:.2f}",
-            f"{feature.window_s:g} s",
+            f"over {feature.window_s:.0f} s",
             shift,
             Text(feature.context),
         )
-    parts = (state.camera, f"drift: {told_verdict(state)}", map50_words(state), state.explanation)
+    parts = (state.camera, f"drift: {told_verdict(state)}", map50_words(state))
     title = Text("  ".join(part for part in parts if part))
-    return Panel(table, title=title, title_align="left", border_style=_STYLES.get(state.verdict, "none"))
+    # A title that is too long is cut off.
+    told = Group(Text(state.explanation), table) if state.explanation else table
+    return Panel(told, title=title, title_align="left", border_style=_STYLES.get(state.verdict, "none"))

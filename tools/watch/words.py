@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge.drift.explaining import label
 from edge.serve.http.overview import signature_words
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from protos.words import word
@@ -51,7 +52,7 @@ def drift_line(state: common_pb2.DriftState) -> str:
     text = f"{state.observed.monotonic_ns / 1e9:9.2f} s  {state.camera}  drift {told_verdict(state)}"
     if state.features:
         first = state.features[0]
-        text += f"  {first.name} D {first.ks_d:.2f} over {first.window_s:g} s"
+        text += f"  {label(first.name)} D {first.ks_d:.2f} over {first.window_s:.0f} s"
     text += f"  {state.expected_false_alarms_per_day:.3g} false alarms a day expected"
     return "  ".join(part for part in (text, state.explanation, map50_words(state)) if part)
 

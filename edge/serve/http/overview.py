@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from edge.drift.explaining import label
 from edge.health import LoopHealth
 from edge.serve.http.metrics import StageTimes
 from protos.traffic_vision.v1 import common_pb2
@@ -105,6 +106,8 @@ def signature_words(model: common_pb2.ModelState) -> str:
 
 
 def _drift(state: common_pb2.DriftState) -> dict[str, Any]:
+    words = state.explanation.split("; ") if state.explanation else []
+    told = 1 if state.kind else 0  # what an alarm says comes first, see `edge.messages.drift_state`
     return {
         "camera": state.camera,
         "verdict": word(common_pb2.DriftVerdict, "DRIFT_VERDICT_", state.verdict),
@@ -114,10 +117,12 @@ def _drift(state: common_pb2.DriftState) -> dict[str, Any]:
         ),
         "context": state.context,
         "false_alarms_per_day": state.expected_false_alarms_per_day,
-        "explanation": state.explanation,
+        "explanation": "; ".join(words[:told]),
+        "notes": words[told:],
         "features": [
             {
                 "name": feature.name,
+                "label": label(feature.name),
                 "d": feature.ks_d,
                 "window_s": feature.window_s,
                 "shift_sigma": feature.shift_sigma if feature.HasField("shift_sigma") else None,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
+from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.replay.compare.matching import Kind, Seen
 from tools.replay.compare.timeline import Timeline
 from tools.replay.compare.worst import Candidate
@@ -15,7 +13,6 @@ from tools.replay.compare.worst import Candidate
 if TYPE_CHECKING:
     from tools.replay.compare.run import Comparing
 
-_NOTHING = "–"
 _WORDS = {
     Kind.AGREED: "agreed",
     Kind.ONLY_A: "only A",
@@ -75,18 +72,12 @@ class Chart:
 
 def page(comparing: Comparing) -> str:
     """Lay the comparison out as HTML."""
-    environment = Environment(
-        loader=PackageLoader("tools.replay.compare", "."),
-        autoescape=select_autoescape(["jinja", "html"], default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("tools.replay.compare")
     environment.filters.update(
         grouped=lambda number: f"{number:,}",
-        share=lambda value: _NOTHING if value is None else f"{value:.1%}",
-        signed=lambda value: _NOTHING if value is None else f"{value:+.3f}",
-        figure=lambda value: _NOTHING if value is None else f"{value:.3f}",
+        share=lambda value: NOTHING if value is None else f"{value:.1%}",
+        signed=lambda value: number(value, 3, "+"),
+        figure=number,
     )
     chosen = comparing.worst.chosen()
     titles = [f"{model.metadata.name} {model.metadata.version}" for model in comparing.models]
@@ -151,7 +142,7 @@ def _picture(one: Candidate, titles: list[str]) -> Picture:
     return Picture(
         title=f"{one.camera} · {one.time_s:.2f} s · frame {one.sequence}{name}",
         facts=", ".join(counts),
-        uri="data:image/jpeg;base64," + base64.b64encode(one.jpeg).decode("ascii"),
+        uri=jpeg_uri(one.jpeg),
         width=one.width,
         height=one.height,
         letters=letters,

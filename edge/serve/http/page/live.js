@@ -12,7 +12,7 @@ const VERDICTS = {
   stable: ["Stable", "The world is as the model's reference knows it."],
   alarm: ["Alarm", "The world has left the model's reference."],
   learning: ["Learning", "Too little has been seen to judge."],
-  uncalibrated: ["Uncalibrated", "As the reference knows it; but that is too small to promise a rate of false alarms."],
+  uncalibrated: ["Uncalibrated", "As the reference knows it; but that is too small, or of other cameras, and promises no rate of false alarms."],
   paused: ["Paused", "There is nothing to judge."],
 };
 const STATES = {
@@ -352,7 +352,7 @@ function showDrift(state) {
   features.forEach((feature, place) => {
     const [name, meter, d] = items[place].children;
     items[place].dataset.verdict = feature.verdict;
-    put(name, words(feature.name));
+    put(name, feature.label);
     name.title = feature.shift_sigma === null ? "" : `${feature.shift_sigma.toFixed(1)} sigma off over ${Math.round(feature.window_s)} s`;
     meter.firstChild.style.width = `${Math.round(100 * Math.min(1, feature.d))}%`;
     put(d, `D ${feature.d.toFixed(2)}`);
@@ -361,7 +361,10 @@ function showDrift(state) {
   put(by("drift-foot"), [
     state?.context ? `context: ${words(state.context)}` : "",
     change === null ? "" : `mAP50 ${change < 0 ? "" : "+"}${change.toFixed(2)}, estimated without labels`,
+    features.length ? "D: distance from the reference, 0 as known to 1 never seen" : "",
   ].filter(Boolean).join(" \u00b7 "));
+  const notes = state?.notes || [];
+  rows(by("drift-notes"), notes.length, () => make("li")).forEach((item, place) => put(item, notes[place]));
 }
 
 function showModel(model) {
