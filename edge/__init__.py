@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # ONNX Runtime, from 1.32 on, keeps a device's id and what it is used for in ~/.cache/Microsoft, to be sent to
 # Microsoft, unless this is set before it is imported.

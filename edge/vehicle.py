@@ -155,6 +155,8 @@ class VehicleParts:
         shadow = Shadow(
             detector_options(config),
             vehicle.parked,
+            moving=vehicle.moves,
+            keeper=None if drift is None else drift.in_shadow,
             memory_bytes=config.updates.shadow_memory_bytes,
             start_s=config.model.check_timeout_s,
         )
@@ -179,6 +181,7 @@ class VehicleParts:
 def _drift(config: EdgeConfig, links: Links, vehicle: VehicleWatch, disk: DiskBudget) -> DriftWatch | None:
     if config.drift is None:
         return None
+    from edge.drift.learn_child import ChildLearner
     from edge.drift.part import DriftWatch
 
     return DriftWatch(
@@ -192,4 +195,5 @@ def _drift(config: EdgeConfig, links: Links, vehicle: VehicleWatch, disk: DiskBu
         moving=vehicle.moves,
         disk=disk.lane("drift"),
         rows=disk.lane("drift-rows"),
+        learner=ChildLearner,
     )

@@ -59,6 +59,30 @@ REFUSED = common_pb2.UPDATE_PHASE_REFUSED
 STAGED = common_pb2.UPDATE_PHASE_STAGED
 
 
+class Kept:
+    """What a shadow gave away of what candidates find, and what became of it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []  # each once for as long as it was said
+        self.rows: list[tuple[str, str, int, np.ndarray]] = []
+
+    def begin(self, model: str) -> None:
+        self._say(f"begin {model}")
+
+    def add(self, model: str, camera: str, time_ns: int, features: np.ndarray) -> None:
+        self.rows.append((model, camera, time_ns, features))
+
+    def passed(self) -> None:
+        self._say("passed")
+
+    def forget(self) -> None:
+        self._say("forget")
+
+    def _say(self, what: str) -> None:
+        if self.said[-1:] != [what]:
+            self.said.append(what)
+
+
 class Vehicle:
     """A start of the daemon: the real store and part, and a frame loop that the test drives."""
 
@@ -83,7 +107,15 @@ class Vehicle:
         self.found = np.array([[10, 10, 40, 50, 0.9, 2]], np.float32)  # by the active model
         self.frames_ns = 0  # the frames' time
         self.records = FrameRecords()
-        self.shadow = Shadow(DetectorOptions(threads=1), lambda camera: self.parked, hang_s=hang_s)
+        self.moving = True
+        self.keeper = Kept()
+        self.shadow = Shadow(
+            DetectorOptions(threads=1),
+            lambda camera: self.parked,
+            moving=lambda camera: self.moving,
+            keeper=self.keeper,
+            hang_s=hang_s,
+        )
         self.answers: list[ChangeResult] = []  # to changes of model, before it is done as asked
         self.asked: list[str] = []  # digests, in order
         self.on_probation_at: list[bool] = []  # whether the slots said so when each was asked

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session, selectinload
 from cloud.pipeline.job import Pipeline
 from cloud.store.models import DatasetSample, FeatureSeries, Sample
 from edge.drift import DriftReferenceError, Origin, Reference, Scope, combine, fit
-from edge.drift.features import NAMES, ORIGINS
+from edge.drift.features import NAMES, ORIGINS, prior_text
+from edge.drift.reference_file import version_for
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 # Two labelled pictures of one slice that are no farther apart in time vouch for what lies between them.
@@ -71,7 +72,10 @@ def fleet_prior(pipeline: Pipeline, dataset_version: str, before: str | None) ->
     try:
         earlier = Reference.from_bytes(before.encode()).without(OF_A_MODEL) if before else None
         made = fit_slices(moments, there, earlier)
-        return before if made is None else _with_earlier(made, earlier).to_bytes().decode()
+        if made is None:
+            return before
+        version = version_for(pipeline.config.release.minimum_daemon_version)
+        return prior_text(_with_earlier(made, earlier), version)
     except DriftReferenceError as error:
         _LOG.warning("no new drift reference for this model: %s", error)
         return before

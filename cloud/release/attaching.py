@@ -8,7 +8,8 @@ from pathlib import Path
 from cloud.datasets.files import write_file
 from cloud.release.errors import ReleaseError
 from edge.drift import DriftReferenceError, Reference, Scope
-from edge.drift.features import require_features
+from edge.drift.features import prior_text, require_features
+from edge.drift.reference_file import PLAIN, VERSION, version_of
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file, put_metadata, read_model_file
@@ -67,6 +68,9 @@ def attached(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
 def with_prior(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
     """The model file with this reference as its prior; the graph, and so what it finds, stays as it is.
 
+    The prior is written in the form of the one that was there; where there was none, in that which every
+    daemon reads.
+
     Args:
         model: the model.
         reference: goes into it as it is.
@@ -76,8 +80,18 @@ def with_prior(model: ModelFile, reference: Reference, origin: str) -> ModelFile
         ModelFileError: it becomes too large to be read again.
     """
     graph = parse_onnx(model.data)
-    put_metadata(graph, replace(model.metadata, drift_prior=reference.to_bytes().decode()))
+    text = prior_text(reference, _version(model.metadata.drift_prior))
+    put_metadata(graph, replace(model.metadata, drift_prior=text))
     result = parse_model_file(graph.SerializeToString(deterministic=True), f"the model file with {origin}")
     assert result.metadata.drift_prior is not None
     Reference.from_bytes(result.metadata.drift_prior.encode())
     return result
+
+
+def _version(before: str | None) -> int:
+    if before is None:
+        return PLAIN
+    try:
+        return min(version_of(before), VERSION)
+    except DriftReferenceError:  # it goes
+        return PLAIN

@@ -10,13 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import DriftConfig
-from edge.drift.commissioning import Commissioning, Present
+from edge.drift.commission_terms import Present
+from edge.drift.commissioning import Commissioning
 from edge.drift.features import NAMES, ORIGINS
 from edge.drift.fit_child import GAP_S
 from edge.drift.fitting import unlearned
+from edge.drift.frame_rate import at_rate
+from edge.drift.learning import Learner
 from edge.drift.monitor import DriftMonitor
-from edge.drift.own import UNNAMED, Own, at_rate, merged
-from edge.drift.reference import DriftReferenceError, Reference
+from edge.drift.own import UNNAMED, Fitted, Own, merged
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference
+from edge.drift.shadow_seen import ShadowSeen
 from edge.drift.state import DriftState, Origin, Verdict
 from edge.drift.unknown import NAME as UNKNOWN
 from edge.frames.frame import FrameKey
@@ -60,6 +64,8 @@ class CameraDrift:
         fallback: Reference | None,
         state: Path,
         commissioning: Commissioning | None,
+        seen: ShadowSeen,
+        learner: Learner | None = None,
     ) -> None:
         """Begin at the camera's first frame, where the last run ended.
 
@@ -72,6 +78,8 @@ class CameraDrift:
             fallback: what to judge the picture by where there is none: it was made with another model.
             state: the file that the monitor's state is kept in.
             commissioning: of this camera; None: there is none.
+            seen: what candidates found in shadow on this camera's frames.
+            learner: see `DriftMonitor`.
         """
         self.camera = camera
         self.model = model
@@ -81,6 +89,9 @@ class CameraDrift:
         self._prior = prior
         self._own: Own | None = None if commissioning is None else commissioning.own
         self._alarm = False
+        self._seen = seen
+        self._known: Own | None = None  # of what was seen, that the monitor judges by
+        self._seen_hours: dict[str, float] = {}  # by context, where it does
         reference = self._merged(model)
         self.monitor = DriftMonitor(
             reference or fallback or unlearned(config.rate_hz, NAMES, origins=ORIGINS, context=UNNAMED),
@@ -88,6 +99,7 @@ class CameraDrift:
             cameras=cameras,
             learn_s=config.learn_s,
             gap_s=GAP_S,
+            learner=learner,
         )
         if reference is None and fallback is not None:
             self.monitor.model_changed()
@@ -98,39 +110,49 @@ class CameraDrift:
             pass
         except (OSError, DriftReferenceError) as error:
             logger.warning("camera %s: its drift monitor begins anew: %s", camera, error)
+        self._tell_seen()
 
     def judge_anew(self, model: str, prior: Reference | None) -> None:
         """Another model answers: ask by its own reference whether the world fits."""
         self.model, self._prior = model, prior
         self._adopt("its file brings no drift reference")
         self._tell_commissioning()
+        self._tell_seen()
 
     def take_over(self) -> None:
-        """Judge by what the commissioning has found since, if it has."""
-        if self._commissioning is None or self._commissioning.own is self._own:
-            return
-        self._own = self._commissioning.own
-        if self._own is None and self._prior is None:
-            self.monitor.adopt(
-                unlearned(self.monitor.reference.rate_hz, NAMES, origins=ORIGINS, context=UNNAMED)
-            )
-            return
-        self._adopt("its camera is commissioned anew")
+        """Judge by what the commissioning, or the fit of a shadow, has found since, if it has."""
+        if self._commissioning is not None and self._commissioning.own is not self._own:
+            self._own = self._commissioning.own
+            if self._own is None and self._prior is None:
+                self._forget_seen()
+                self.monitor.adopt(
+                    unlearned(self.monitor.reference.rate_hz, NAMES, origins=ORIGINS, context=UNNAMED)
+                )
+            else:
+                self._adopt("its camera is commissioned anew")
+        if self._seen.known is not self._known:
+            self._take_over_seen(self._seen.known)
 
     def observe(self, time_ns: int, features: npt.NDArray[np.float32], *, moving: bool) -> DriftState | None:
         """Take a frame that the monitor wants; see `DriftMonitor.observe`."""
         monitor, commissioning = self.monitor, self._commissioning
         state = monitor.observe(time_ns, features, moving=moving)
-        if commissioning is None or monitor.state is None:
-            return state
         if state is not None:
             self._alarm = _picture_alarms(state, monitor.given)
-        if moving:
+        if commissioning is not None and monitor.state is not None and moving:
             commissioning.add(time_ns, features, monitor.state.context, monitor.nearest, alarm=self._alarm)
-        if state is None:
-            return None
-        notes = commissioning.notes(state.context, monitor.reference, alarm=self._alarm)
-        return replace(state, notes=(*state.notes, *notes)) if notes else state
+        return None if state is None else replace(state, notes=(*state.notes, *self._notes(state.context)))
+
+    def _notes(self, context: str) -> tuple[str, ...]:
+        """What people should know of where the references come from."""
+        notes: tuple[str, ...] = ()
+        if context in self._seen_hours:
+            hours = self._seen_hours[context]
+            notes = (f"what the model finds is judged by {hours:.1f} h of it in shadow, uncalibrated",)
+        if self._commissioning is not None:
+            judged = self.monitor.reference
+            notes += self._commissioning.notes(context, judged, alarm=self._alarm)
+        return notes
 
     def flush(self) -> None:
         """Driving ends here, for now."""
@@ -140,6 +162,33 @@ class CameraDrift:
     def _tell_commissioning(self) -> None:
         if self._commissioning is not None:
             self._commissioning.begin(Present(self.model, self._prior, self.monitor.reference.rate_hz))
+
+    def _tell_seen(self) -> None:
+        monitor = self.monitor
+        self._seen.judges(self.model, monitor.reference, monitor.past, monitor.target_hours)
+
+    def _forget_seen(self) -> None:
+        self._known, self._seen_hours = None, {}
+
+    def _take_over_seen(self, known: Own | None) -> None:
+        """Judge by what the model found in shadow what would else be learned."""
+        self._forget_seen()
+        self._known = known
+        if known is None or known.model != self.model:
+            return
+        monitor = self.monitor
+        try:
+            reference = at_rate(known.reference, monitor.reference.rate_hz)
+            monitor.know(reference)
+        except DriftReferenceError as error:
+            logger.warning("camera %s: what was seen in shadow is not used: %s", self.camera, error)
+            return
+        judged = {context.name: context for context in monitor.reference.contexts}
+        self._seen_hours = {
+            context.name: known.fitted.get(context.name, Fitted()).model_hours
+            for context in reference.contexts
+            if context.name in judged and _share(context, judged[context.name])
+        }
 
     def _merged(self, model: str) -> Reference | None:
         try:
@@ -154,6 +203,7 @@ class CameraDrift:
             return merged(self._own, None, model)
 
     def _adopt(self, why: str) -> None:
+        self._forget_seen()
         try:
             reference = self._merged(self.model)
             if reference is not None:
@@ -179,4 +229,12 @@ def _picture_alarms(state: DriftState, given: Reference) -> bool:
             for context in given.contexts
             for feature in context.features
         )
+    )
+
+
+def _share(one: ContextReference, other: ContextReference) -> bool:
+    """Whether two know some feature by the same frames."""
+    return any(
+        mine.known and (mine.mean, mine.sigma, mine.frames) == (theirs.mean, theirs.sigma, theirs.frames)
+        for mine, theirs in zip(one.features, other.features, strict=True)
     )

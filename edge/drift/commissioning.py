@@ -2,23 +2,23 @@
 
     STATE/drift/CAMERA/rows-NNNNNN.f32    features of frames that are not all fitted yet (`edge.drift.rows`)
     STATE/drift/CAMERA/own.json           the camera's own reference (`edge.drift.own`)
-    STATE/drift/CAMERA/patience.json      how long the prior has been in alarm
+    STATE/drift/CAMERA/patience.json      how long the prior has been in alarm (`edge.drift.patience`)
     STATE/drift/CAMERA/recommission       a wish: begin anew, another camera is there
 
 Of each context, after 4, 8, 16 hours of driving and when all that is asked for was seen; then its rows go.
+What for long fits no known context is kept apart, until contexts are found in it (`edge.drift.unsorted`).
 Another model begins anew for the features of what it finds, and for nothing else. All of it survives a kill:
 a fit changes nothing before its result is on disk, and what is not on disk is seen again.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
@@ -26,65 +26,33 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.backoff import Backoff, BackoffOptions
+from edge.drift import patience
+from edge.drift.commission_terms import Present, Terms
 from edge.drift.fit_child import GAP_S, FitTerms, fit_in_child
-from edge.drift.own import FILE_NAME, UNNAMED, Fitted, Own, joined
-from edge.drift.progress import Progress, contexts_of, progress_of, progress_text
+from edge.drift.own import FILE_NAME, UNNAMED, UNSORTED, Fitted, Own, joined, merged
+from edge.drift.progress import Progress, contexts_of, progress_of, progress_text, unsorted_text
 from edge.drift.recommission import WISH
-from edge.drift.reference import ContextReference, DriftReferenceError, Reference, align
+from edge.drift.reference import CALIBRATED_HOURS, ContextReference, DriftReferenceError, Reference, align
 from edge.drift.rows import Head, Rows
 from edge.drift.sieve import Sieve, Usual
-from edge.drift.state import Origin
-from edge.files import atomic_write, sync_folder
+from edge.drift.unsorted import days_enough, joined_found
+from edge.files import sync_folder
 from edge.machine.disk_budget import DiskLane
 
 _LOG = logging.getLogger(__name__)
 
 FLUSH_S = 300.0  # of the frames' time: what a kill costs at most
 
-_PATIENCE = "patience.json"
 _KEPT = 2.0  # of the hours asked for: what rows may be there, of all models
+_SORT_AGAIN_HOURS = 1.0  # of frames more, where none of those there were made a context
 _RETRY = BackoffOptions(initial_s=600.0, limit_s=6 * 3600.0)
 
 Submit = Callable[[Callable[[], object]], bool]
 Fit = Callable[[Path, FitTerms, ContextReference | None, threading.Event], Reference]
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What holds for all cameras.
-
-    Attributes:
-        hours: of driving that a context's reference is fitted of.
-        target_hours: hours of driving to one false alarm of a camera.
-        names, origins: of the features.
-        run: of the daemon; no other run has it.
-    """
-
-    hours: float
-    target_hours: float
-    names: tuple[str, ...]
-    origins: tuple[Origin, ...]
-    run: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Present:
-    """What judges a camera now.
-
-    Attributes:
-        model: digest of the model.
-        prior: what its file brings.
-        rate_hz: at which frames are judged.
-    """
-
-    model: str
-    prior: Reference | None
-    rate_hz: float
-
-    def prior_of(self, context: str) -> ContextReference | None:
-        """What the prior knows of a context."""
-        contexts = () if self.prior is None else self.prior.contexts
-        return next((one for one in contexts if one.name == context), None)
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 class Commissioning:
@@ -100,8 +68,10 @@ class Commissioning:
         write: Submit,
         fit: Submit,
         *,
+        anew: Callable[[], None] = lambda: None,
         fitter: Fit = fit_in_child,
         clock_s: Callable[[], float] = time.monotonic,
+        today: Callable[[], str] = _today,
     ) -> None:
         """Go on from what the folder holds.
 
@@ -113,15 +83,17 @@ class Commissioning:
             rows: the same of rows, and whether they may be.
             write: has something done soon, in order, on a thread that may wait for a disk.
             fit: the same on a thread that may wait for minutes.
+            anew: is called when the camera is to be commissioned anew: what is known of it else goes too.
             fitter: fits a context.
             clock_s: for pauses after a fit that failed.
+            today: the date by the wall clock.
         """
         self._camera = camera
         self._folder = folder
         self._terms = terms
         self._disk = disk
         self._write, self._submit_fit = write, fit
-        self._fitter, self._clock_s = fitter, clock_s
+        self._anew, self._fitter, self._clock_s, self._today = anew, fitter, clock_s, today
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # guards the generation, and with it what a fit may replace
         self._generation = 0
@@ -134,9 +106,10 @@ class Commissioning:
         self._flushed_ns: int | None = None
         self._rows = Rows(folder, rows)
         self.own = self._load()
-        self._sieve = Sieve(GAP_S, _patience(folder))
+        self._sort_at_hours = CALIBRATED_HOURS
+        self._sieve = Sieve(GAP_S, patience.load(folder))
         self._patience_s = self._sieve.alarmed_s
-        self._hours = self._rows.hours()
+        self._count()
         self.look()
 
     def begin(self, present: Present) -> None:
@@ -168,7 +141,7 @@ class Commissioning:
             self._usual.clear()
         own = self.own
         by_own = alarm and own is not None and own.context(context or nearest) is not None
-        self._sieve.add(time_ns, vector, context, nearest, by_prior=alarm and not by_own, by_own=by_own)
+        self._sieve.add(time_ns, vector, context, by_prior=alarm and not by_own, by_own=by_own)
         self._usual += [usual for usual in self._sieve.take() if self._wants(usual.context)]
         if self._flushed_ns is None or time_ns < self._flushed_ns:
             self._flushed_ns = time_ns
@@ -200,6 +173,8 @@ class Commissioning:
             alarm: as of `add`.
         """
         present = self._present
+        if not context and not self._sieve.has_patience:
+            return (unsorted_text(self.progress(UNSORTED).hours, self._unsorted_days),)
         if not context or present is None or not self._needs(context, present):
             return ()
         known = next((one for one in judged.contexts if one.name == context), None)
@@ -230,15 +205,22 @@ class Commissioning:
             extra={"event": "drift_recommission", "camera": self._camera},
         )
 
+    def _count(self) -> None:
+        # For the loop, which does not wait for the rows' lock.
+        self._hours, self._unsorted_days = self._rows.hours(), self._rows.days(UNSORTED)
+
     def _begin_anew(self) -> None:
         self._generation += 1
         self._rows.drop()
-        for name in (FILE_NAME, _PATIENCE):
+        for name in (FILE_NAME, patience.FILE_NAME):
             (self._folder / name).unlink(missing_ok=True)
+        self._anew()
         sync_folder(self._folder)
         # Last: a kill before it does all of it again.
         (self._folder / WISH).unlink(missing_ok=True)
-        self.own, self._hours, self._trouble, self._patience_s = None, {}, "", 0.0
+        self.own, self._trouble, self._patience_s = None, "", 0.0
+        self._sort_at_hours = CALIBRATED_HOURS
+        self._count()
 
     def _load(self) -> Own | None:
         try:
@@ -282,48 +264,50 @@ class Commissioning:
             self._rows.drop_other_rates(present.rate_hz)
             for context in dict.fromkeys(one.context for one in usual):
                 rows = [one for one in usual if one.context == context]
-                head = Head(context, present.model, present.rate_hz, self._terms.names, self._terms.run)
+                day = self._today() if context == UNSORTED else ""
+                head = Head(context, present.model, present.rate_hz, self._terms.names, self._terms.run, day)
                 times = np.array([one.time_ns for one in rows], np.int64)
                 self._rows.append(head, times, np.array([one.vector for one in rows], np.float32))
-            self._hours = self._rows.hours()
+            self._count()
             self._keep_patience(alarmed_s)
         self._fit_what_is_due(present, generation)
 
     def _keep_patience(self, alarmed_s: float) -> None:
         if alarmed_s == self._patience_s:
             return
-        data = json.dumps({"alarmed_s": alarmed_s}).encode()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            atomic_write(self._folder / _PATIENCE, data)
+            self._disk.wrote(patience.save(self._folder, alarmed_s))
         except OSError as error:
-            _LOG.warning("camera %s: %s is not kept: %s", self._camera, _PATIENCE, error.strerror)
+            _LOG.warning("camera %s: %s is not kept: %s", self._camera, patience.FILE_NAME, error.strerror)
             return
         self._patience_s = alarmed_s
-        self._disk.wrote(len(data))
 
     def _fit_what_is_due(self, present: Present, generation: int) -> None:
         for context in contexts_of(self._hours, self.own):
             if not self._is_judged(context, present):
                 self._rows.drop(context)
-                self._hours = self._rows.hours()
+                self._count()
                 continue
             progress = progress_of(self._hours, self.own, present.model, context)
             if progress.hours > _KEPT * self._terms.hours:
                 self._rows.drop(context, keep_hours=_KEPT * self._terms.hours)
-                self._hours = self._rows.hours()
+                self._count()
             if self._fitting or self._stopping.is_set() or self._clock_s() < self._retry_s:
                 continue
-            if progress.is_due(self._terms.hours) and self._needs(context, present):
+            due = self._is_sortable(progress) if context == UNSORTED else progress.is_due(self._terms.hours)
+            if due and self._needs(context, present):
                 self._fitting = True
                 if not self._submit_fit(partial(self._fit, present, progress, generation)):
                     self._fitting = False
 
     def _is_judged(self, context: str, present: Present) -> bool:
         """Whether frames can be of a context, as `own.merged` has it."""
-        if present.prior is None or present.prior_of(context) is not None:
+        if context == UNSORTED or present.prior is None or present.prior_of(context) is not None:
             return True
         return context != UNNAMED and self.own is not None and self.own.context(context) is not None
+
+    def _is_sortable(self, progress: Progress) -> bool:
+        return progress.hours >= self._sort_at_hours and days_enough(self._unsorted_days)
 
     def _fit(self, present: Present, progress: Progress, generation: int) -> None:
         """On the fitter's thread."""
@@ -341,11 +325,15 @@ class Commissioning:
         )
         try:
             made = self._fitter(self._folder, terms, present.prior_of(context), self._stopping)
-            if len(made.contexts) != 1 or made.names != self._terms.names:
+            if made.names != self._terms.names or (context != UNSORTED and len(made.contexts) != 1):
                 raise DriftReferenceError("the fit gave something else than was asked for")
             self._put(made, present, progress, generation)
         except (DriftReferenceError, OSError) as error:
-            if not self._stopping.is_set():
+            if self._stopping.is_set():
+                pass
+            elif context == UNSORTED and isinstance(error, DriftReferenceError):
+                self._sort_later(progress.hours, error)
+            else:
                 self._trouble = str(error)
                 self._retry_s = self._clock_s() + self._backoff.next_s()
                 _LOG.warning(
@@ -358,38 +346,54 @@ class Commissioning:
             self._fitting = False
 
     def _put(self, made: Reference, present: Present, progress: Progress, generation: int) -> None:
-        fitted = Fitted(progress.hours, progress.model_hours)
+        unsorted = progress.context == UNSORTED
         with self._lock:
             if generation != self._generation:
                 return
-            own = joined(self.own, made.contexts[0], fitted, made, present.model)
+            if unsorted:
+                judged = merged(self.own, present.prior, present.model)
+                own, names = joined_found(self.own, made, judged, present.model)
+            else:
+                fitted = Fitted(progress.hours, progress.model_hours)
+                own, names = (
+                    joined(self.own, made.contexts[0], fitted, made, present.model),
+                    [progress.context],
+                )
             self._disk.wrote(own.save(self._folder / FILE_NAME))
             # What is not on disk is not judged by: a restart would not know it.
             self.own = own
             done = progress_of(self._hours, own, present.model, progress.context)
-            if done.next_fit(self._terms.hours) is None:
+            if unsorted or done.next_fit(self._terms.hours) is None:
                 self._rows.drop(progress.context)
-                self._hours = self._rows.hours()
-        promises = own.reference.promises(progress.context)
+                self._count()
+                self._sort_at_hours = CALIBRATED_HOURS
+        for name in names:
+            self._tell(own, name, is_new=unsorted)
+
+    def _sort_later(self, hours: float, why: DriftReferenceError) -> None:
+        with self._lock:
+            if hours >= self._terms.hours:
+                hours = self._terms.hours / 2
+                self._rows.drop(UNSORTED, keep_hours=hours)
+                self._count()
+            self._sort_at_hours = hours + _SORT_AGAIN_HOURS
+        _LOG.info("camera %s: %s", self._camera, why)
+
+    def _tell(self, own: Own, context: str, *, is_new: bool) -> None:
+        promises, hours = own.reference.promises(context), own.fitted[context].hours
+        text = "context %s was found in what fits none that is known, and its reference"
         _LOG.info(
-            "camera %s: its reference of context %s is fitted of %.1f h, %s",
+            f"camera %s: {text if is_new else 'its reference of context %s'} is fitted of %.1f h, %s",
             self._camera,
-            progress.context,
-            progress.hours,
+            context,
+            hours,
             "calibrated" if promises else "not calibrated yet",
             extra={
                 "event": "drift_commissioned",
                 "camera": self._camera,
-                "context": progress.context,
-                "hours": progress.hours,
+                "context": context,
+                "hours": hours,
                 "calibrated": promises,
+                "found": is_new,
             },
         )
-
-
-def _patience(folder: Path) -> float:
-    try:
-        alarmed_s = float(json.loads((folder / _PATIENCE).read_bytes())["alarmed_s"])
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
-        return 0.0
-    return alarmed_s if math.isfinite(alarmed_s) and alarmed_s >= 0 else 0.0

@@ -51,6 +51,17 @@ def fleet_prior(text: str) -> Reference:
     return prior.scoped(Scope.FLEET) if any(prior.promises(one.name) for one in prior.contexts) else prior
 
 
+def prior_text(reference: Reference, version: int) -> str:
+    """The reference as a model file brings it.
+
+    Args:
+        reference: goes into it.
+        version: of the file that all daemons read which may get the model (`reference_file.version_for`): one
+            that does not read it judges as without a prior.
+    """
+    return reference.to_bytes(version).decode()
+
+
 def require_features(reference: Reference) -> Reference:
     """Give the reference back, if it is of these features and no others: what is made now must be.
 

@@ -56,13 +56,15 @@ def find(
     *,
     most: int = 4,
     known: Sequence[ContextReference] = (),
+    alone: bool = False,
     seed: int = 0,
 ) -> Found:
     """Find the contexts of drives by the features of the picture.
 
     K-means (Lloyd, 1982, begun by k-means++: Arthur & Vassilvitskii, 2007) on means over 20 s, for as many
     groups as are all clearly apart (Ashman's D: Ashman, Bird & Zepf, 1994). Of four drives and more, what one
-    alone shows is no group. Next to a change of the context, 20 s on either side belong to none.
+    alone shows is no group, but part of what the others show: so far do drives differ. Next to a change of
+    the context, 20 s on either side belong to none.
 
     Args:
         drives: `float[frames, features]` each, consecutive frames.
@@ -70,6 +72,7 @@ def find(
         columns: which features tell contexts apart; those of the picture.
         most: contexts at most.
         known: contexts whose names are taken over where a group's mean fits them, with the same features.
+        alone: it is one nevertheless; the caller judges whether it was seen often enough.
         seed: of where the search begins; the same arguments give the same contexts.
 
     Raises:
@@ -86,7 +89,8 @@ def find(
     points = (together[there] - together[there].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     drive_of = np.repeat(np.arange(len(means)), [len(blocks) for blocks in means])
     of_blocks = np.full(len(together), UNKNOWN, np.int64)
-    groups = _groups(points, drive_of[there], most, np.random.default_rng(seed))
+    several = not alone and len(np.unique(drive_of[there])) >= _SEVERAL_DRIVES
+    groups = _groups(points, drive_of[there], most, np.random.default_rng(seed), several=several)
     of_blocks[there] = _by_size(groups, most)
     own = [_without_borders(of_blocks[drive_of == number]) for number in range(len(drives))]
     kept = [number for number in range(most) if any((blocks == number).any() for blocks in own)]
@@ -121,10 +125,16 @@ def _block_means(drive: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.fl
     return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, math.nan), where=counts > 0))
 
 
-def _groups(points: npt.NDArray[np.float64], drive_of: Labels, most: int, rng: np.random.Generator) -> Labels:
-    """The finest division into groups that are all apart, and none of them a single drive."""
+def _groups(
+    points: npt.NDArray[np.float64],
+    drive_of: Labels,
+    most: int,
+    rng: np.random.Generator,
+    *,
+    several: bool,
+) -> Labels:
+    """The finest division into groups that are all apart, and none of them a single drive of several."""
     best = np.zeros(len(points), np.int64)
-    several = len(np.unique(drive_of)) >= _SEVERAL_DRIVES
     for count in range(2, min(most + _SPARE_GROUPS, len(points)) + 1):
         groups = _k_means(points, count, rng)
         single = several and any(

@@ -9,19 +9,22 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.drift import rows
 from edge.drift.fitting import fit
-from edge.drift.own import OF_A_MODEL
+from edge.drift.frame_rate import SAME_RATE, slowdown, taken_to
+from edge.drift.own import OF_A_MODEL, UNSORTED
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
-from edge.drift.rows import Segment
+from edge.drift.rows import Segment, Vectors
 from edge.drift.state import Origin, Scope
+from edge.drift.unsorted import Stretch, contexts_in
 from edge.errors import TrafficVisionError
 from edge.perception.child_limits import hold, limits_for
 from edge.perception.model_child import ModelRefusedError, ask_child, question, took_too_much
@@ -30,6 +33,7 @@ MEMORY_BYTES = 1_000_000_000
 TIMEOUT_S = 3600.0
 GAP_S = 60.0
 
+_PAUSE = 5.0  # steps: between frames that are farther apart the vehicle stood, or rows were left out
 _WHAT = "the fit of a drift reference"
 
 
@@ -56,7 +60,7 @@ class FitTerms:
 def fit_in_child(
     folder: Path, terms: FitTerms, prior: ContextReference | None, stopping: threading.Event
 ) -> Reference:
-    """Fit a context of the rows in a folder; it is the only one of what comes back.
+    """Fit a context of the rows in a folder; it is the only one of what comes back, unless it is UNSORTED.
 
     Args:
         folder: of `rows.Rows`.
@@ -71,17 +75,23 @@ def fit_in_child(
     if prior is not None:
         kept = Reference(terms.rate_hz, terms.target_hours, (prior,)).to_bytes().decode()
     about = {"folder": str(folder), "terms": asdict(terms), "prior": kept}
+    return ask_for_reference("edge.drift.fit_child", about, stopping)
+
+
+def ask_for_reference(module: str, about: dict[str, Any], stopping: threading.Event) -> Reference:
+    """Have a child process make a reference.
+
+    Args:
+        module: its `main` is `answer_with`.
+        about: JSON values that say what is asked for.
+        stopping: once set, the child is killed.
+
+    Raises:
+        DriftReferenceError: the child says that there is none, or came to no end.
+    """
     limits = limits_for(MEMORY_BYTES, TIMEOUT_S)
     try:
-        answer = ask_child(
-            "edge.drift.fit_child",
-            about,
-            b"",
-            limits,
-            timeout_s=TIMEOUT_S,
-            stopping=stopping,
-            what=_WHAT,
-        )
+        answer = ask_child(module, about, b"", limits, timeout_s=TIMEOUT_S, stopping=stopping, what=_WHAT)
     except ModelRefusedError as error:
         raise DriftReferenceError(str(error)) from None
     if answer.get("reason"):
@@ -97,26 +107,20 @@ def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReferen
         terms: what is fitted. Of frames that another model looked at, the picture counts alone.
         prior: see `fitting.fit`.
 
+    Returns:
+        It counts in frames of the rate of the terms; where they came slower, see `frame_rate.feature_at`.
+
     Raises:
         DriftReferenceError: there are no frames.
     """
-    fitting = [
-        segment
-        for segment in found
-        if segment.head.context == terms.context
-        and abs(segment.head.rate_hz / terms.rate_hz - 1) <= rows.SAME_RATE
-    ]
-    of_a_model = [number for number, origin in enumerate(terms.origins) if Origin(origin) in OF_A_MODEL]
-    arrays = []
-    for segment, values in rows.drives(fitting, terms.names, GAP_S):
-        if segment.head.model != terms.model:
-            values[:, of_a_model] = np.nan
-        arrays.append(values)
+    fitting = _fitting(found, terms)
+    arrays = [values for _, values in _drives(fitting, terms)]
     if not arrays:
         raise DriftReferenceError(f"there are no frames of context {terms.context} to make a reference from")
-    return fit(
+    slower = _slowdown([segment.times for segment in fitting], terms.rate_hz)
+    made = fit(
         arrays,
-        terms.rate_hz,
+        terms.rate_hz / slower,
         terms.names,
         origins=terms.origins,
         context=terms.context,
@@ -124,15 +128,68 @@ def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReferen
         prior=prior,
         scope=Scope.CAMERA,
     )
+    return made if slower == 1.0 else taken_to(made, terms.rate_hz)
+
+
+def _slowdown(times: Sequence[npt.NDArray[np.int64]], rate_hz: float) -> float:
+    """By what factor frames came slower than at a rate."""
+    steps = np.concatenate([np.diff(moments) for moments in times])
+    steps = steps[steps > 0]
+    steps = steps[steps <= _PAUSE * np.median(steps)] if len(steps) else steps
+    return slowdown(float(steps.sum()) / 1e9, len(steps), rate_hz) if len(steps) else 1.0
+
+
+def sort(found: Sequence[Segment], terms: FitTerms) -> Reference:
+    """Find the contexts in frames that fit none; see `edge.drift.unsorted.contexts_in`.
+
+    Args:
+        found: segments, the oldest first; those of known contexts and of other rates are left out.
+        terms: as of `fit_context`, with the context UNSORTED.
+
+    Raises:
+        DriftReferenceError: there is none.
+    """
+    fitting = _fitting(found, terms)
+    seen = [Stretch(segment.head.day, values) for segment, values in _drives(fitting, terms)]
+    if not seen:
+        raise DriftReferenceError("there are no frames that fit no known context")
+    origins = [Origin(origin) for origin in terms.origins]
+    slower = _slowdown([segment.times for segment in fitting], terms.rate_hz)
+    made = contexts_in(seen, terms.rate_hz / slower, terms.names, origins, terms.target_hours)
+    return made if slower == 1.0 else taken_to(made, terms.rate_hz)
+
+
+def _fitting(found: Sequence[Segment], terms: FitTerms) -> list[Segment]:
+    return [
+        segment
+        for segment in found
+        if segment.head.context == terms.context
+        and abs(segment.head.rate_hz / terms.rate_hz - 1) <= SAME_RATE
+    ]
+
+
+def _drives(fitting: Sequence[Segment], terms: FitTerms) -> list[tuple[Segment, Vectors]]:
+    """The stretches of driving; of frames that another model looked at, the picture alone."""
+    of_a_model = [number for number, origin in enumerate(terms.origins) if Origin(origin) in OF_A_MODEL]
+    drives = rows.drives(fitting, terms.names, GAP_S)
+    for segment, values in drives:
+        if segment.head.model != terms.model:
+            values[:, of_a_model] = np.nan
+    return drives
 
 
 def main() -> None:
-    """Run the child: a JSON line on standard input, a JSON line on standard output."""
+    """Run the child."""
+    answer_with(_answer)
+
+
+def answer_with(made: Callable[[dict[str, Any]], Reference]) -> None:
+    """Answer as a child: a JSON line on standard input, a JSON line on standard output."""
     about, limits = question()
     hold(limits, hard_memory=True)
     answer: dict[str, Any] = {"reason": "", "reference": ""}
     try:
-        answer["reference"] = _answer(about).to_bytes().decode()
+        answer["reference"] = made(about).to_bytes().decode()
     except TrafficVisionError as error:
         answer["reason"] = str(error)
     except MemoryError:
@@ -144,6 +201,8 @@ def main() -> None:
 def _answer(about: dict[str, Any]) -> Reference:
     given = about["terms"]
     terms = FitTerms(**{**given, "names": tuple(given["names"]), "origins": tuple(given["origins"])})
+    if terms.context == UNSORTED:
+        return sort(list(rows.read(Path(about["folder"]))), terms)
     kept = about["prior"]
     prior = None if kept is None else Reference.from_bytes(kept.encode()).contexts[0]
     return fit_context(list(rows.read(Path(about["folder"]))), terms, prior)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift import coarse
 from edge.drift.calibration import (
     WINDOWS_TAU,
     Autocorrelation,
@@ -42,6 +43,10 @@ MAX_FEATURES = 256
 MAX_WINDOW = 65_536  # frames; a feature that wants longer ones is judged by fewer of its tau
 MIN_FRAMES = 30  # a feature that was there in fewer is unknown
 JUDGED_EVERY_S = 1.0
+# What a feature does in fewer autocorrelation times says little of what it usually does, and its tau itself
+# is found too small from a shorter series (Sokal 1997, section 3; Foreman-Mackey et al. 2013, section 3.3).
+LEARN_TAU = 50
+LEARN_LONGEST_S = 4 * 3600.0  # what is slower yet is judged by that
 
 # A reference of an hour or so cannot know one drive in ten thousand: a band as wide would see nothing.
 _LEAST_OUTSIDE = 1e-3
@@ -152,7 +157,8 @@ def fit_feature(
     if total < MIN_FRAMES:
         return unknown_feature(name, origin)
     everything = np.concatenate(kept)
-    mean, sigma = float(everything.mean()), float(everything.std())
+    mean = coarse.significant(float(everything.mean()), coarse.MEAN_BITS)
+    sigma = coarse.significant(float(everything.std()))
     if everything.min() == everything.max():
         nothing = np.zeros(0)
         return FeatureReference(
@@ -160,18 +166,38 @@ def fit_feature(
         )
     promise = _Promise(rate_hz, target_hours, features)
     alike, correlation, drive_sigma, margin = _spread(kept, promise, prior, scope)
-    tau = correlation.time
+    drive_sigma = coarse.significant(drive_sigma)
+    tau = coarse.significant(correlation.time)
     tails = _tails(alike, correlation, promise, np.random.default_rng([seed, zlib.crc32(name.encode())]))
     ordered = np.sort(np.concatenate(alike))
     edges = quantile_edges(np.sort(np.concatenate([ordered - margin, ordered + margin])))
-    edges = np.unique(edges.astype(np.float32)).astype(np.float64)  # as a file keeps them
+    # Moved by a margin, an edge stands for two values at once: on a grid it would miss one of them.
+    edges = np.unique(edges.astype(np.float32)).astype(np.float64) if margin else coarse.edges(edges)
     lower, upper = (
-        (np.searchsorted(ordered, edges + move, side="right") / total).astype(np.float32).astype(np.float64)
+        coarse.fraction(np.searchsorted(ordered, edges + move, side="right") / total, coarse.SHARE_BITS)
         for move in (-margin, margin)
     )
     return FeatureReference(
-        name, origin, total, len(kept), mean, sigma, drive_sigma, margin, tau, edges, lower, upper, tails
-    )
+        name, origin, total, len(kept), mean, sigma, drive_sigma, margin, tau, edges, lower, upper,
+        tuple(_coarse(tail) for tail in tails),
+    )  # fmt: skip
+
+
+def _coarse(tail: Tail) -> Tail:
+    quantiles = coarse.fraction(np.array(tail.quantiles), coarse.DISTANCE_BITS)
+    slope, offset = coarse.significant(tail.slope), coarse.significant(tail.offset)
+    return Tail(tail.frames, slope, offset, tuple(quantiles.tolist()))
+
+
+def is_short(fitted: FeatureReference, frames: int, rate_hz: float) -> bool:
+    """Whether a feature varies so slowly that more than these frames should be seen of it.
+
+    Args:
+        fitted: of the frames.
+        frames: that have it.
+        rate_hz: of theirs.
+    """
+    return fitted.known and LEARN_TAU * fitted.tau > frames and frames < LEARN_LONGEST_S * rate_hz
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,15 @@ import numpy.typing as npt
 from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Following
 from edge.drift.reference import ContextReference, Reference
+from edge.drift.smoothing import smoothed
 from edge.drift.state import Verdict
 from edge.drift.unknown import UnknownSnapshot
 from edge.drift.windows import SlidingWindows
 
 _GONE = 0.5  # a feature that is missing in a larger share of the latest frames is not judged
 _HARDLY_MISSING = 1e-6
-_BLOCK = 64  # frames
+# No feature is learned from more, and what waits for a fit that fails grows no further.
+_MOST_LEARNED_S = 10 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +35,7 @@ class ContextSnapshot:
         missing: `float64[F]` share of the latest frames, about a short window of them, without the feature.
         judged_ns: when it was last judged; 0: never.
         learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
+        learning_ns: how long these frames took; empty: at the reference's rate.
     """
 
     values: tuple[npt.NDArray[np.float32], ...]
@@ -41,6 +44,7 @@ class ContextSnapshot:
     missing: npt.NDArray[np.float64]
     judged_ns: int
     learning: dict[int, npt.NDArray[np.float32]]
+    learning_ns: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +58,7 @@ class Snapshot:
         past: what was judged by before; a new model's features take over from it how far drives differ.
         following: the context of the last frames.
         unknown: the frames that fitted no context; None where that is not judged.
+        step_s: average time between two frames, s; None: as at the reference's rate.
         verdict: the last one, None before the first.
         since_ns: since when it stands.
         last_ns: the last frame's time, None before the first.
@@ -68,6 +73,7 @@ class Snapshot:
     verdict: Verdict | None
     since_ns: int
     last_ns: int | None
+    step_s: float | None = None
 
 
 class ContextMemory:
@@ -83,14 +89,17 @@ class ContextMemory:
         # Which features were not a number that can be judged, since the windows began.
         self.infinite = np.zeros(len(reference.features), np.bool_)
         self._new = 1.0 - np.exp(-1.0 / self.windows.lengths[0])
-        self.judged_ns = 0
+        self.judged_ns, self.judged_step_s = 0, 1 / rate_hz
         # What a feature is learned from: as long as its reference is unknown.
         # NaN: here was a gap in time.
         self.learning: dict[int, array[float]] = {
             number: array("f") for number, feature in enumerate(reference.features) if not feature.known
         }
+        self.learning_ns = dict.fromkeys(self.learning, 0)
         # Of these, the ones that vary so slowly that they are learned for longer: until there are so many.
         self.needed: dict[int, int] = {}
+        self._period_ns = round(1e9 / rate_hz)
+        self._most_learned = math.ceil(_MOST_LEARNED_S * rate_hz)
 
     @property
     def learns(self) -> bool:
@@ -108,8 +117,13 @@ class ContextMemory:
             if seen and not math.isnan(seen[-1]):
                 seen.append(math.nan)
 
-    def take(self, vector: npt.NDArray[np.float32]) -> None:
-        """Take one frame's `float32[F]`."""
+    def take(self, vector: npt.NDArray[np.float32], step_ns: int) -> None:
+        """Take one frame.
+
+        Args:
+            vector: `float32[F]` its features.
+            step_ns: the time that it adds.
+        """
         self.windows.push(vector)
         finite = np.isfinite(vector)
         if not finite.all() or self._any_missing:
@@ -117,8 +131,9 @@ class ContextMemory:
             self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
             self.infinite |= np.isinf(vector)
         for number, seen in self.learning.items():
-            if math.isfinite(vector[number]):
+            if math.isfinite(vector[number]) and len(seen) < self._most_learned:
                 seen.append(float(vector[number]))
+                self.learning_ns[number] += step_ns
 
     def miss(self, missing: npt.NDArray[np.bool_], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Follow what frames do not have, all at once; which features are gone at some of them, `bool[T, F]`.
@@ -131,7 +146,7 @@ class ContextMemory:
         if not missing.any() and not self._any_missing:
             return gone
         for number in np.flatnonzero(missing.any(axis=0) | (self.missing > 0)).tolist():
-            shares = _smoothed(missing[:, number], float(self._new[number]), float(self.missing[number]))
+            shares = smoothed(missing[:, number], float(self._new[number]), float(self.missing[number]))
             gone[:, number] = shares[ends - 1] > _GONE
             self.missing[number] = shares[-1]
         self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
@@ -145,8 +160,9 @@ class ContextMemory:
         counts = np.isfinite(vectors).sum(axis=0)
         for number in np.flatnonzero(counts).tolist():
             if number in self.learning:
-                seen = self.learning[number]
+                seen, before = self.learning[number], len(self.learning[number])
                 del seen[max(0, len(seen) - counts[number]) :]
+                self.learning_ns[number] = round(self.learning_ns[number] * len(seen) / max(before, 1))
             elif self.windows.judged[number]:
                 content = self.windows.content(number)
                 self.windows.fill(number, content[: max(0, len(content) - counts[number])])
@@ -177,7 +193,7 @@ class ContextMemory:
 
     def carry(self, before: ContextMemory, features: Iterable[int]) -> None:
         """Take over what another saw of these features."""
-        self.judged_ns = before.judged_ns
+        self.judged_ns, self.judged_step_s = before.judged_ns, before.judged_step_s
         for feature in features:
             self.windows.fill(feature, before.windows.content(feature))
             self.latched[:, feature] = before.latched[:, feature]
@@ -186,9 +202,21 @@ class ContextMemory:
             self.infinite[feature] = before.infinite[feature]
             if feature in self.learning:
                 self.learning[feature] = before.learning[feature]
+                self.learning_ns[feature] = before.learning_ns[feature]
                 if feature in before.needed:
                     self.needed[feature] = before.needed[feature]
         self._any_missing = bool(self.missing.any())
+
+    def knowing(self, reference: ContextReference, features: Iterable[int], rate_hz: float) -> ContextMemory:
+        """The same under a reference that knows these features, which were being learned."""
+        memory = ContextMemory(reference, rate_hz)
+        memory.carry(self, range(len(reference.features)))
+        for number in features:
+            seen = np.array(self.learning[number], np.float32)
+            gaps = np.flatnonzero(np.isnan(seen))
+            if memory.windows.judged[number]:
+                memory.windows.fill(number, seen[gaps[-1] + 1 :] if len(gaps) else seen)
+        return memory
 
     def snapshot(self) -> ContextSnapshot:
         """What is here, apart from what goes on."""
@@ -201,6 +229,7 @@ class ContextMemory:
             self.missing.copy(),
             self.judged_ns,
             learning,
+            dict(self.learning_ns),
         )
 
     @classmethod
@@ -216,21 +245,6 @@ class ContextMemory:
         memory.judged_ns = snapshot.judged_ns
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())
+            at_rate_ns = int(np.isfinite(seen).sum()) * memory._period_ns
+            memory.learning_ns[number] = snapshot.learning_ns.get(number, at_rate_ns)
         return memory
-
-
-def _smoothed(values: npt.NDArray[np.bool_], new: float, before: float) -> npt.NDArray[np.float64]:
-    """The moving average of `bool[n]`, in which each has the weight `new` and all before it what is left.
-
-    Block by block: what a block gives of itself is a product of matrices.
-    """
-    powers = (1.0 - new) ** np.arange(_BLOCK + 1)
-    lags = np.arange(_BLOCK)[:, None] - np.arange(_BLOCK)
-    response = np.where(lags >= 0, new * powers[np.maximum(lags, 0)], 0.0)
-    blocks = np.zeros((-(-len(values) // _BLOCK), _BLOCK))
-    blocks.reshape(-1)[: len(values)] = values
-    found = blocks @ response.T
-    for block in found:
-        block += before * powers[1:]
-        before = block[-1]
-    return np.asarray(found.reshape(-1)[: len(values)], np.float64)

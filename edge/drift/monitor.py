@@ -8,7 +8,6 @@ features and windows.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.contexts import Assignment, Handover
-from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES, fit_feature
+from edge.drift.fitting import JUDGED_EVERY_S
+from edge.drift.frame_rate import FrameRate
+from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, is_due, question_of, taken_in
 from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
-from edge.drift.reference import DriftReferenceError, FeatureReference, Reference, remember
+from edge.drift.reference import DriftReferenceError, Reference, remember
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare, usual_share
 from edge.drift.verdicts import judge_all, judge_features, map50_change, notes, rank
@@ -31,11 +32,6 @@ _LOG = logging.getLogger(__name__)
 # goes on, so that one change is one alarm.
 ORDINARY = 0.2
 GAP_S = 60.0
-LEARN_S = 300.0
-# What a feature does in fewer autocorrelation times says little of what it usually does, and its tau itself
-# is found too small from a shorter series (Sokal 1997, section 3; Foreman-Mackey et al. 2013, section 3.3).
-LEARN_TAU = 50
-LEARN_LONGEST_S = 4 * 3600.0  # what is slower yet is judged by that
 # An alarm goes on while another context is driven through (a tunnel), but not for longer.
 STANDS_NS = 600 * 10**9
 
@@ -52,6 +48,7 @@ class DriftMonitor:
         learn_s: float = LEARN_S,
         gap_s: float = GAP_S,
         seed: int = 0,
+        learner: Learner | None = None,
     ) -> None:
         """Begin with nothing seen.
 
@@ -64,6 +61,7 @@ class DriftMonitor:
                 longer where that is less than LEARN_TAU autocorrelation times of it.
             gap_s: after so long without a frame, what was seen before does not count.
             seed: of the bootstrap of what is learned.
+            learner: fits what is learned; None: `observe` does, which takes some tens of milliseconds then.
         """
         if cameras < 1:
             raise ValueError(f"a promise that {cameras} cameras share")
@@ -71,8 +69,10 @@ class DriftMonitor:
         self._cameras = cameras
         self._seed = seed
         self.given = reference
-        self._learn_frames = max(MIN_FRAMES, math.ceil(learn_s * reference.rate_hz))
+        self._learner, self._learn_ns = learner, round(learn_s * 1e9)
+        self._asked: Question | None = None
         self._pace = Pace(reference.rate_hz, gap_s)
+        self._rate = FrameRate(reference.rate_hz)
         self._stride = max(1, round(reference.rate_hz * JUDGED_EVERY_S))
         self._since_judged = 0
         self._past: Reference | None = None
@@ -89,6 +89,11 @@ class DriftMonitor:
     def reference(self) -> Reference:
         """What is judged by now, what was learned included."""
         return self._reference
+
+    @property
+    def past(self) -> Reference | None:
+        """What was judged by before; None: nothing. It tells how far drives differ."""
+        return self._past
 
     @property
     def target_hours(self) -> float:
@@ -113,7 +118,8 @@ class DriftMonitor:
         """Take the features of one frame.
 
         Args:
-            time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned.
+            time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned; what
+                slower ones mean for windows and the promise: `edge.drift.frame_rate`.
             vector: `float[F]`, NaN where a feature is not to be had.
             moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
                 says no more of the world than seen once. Time goes on, and nothing else.
@@ -134,10 +140,11 @@ class DriftMonitor:
             return None
         if step is not Step.TAKE:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
+        step_ns = self._rate.take(time_ns, counts=moving)
         if moving:
             values = np.asarray(vector, np.float32)
             handover = self._assignment.follow(values)
-            self._take(time_ns, values, self._assignment.current, self._assignment.misfit, handover)
+            self._take(time_ns, values, self._assignment.current, self._assignment.misfit, handover, step_ns)
         self._since_judged += 1
         if self._since_judged < self._stride:
             return None
@@ -160,12 +167,31 @@ class DriftMonitor:
         Raises:
             DriftReferenceError: it has other features or another rate.
         """
-        for what in ("names", "origins", "rate_hz"):
-            new, old = getattr(reference, what), getattr(self._reference, what)
-            if new != old:
-                raise DriftReferenceError(f"the new reference has other {what} ({new}) than the old ({old})")
+        self._require_alike(reference)
         self.given = reference
         self._replace(reference, ())
+
+    def know(self, reference: Reference) -> None:
+        """Judge by this reference what is only being learned, where it knows it; all else stays as it is.
+
+        What was seen since the learning began is judged too. Contexts go by their names.
+
+        Raises:
+            DriftReferenceError: it has other features or another rate.
+        """
+        self._require_alike(reference)
+        there = {context.name: context for context in reference.contexts}
+        contexts = list(self._reference.contexts)
+        for number, context in enumerate(contexts):
+            pairs = list(zip(context.features, there.get(context.name, context).features, strict=True))
+            news = [place for place, (old, new) in enumerate(pairs) if new.known and not old.known]
+            if news:
+                features = tuple(old if old.known else new for old, new in pairs)
+                contexts[number] = replace(context, features=features)
+                before, rate_hz = self._contexts[number], self._reference.rate_hz
+                self._contexts[number] = before.knowing(contexts[number], news, rate_hz)
+                self._asked = None  # for what is known now
+        self._reference = replace(self._reference, contexts=tuple(contexts))
 
     def to_bytes(self) -> bytes:
         """All that a restarted daemon needs to go on where this monitor is."""
@@ -195,6 +221,7 @@ class DriftMonitor:
             verdict=self._verdict,
             since_ns=self._since_ns,
             last_ns=self._pace.last,
+            step_s=self._rate.mean_s,
         )
 
     def _go_on(self, snapshot: Snapshot) -> None:
@@ -216,6 +243,17 @@ class DriftMonitor:
         self._past = snapshot.past
         self._verdict, self._since_ns = snapshot.verdict, snapshot.since_ns
         self._pace.last = snapshot.last_ns
+        self._asked = None
+        if snapshot.step_s is not None:
+            self._rate.go_on(snapshot.step_s)
+        for context in contexts:
+            context.judged_step_s = self._rate.step_s
+
+    def _require_alike(self, reference: Reference) -> None:
+        for what in ("names", "origins", "rate_hz"):
+            new, old = getattr(reference, what), getattr(self._reference, what)
+            if new != old:
+                raise DriftReferenceError(f"the new reference has other {what} ({new}) than the old ({old})")
 
     def _replace(self, reference: Reference, kept: Iterable[int]) -> None:
         """Change the reference; the features `kept` keep what was seen of them."""
@@ -229,11 +267,13 @@ class DriftMonitor:
             self._assignment = Assignment(reference.contexts, reference.rate_hz)
             self._unknown = _unknown_share(reference)
         self._reference, self._contexts = reference, contexts
+        self._asked = None
 
     def _interrupt(self, why: str) -> None:
         _LOG.info("drift monitor: %s, the windows begin anew", why)
         self._interruption = (f"{why}: the windows began anew",)
         self._assignment.restart()
+        self._rate.interrupt()
         if self._unknown is not None:
             self._unknown.clear()
         self._since_judged = 0
@@ -247,91 +287,77 @@ class DriftMonitor:
         current: int,
         misfit: bool,
         handover: Handover | None,
+        step_ns: int,
     ) -> None:
         if self._unknown is not None:
             self._unknown.push(misfit)
         if handover is not None:
-            self._hand_over(handover, current, time_ns)
-        self._contexts[current].take(values)
+            self._hand_over(handover, current, time_ns, step_ns)
+        self._contexts[current].take(values, step_ns)
         self._learn(current)
 
-    def _hand_over(self, handover: Handover, current: int, time_ns: int) -> None:
+    def _hand_over(self, handover: Handover, current: int, time_ns: int, step_ns: int) -> None:
         """Give the frames around a change of the context to the one that they are of."""
         left = self._contexts[handover.left]
         left.take_back(handover.back)
         for vector in handover.given:
-            self._contexts[current].take(vector)
+            self._contexts[current].take(vector, step_ns)
         # Frames that were not its own may have begun an alarm; what is left can only end it.
         judgement = left.windows.judge()
         left.latch(np.zeros_like(left.latched), judgement.per_window >= ORDINARY, time_ns)
 
     def _learn(self, current: int) -> None:
+        """Have the features that are due fitted: by the learner, or one a frame here and now."""
+        learner = self._learner
+        answer = None if learner is None else learner.answer()
+        if answer is not None and answer.question is self._asked:
+            self._take_in(answer)
+            self._asked = None
+        if self._asked is not None or not (learner is None or learner.ready()):
+            return
         context = self._contexts[current]
-        ready = [
+        due = [
             number
             for number, seen in context.learning.items()
-            if len(seen) >= context.needed.get(number, self._learn_frames)
+            if is_due(len(seen), context.learning_ns[number], context.needed.get(number), self._learn_ns)
         ]
-        # One a frame: a fit takes some tens of milliseconds.
-        if ready:
-            self._fit(current, ready[0])
-
-    def _fit(self, current: int, number: int) -> None:
-        reference, context = self._reference, self._reference.contexts[current]
-        old = context.features[number]
-        seen = np.array(self._contexts[current].learning[number], np.float64)
-        fitted = fit_feature(
-            np.split(seen, np.flatnonzero(np.isnan(seen))),
-            reference.rate_hz,
-            old.name,
-            old.origin,
-            len(context.features),
-            self.target_hours,
-            self._prior(context.name, old.name),
-            self._seed,
-        )
-        if self._varies_slowly(fitted, len(seen)):
-            # Doubled at most: from a short series tau is found too small, and seldom too great.
-            needed = min(math.ceil(LEARN_TAU * fitted.tau), 2 * len(seen))
-            self._contexts[current].needed[number] = needed
+        if not due:
             return
-        _LOG.info("drift monitor: learned %s in context %s", old.name, context.name)
-        features = list(context.features)
-        features[number] = fitted
-        contexts = list(reference.contexts)
-        contexts[current] = replace(context, features=tuple(features))
-        self._reference = replace(reference, contexts=tuple(contexts))
-        fresh = ContextMemory(contexts[current], reference.rate_hz)
-        fresh.carry(self._contexts[current], (n for n in range(len(features)) if n != number))
-        self._contexts[current] = fresh
+        numbers = due[:1] if learner is None else due
+        question = question_of(
+            self._reference, self._past, current, context, numbers, self.target_hours, self._seed
+        )
+        if learner is None:
+            self._take_in(Answer(question, answered(question)))
+        else:
+            self._asked = question
+            learner.ask(question)
 
-    def _varies_slowly(self, fitted: FeatureReference, frames: int) -> bool:
-        longest = LEARN_LONGEST_S * self._reference.rate_hz
-        return fitted.known and LEARN_TAU * fitted.tau > frames and frames < longest
-
-    def _prior(self, context: str, name: str) -> FeatureReference | None:
-        if self._past is None:
-            return None
-        known = {
-            past.name: feature
-            for past in self._past.contexts
-            for feature in past.features
-            if feature.name == name and feature.known
-        }
-        # In a context that is new to this feature, drives differ about as in those known.
-        return known.get(context) or max(known.values(), key=lambda feature: feature.drives, default=None)
+    def _take_in(self, answer: Answer) -> None:
+        current = answer.question.context
+        learned = taken_in(answer, self._reference.contexts[current], self._contexts[current].needed)
+        if not learned:
+            return
+        known = self._reference.contexts[current].features
+        features = tuple(learned.get(number, feature) for number, feature in enumerate(known))
+        contexts = list(self._reference.contexts)
+        contexts[current] = replace(contexts[current], features=features)
+        self._reference = replace(self._reference, contexts=tuple(contexts))
+        memory = ContextMemory(contexts[current], self._reference.rate_hz)
+        memory.carry(self._contexts[current], (n for n in range(len(features)) if n not in learned))
+        self._contexts[current] = memory
 
     def _judge(self, time_ns: int, current: int) -> DriftState:
         reference, context = self._reference, self._contexts[current]
-        known = reference.contexts[current]
-        judgement = context.windows.judge()
+        known, step_s = reference.contexts[current], self._rate.step_s
+        judgement = context.windows.judge(step_s)
         tests = context.windows.yardstick.tests
         limit = context.windows.yardstick.limit(self.target_hours, known.joint)
         there = judgement.full & ~context.gone
         unusual = there & (judgement.per_day <= limit)
         context.latch(unusual, judgement.per_window >= ORDINARY, time_ns)
-        context.judged_ns = time_ns
-        unknown = self._unknown.judge(time_ns, limit, known) if self._unknown else None
+        context.judged_ns, context.judged_step_s = time_ns, step_s
+        unknown = self._unknown.judge(time_ns, limit, known, step_s) if self._unknown else None
         features = rank(
             (
                 *self._features(current, judgement),
@@ -351,7 +377,10 @@ class DriftMonitor:
             features=features,
             time_ns=time_ns,
             since_ns=self._since_ns,
-            notes=(*self._interruption, *notes(known, context.gone, context.infinite, reference.rate_hz)),
+            notes=(
+                *self._interruption,
+                *notes(known, context.gone, context.infinite, reference.rate_hz, step_s),
+            ),
             estimated_map50_change=map50_change(reference.drop, known, judgement, context.gone, features),
         )
 
@@ -363,7 +392,6 @@ class DriftMonitor:
             context.latched,
             context.alarmed_ns,
             context.gone,
-            context.windows.lengths,
             self._reference.rate_hz,
         )
 
@@ -376,7 +404,7 @@ class DriftMonitor:
             if time_ns - context.judged_ns > STANDS_NS:
                 context.end_alarms()
                 continue
-            features = self._features(number, context.windows.judge())
+            features = self._features(number, context.windows.judge(context.judged_step_s))
             found += [feature for feature in features if feature.verdict is Verdict.ALARM]
         return found
 

@@ -35,6 +35,7 @@ class _Context(_Part):
     missing: list[_Share] = []
     judged_ns: _Time = 0
     learning: dict[str, str]
+    learning_ns: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = {}
 
 
 class _Unknown(_Part):
@@ -65,6 +66,7 @@ class _Document(_Part):
     verdict: Verdict | None
     since_ns: _Time
     last_ns: _Time | None
+    step_s: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -77,6 +79,7 @@ def encode(snapshot: Snapshot) -> bytes:
             missing=context.missing.tolist(),
             judged_ns=context.judged_ns,
             learning={str(number): _pack(values) for number, values in context.learning.items()},
+            learning_ns={str(number): spent for number, spent in context.learning_ns.items()},
         )
         for context in snapshot.contexts
     ]
@@ -97,6 +100,7 @@ def encode(snapshot: Snapshot) -> bytes:
         verdict=snapshot.verdict,
         since_ns=snapshot.since_ns,
         last_ns=snapshot.last_ns,
+        step_s=snapshot.step_s,
     )
     return document.model_dump_json().encode()
 
@@ -140,6 +144,7 @@ def decode(data: bytes) -> Snapshot:
         verdict=document.verdict,
         since_ns=document.since_ns,
         last_ns=document.last_ns,
+        step_s=document.step_s,
     )
 
 
@@ -152,6 +157,7 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
         len(row) == len(context.features) for row in part.latched
     )
     shape_fits &= all(len(row) in (0, len(context.features)) for row in (part.alarmed_ns, part.missing))
+    shape_fits &= set(part.learning_ns) in (set(), unknown)
     if len(values) != len(context.features) or not shape_fits or set(part.learning) != unknown:
         raise DriftReferenceError(
             f"not a saved drift monitor: context {context.name} does not fit its reference"
@@ -162,7 +168,8 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     latched = np.array(part.latched, np.bool_)
     alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
     missing = np.array(part.missing or [0.0] * len(values))
-    return ContextSnapshot(values, latched, alarmed_ns, missing, part.judged_ns, learning)
+    learning_ns = {int(number): spent for number, spent in part.learning_ns.items()}
+    return ContextSnapshot(values, latched, alarmed_ns, missing, part.judged_ns, learning, learning_ns)
 
 
 def _packed_unknown(unknown: UnknownSnapshot) -> _Unknown:

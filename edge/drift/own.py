@@ -14,24 +14,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.drift.reference import (
-    ContextReference,
-    DriftReferenceError,
-    FeatureReference,
-    Reference,
-    align,
-)
+from edge.drift.frame_rate import at_rate
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference, align
 from edge.drift.state import Origin, Scope
 from edge.files import atomic_write
 
 FILE_NAME = "own.json"
 # The context of a camera that nobody told contexts apart for: everything it saw.
 UNNAMED = "default"
+# That of frames which fit no known context, until one is found in them (`edge.drift.unsorted`).
+UNSORTED = "(unsorted)"
 OF_A_MODEL = (Origin.DETECTIONS, Origin.EMBEDDING)
 
 _MOST_BYTES = 2**25
-_MOST_RATIO = 2.0  # beyond it, what neighbouring frames have in common is another thing
-_LONGEST_WINDOW = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,40 +182,6 @@ def joined(own: Own | None, made: ContextReference, fitted: Fitted, like: Refere
     contexts = tuple(sorted((*others, made), key=lambda one: one.name))
     reference = Reference(like.rate_hz, like.target_hours, contexts)
     return Own(reference, model, {**before.fitted, made.name: fitted})
-
-
-def at_rate(reference: Reference, rate_hz: float) -> Reference:
-    """The reference as one that is judged at another rate: its times keep their seconds.
-
-    A distribution does not depend on the rate, and how fast a feature forgets is in seconds.
-
-    Raises:
-        DriftReferenceError: the rates differ by more than a factor of 2.
-    """
-    if rate_hz == reference.rate_hz:
-        return reference
-    ratio = rate_hz / reference.rate_hz
-    if not 1 / _MOST_RATIO <= ratio <= _MOST_RATIO:
-        raise DriftReferenceError(
-            f"a reference of {reference.rate_hz:g} frames a second cannot be judged at {rate_hz:g}: "
-            "fit one at about that rate"
-        )
-    contexts = tuple(
-        replace(context, features=tuple(_feature_at(feature, ratio) for feature in context.features))
-        for context in reference.contexts
-    )
-    return replace(reference, rate_hz=rate_hz, contexts=contexts)
-
-
-def _feature_at(feature: FeatureReference, ratio: float) -> FeatureReference:
-    if not feature.known:
-        return feature
-    tails = tuple(
-        replace(tail, frames=min(max(1, round(tail.frames * ratio)), _LONGEST_WINDOW))
-        for tail in feature.tails
-    )
-    frames = max(1, round(feature.frames * ratio))
-    return replace(feature, frames=frames, tau=max(1.0, feature.tau * ratio), tails=tails)
 
 
 def _both(mine: ContextReference | None, theirs: ContextReference) -> ContextReference:

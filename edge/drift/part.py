@@ -15,11 +15,14 @@ from edge.background_writer import BackgroundWriter
 from edge.config import DriftConfig
 from edge.drift import monitor_file
 from edge.drift.camera_drift import CameraDrift, Watched
-from edge.drift.commissioning import Commissioning, Terms
+from edge.drift.commission_terms import Terms
+from edge.drift.commissioning import Commissioning
 from edge.drift.features import NAMES, ORIGINS, fleet_prior, watched_reference
 from edge.drift.frames import frame_features
+from edge.drift.learn_child import ChildLearner, Submit
 from edge.drift.memory import Snapshot
 from edge.drift.reference import DriftReferenceError, Reference
+from edge.drift.shadow_seen import SeenInShadow, SeenTerms, ShadowSeen
 from edge.drift.state import DriftState
 from edge.files import atomic_write
 from edge.frames.frame import Frame
@@ -34,6 +37,7 @@ logger = logging.getLogger(__name__)
 SAVE_EVERY_S = 60.0
 
 _JOBS = 4  # of a camera, that may wait for the disk
+_FITS = 4  # of a camera, that may wait for their turn: its commissioning's, and of what models did in shadow
 _PREFIX, _KIND = "DRIFT_VERDICT_", "DRIFT_KIND_"
 
 Changed = Callable[[common_pb2.DriftState, common_pb2.DriftVerdict], None]
@@ -44,7 +48,11 @@ class DriftWatch:
 
     Each camera is judged by its own reference, as soon as its commissioning has one; before, and for what
     that does not know, by the model's: the prior in its file, or, for the model that the vehicle came with,
-    the configured one. Without any, everything is learned from what is seen.
+    the configured one. Without any, everything is learned from what is seen: what the model finds, from what
+    it found in shadow, if it was there.
+
+    Attributes:
+        in_shadow: is told what candidates find; from any thread but the frame loop's.
     """
 
     name = "drift"
@@ -62,6 +70,7 @@ class DriftWatch:
         moving: Callable[[str], bool] = lambda camera: True,
         disk: DiskLane | None = None,
         rows: DiskLane | None = None,
+        learner: Callable[[str, Submit], ChildLearner] | None = None,
     ) -> None:
         """Make ready; monitors begin at their camera's first frame.
 
@@ -78,6 +87,8 @@ class DriftWatch:
                 stands at a light is judged by what was seen before it.
             disk: where what is written is counted; None: nowhere.
             rows: the same of the features that a commissioning collects, which may be refused.
+            learner: makes what fits a camera's unknown features, beside the frame loop; None: the frame that
+                comes when they are due waits for it.
 
         Raises:
             DriftReferenceError: the configured reference cannot be used.
@@ -97,8 +108,19 @@ class DriftWatch:
         self._by_camera: dict[str, CameraDrift] = {}
         self._listeners: list[Changed] = []
         self._writer = BackgroundWriter(limit=_JOBS * len(cameras), name="drift-state")
-        self._fitter = BackgroundWriter(limit=len(cameras), name="drift-fit")
-        self._commissionings = self._commission(rows or DiskBudget().lane("drift-rows"))
+        self._fitter = BackgroundWriter(limit=_FITS * len(cameras), name="drift-fit")
+        self._tutor = BackgroundWriter(limit=len(cameras), name="drift-learn")
+        taught = cameras if learner else ()
+        self._learners = {camera: learner(camera, self._tutor.submit) for camera in taught if learner}
+        rows = rows or DiskBudget().lane("drift-rows")
+        run = uuid.uuid4().hex
+        terms = SeenTerms(NAMES, ORIGINS, config.learn_s, run)
+        self._seen = {
+            camera: ShadowSeen(camera, folder / camera, terms, self._disk, rows, self._fitter.submit)
+            for camera in self._cameras
+        }
+        self.in_shadow = SeenInShadow(self._seen)
+        self._commissionings = self._commission(rows, run)
         self._save_at = time.monotonic() + SAVE_EVERY_S
         self._stopped = threading.Event()
 
@@ -141,9 +163,10 @@ class DriftWatch:
             self._save()
 
     def start(self) -> None:
-        """Start the threads: one writes the states, one waits for fits."""
+        """Start the threads: one writes the states, two wait for fits of days and of minutes."""
         self._writer.start()
         self._fitter.start()
+        self._tutor.start()
 
     def stop(self) -> None:
         """Save what the monitors know. After the frame loop's end; may be called twice."""
@@ -153,18 +176,23 @@ class DriftWatch:
                 drift.flush()
             for commissioning in self._commissionings.values():
                 commissioning.stop()
+            for seen in self._seen.values():
+                seen.stop()
+            for learner in self._learners.values():
+                learner.stop()
             self._save()
 
     def join(self, timeout_s: float) -> bool:
         """Wait until it is written; False where the disk hangs."""
         until_s = time.monotonic() + timeout_s
-        ended = self._fitter.stop(timeout_s)
-        return self._writer.stop(max(0.0, until_s - time.monotonic())) and ended
+        threads = (self._fitter, self._tutor, self._writer)
+        ended = [thread.stop(max(0.0, until_s - time.monotonic())) for thread in threads]
+        return all(ended)
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
         """Add nothing: the states are in the status as they were published."""
 
-    def _commission(self, rows: DiskLane) -> dict[str, Commissioning]:
+    def _commission(self, rows: DiskLane, run: str) -> dict[str, Commissioning]:
         if not self._config.commission_hours:
             return {}
         terms = Terms(
@@ -172,7 +200,7 @@ class DriftWatch:
             self._config.target_hours * max(1, len(self._cameras)),
             NAMES,
             ORIGINS,
-            uuid.uuid4().hex,
+            run,
         )
         return {
             camera: Commissioning(
@@ -183,6 +211,7 @@ class DriftWatch:
                 rows,
                 self._writer.submit,
                 self._fitter.submit,
+                anew=self._seen[camera].camera_is_another,
             )
             for camera in self._cameras
         }
@@ -197,6 +226,8 @@ class DriftWatch:
             self._configured,
             self._path(camera),
             self._commissionings.get(camera),
+            self._seen[camera],
+            self._learners.get(camera),
         )
 
     def _pause(self, frame: Frame, drift: CameraDrift, published: Publication) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from edge.drift.explaining import label
 from edge.drift.own import Fitted, Own
 from edge.drift.reference import CALIBRATED_HOURS, CALIBRATED_TAU, ContextReference
+from edge.drift.unsorted import LEAST_DAYS
 
 # Hours of driving after which a context is fitted, anew each time, until it has seen all that is asked for.
 _FITS_AT = (CALIBRATED_HOURS, 8.0, 16.0)
@@ -98,6 +99,20 @@ def progress_text(
         if count < CALIBRATED_TAU:
             text += f", {count:.0f} of {CALIBRATED_TAU:.0f} autocorrelation times of {label(slowest.name)}"
     return text
+
+
+def unsorted_text(hours: float, days: Collection[str]) -> str:
+    """How far frames that fit no known context are from being searched for contexts, for people.
+
+    Args:
+        hours: of them that wait.
+        days: the dates on which they were seen.
+    """
+    seen = len(set(days) - {""})
+    return (
+        f"commissioning of what fits no known context: {hours:.1f} of {CALIBRATED_HOURS:g} h, "
+        f"on {seen} of {LEAST_DAYS} days"
+    )
 
 
 def overview(hours: Mapping[tuple[str, str], float], own: Own | None, model: str, asked_hours: float) -> str:

@@ -147,8 +147,10 @@ class Reference:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file, 64 lower-case hex digits."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        """SHA-256 of the plain file, 64 lower-case hex digits: the same however it is kept."""
+        from edge.drift import reference_file
+
+        return hashlib.sha256(self.to_bytes(reference_file.PLAIN)).hexdigest()
 
     @property
     def calibrated(self) -> bool:
@@ -198,11 +200,15 @@ class Reference:
         drop = None if Origin.DETECTIONS in void else self.drop
         return replace(self, contexts=contexts, drop=drop)
 
-    def to_bytes(self) -> bytes:
-        """The file: JSON, arrays as base64; the same reference gives the same bytes."""
+    def to_bytes(self, version: int | None = None) -> bytes:
+        """The file: JSON, arrays as base64; the same reference gives the same bytes.
+
+        Args:
+            version: of the file (see `edge.drift.reference_file`); None: the newest.
+        """
         from edge.drift import reference_file
 
-        return reference_file.encode(self)
+        return reference_file.encode(self, reference_file.VERSION if version is None else version)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reference:
@@ -311,3 +317,24 @@ def remember(present: Reference, past: Reference | None) -> Reference:
         )
         contexts.append(replace(context, features=features))
     return replace(present, contexts=(*contexts, *older.values()))
+
+
+def drives_known(past: Reference | None, context: str, name: str) -> FeatureReference | None:
+    """What tells how far drives differ in a feature that is to be learned; None: nothing does.
+
+    Of this context; in one that is new to the feature, drives differ about as in those known.
+
+    Args:
+        past: what was judged by before.
+        context: in which it is learned.
+        name: of the feature.
+    """
+    if past is None:
+        return None
+    known = {
+        before.name: feature
+        for before in past.contexts
+        for feature in before.features
+        if feature.name == name and feature.known
+    }
+    return known.get(context) or max(known.values(), key=lambda feature: feature.drives, default=None)

@@ -1,9 +1,15 @@
-"""A reference as a file: JSON with arrays in base64, read as untrusted bytes."""
+"""A reference as a file: JSON with arrays in base64, read as untrusted bytes.
+
+Two forms say the same: `PLAIN`, an object of some 850 bytes for each feature, which every daemon reads; and
+`PACKED`, one text of a few kB for all features of a context (see `edge.drift.reference_pack`), which daemons
+read from PACKED_SINCE on. Which of them a file has makes no difference to a reference's digest.
+"""
 
 from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -17,13 +23,17 @@ from edge.drift.reference import (
     MAX_NAME,
     ContextReference,
     DriftReferenceError,
+    Edges,
     FeatureReference,
     Reference,
 )
+from edge.drift.reference_pack import pack, unpack
 from edge.drift.state import Origin, Scope
 
+PLAIN, PACKED = 1, 2
 # A change that an older reader must not ignore raises it.
-VERSION = 1
+VERSION = PACKED
+PACKED_SINCE = "0.3.0"
 MAX_BYTES = 2**24
 
 _Format = Literal["traffic-vision drift reference"]
@@ -38,14 +48,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
-class _Tail(_Part):
+class _Window(_Part):
     frames: Annotated[int, Field(ge=1, le=2**20)]
     slope: Annotated[float, Field(le=0, allow_inf_nan=False)]
     offset: _Finite
+
+
+class _Tail(_Window):
     quantiles: _Packed
 
 
-class _Feature(_Part):
+class _Known(_Part):
     name: _Name
     origin: Origin
     frames: Annotated[int, Field(ge=0, le=2**53)]
@@ -55,6 +68,9 @@ class _Feature(_Part):
     drive_sigma: _AtLeast0
     margin: _AtLeast0
     tau: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+
+class _Feature(_Known):
     edges: _Packed
     lower: _Packed
     upper: _Packed
@@ -66,6 +82,14 @@ class _Context(_Part):
     # None: nothing misfits.
     misfit: _AtLeast0 | None
     features: Annotated[list[_Feature], Field(min_length=1, max_length=256)]
+    scope: Scope = Scope.SERIES
+    joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+
+
+class _PackedContext(_Part):
+    name: _Name
+    misfit: _AtLeast0 | None
+    features: Annotated[str, Field(max_length=2**20)]
     scope: Scope = Scope.SERIES
     joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
 
@@ -94,26 +118,41 @@ class _Document(_Head):
     drop: _Drop | None = None
 
 
-def encode(reference: Reference) -> bytes:
+class _PackedDocument(_Head):
+    rate_hz: Annotated[float, Field(gt=0, lt=1e4)]
+    target_hours: Annotated[float, Field(gt=0, lt=1e6)]
+    names: Annotated[list[_Name], Field(min_length=1, max_length=256)]
+    origins: list[Origin]
+    contexts: Annotated[list[_PackedContext], Field(min_length=1, max_length=64)]
+    drop: _Drop | None = None
+
+
+def version_for(oldest_daemon: str) -> int:
+    """The form that all daemons from a version on read; of a version that is not numbers and dots, any do."""
+    try:
+        oldest, since = ([int(part) for part in text.split(".")] for text in (oldest_daemon, PACKED_SINCE))
+    except ValueError:
+        return PLAIN
+    longest = max(len(oldest), len(since))
+    asked, needed = (each + [0] * (longest - len(each)) for each in (oldest, since))
+    return PACKED if asked >= needed else PLAIN
+
+
+def version_of(text: str) -> int:
+    """The form that a file's text has.
+
+    Raises:
+        DriftReferenceError: it is no reference.
+    """
+    try:
+        return _Head.model_validate_json(text).version
+    except ValidationError as error:
+        raise _not_one(error) from None
+
+
+def encode(reference: Reference, version: int = VERSION) -> bytes:
     """Write the file."""
-    contexts = [
-        _Context(
-            name=context.name,
-            misfit=context.misfit if math.isfinite(context.misfit) else None,
-            features=[_packed(feature) for feature in context.features],
-            scope=context.scope,
-            joint=context.joint,
-        )
-        for context in reference.contexts
-    ]
-    document = _Document(
-        format="traffic-vision drift reference",
-        version=VERSION,
-        rate_hz=reference.rate_hz,
-        target_hours=reference.target_hours,
-        contexts=contexts,
-        drop=None if reference.drop is None else _packed_drop(reference.drop),
-    )
+    document = _plain(reference) if version == PLAIN else _short(reference)
     # What came later is left out where it says nothing: an older file keeps its bytes, and so its digest.
     return document.model_dump_json(exclude_defaults=True).encode()
 
@@ -133,21 +172,17 @@ def decode(data: bytes) -> Reference:
                 f"a drift reference of version {head.version}, this program reads up to {VERSION}: "
                 "update traffic-vision"
             )
-        document = _Document.model_validate_json(data)
+        if head.version == PLAIN:
+            plain = _Document.model_validate_json(data)
+            contexts = tuple(_context(one, _of_plain(one)) for one in plain.contexts)
+            document: _Document | _PackedDocument = plain
+        else:
+            packed = _PackedDocument.model_validate_json(data)
+            kinds = _kinds(packed)
+            contexts = tuple(_context(one, _of_packed(one, kinds)) for one in packed.contexts)
+            document = packed
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DriftReferenceError(f"not a drift reference: {place}: {first['msg']}") from None
-    contexts = tuple(
-        ContextReference(
-            context.name,
-            tuple(_unpacked(feature, context.name) for feature in context.features),
-            math.inf if context.misfit is None else context.misfit,
-            context.scope,
-            context.joint,
-        )
-        for context in document.contexts
-    )
+        raise _not_one(error) from None
     features = [[(feature.name, feature.origin) for feature in context.features] for context in contexts]
     names = [name for name, _ in features[0]]
     if any(other != features[0] for other in features) or len(set(names)) < len(names):
@@ -156,6 +191,104 @@ def decode(data: bytes) -> Reference:
         raise DriftReferenceError("not a drift reference: two contexts have the same name")
     drop = None if document.drop is None else _unpacked_drop(document.drop)
     return Reference(document.rate_hz, document.target_hours, contexts, drop)
+
+
+def _not_one(error: ValidationError) -> DriftReferenceError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the file"
+    return DriftReferenceError(f"not a drift reference: {place}: {first['msg']}")
+
+
+def _plain(reference: Reference) -> _Document:
+    contexts = [
+        _Context(
+            name=context.name,
+            misfit=context.misfit if math.isfinite(context.misfit) else None,
+            features=[_packed(feature) for feature in context.features],
+            scope=context.scope,
+            joint=context.joint,
+        )
+        for context in reference.contexts
+    ]
+    return _Document(
+        format="traffic-vision drift reference",
+        version=PLAIN,
+        rate_hz=reference.rate_hz,
+        target_hours=reference.target_hours,
+        contexts=contexts,
+        drop=None if reference.drop is None else _packed_drop(reference.drop),
+    )
+
+
+def _short(reference: Reference) -> _PackedDocument:
+    contexts = [
+        _PackedContext(
+            name=context.name,
+            misfit=context.misfit if math.isfinite(context.misfit) else None,
+            features=pack(context.features),
+            scope=context.scope,
+            joint=context.joint,
+        )
+        for context in reference.contexts
+    ]
+    return _PackedDocument(
+        format="traffic-vision drift reference",
+        version=PACKED,
+        rate_hz=reference.rate_hz,
+        target_hours=reference.target_hours,
+        names=list(reference.names),
+        origins=list(reference.origins),
+        contexts=contexts,
+        drop=None if reference.drop is None else _packed_drop(reference.drop),
+    )
+
+
+def _kinds(document: _PackedDocument) -> list[tuple[str, Origin]]:
+    if len(document.origins) != len(document.names):
+        raise DriftReferenceError("not a drift reference: origins: it needs one for each name")
+    return list(zip(document.names, document.origins, strict=True))
+
+
+def _context(part: _Context | _PackedContext, features: tuple[FeatureReference, ...]) -> ContextReference:
+    misfit = math.inf if part.misfit is None else part.misfit
+    return ContextReference(part.name, features, misfit, part.scope, part.joint)
+
+
+def _of_plain(part: _Context) -> tuple[FeatureReference, ...]:
+    return tuple(
+        _checked(
+            one,
+            [_unpack(text) for text in (one.edges, one.lower, one.upper)],
+            [(tail, _unpack(tail.quantiles)) for tail in one.tails],
+            part.name,
+        )
+        for one in part.features
+    )
+
+
+def _of_packed(part: _PackedContext, kinds: Sequence[tuple[str, Origin]]) -> tuple[FeatureReference, ...]:
+    try:
+        found = unpack(part.features, len(kinds))
+    except DriftReferenceError as error:
+        raise DriftReferenceError(
+            f"not a drift reference: features of context {part.name}: {error}"
+        ) from None
+    features = []
+    for (name, origin), one in zip(kinds, found, strict=True):
+        mean, sigma, drive_sigma, margin, tau = one.scalars
+        try:
+            known = _Known(
+                name=name, origin=origin, frames=one.frames, drives=one.drives, mean=mean, sigma=sigma,
+                drive_sigma=drive_sigma, margin=margin, tau=tau,
+            )  # fmt: skip
+            tails = [
+                (_Window(frames=tail.frames, slope=tail.slope, offset=tail.offset), np.array(tail.quantiles))
+                for tail in one.tails
+            ]
+        except ValidationError as error:
+            raise DriftReferenceError(f"{_not_one(error)} ({name} in context {part.name})") from None
+        features.append(_checked(known, [one.edges, one.lower, one.upper], tails, part.name))
+    return tuple(features)
 
 
 def _packed_drop(drop: DropModel) -> _Drop:
@@ -209,27 +342,30 @@ def _packed(feature: FeatureReference) -> _Feature:
     )
 
 
-def _unpacked(part: _Feature, context: str) -> FeatureReference:
+def _checked(
+    part: _Known, arrays: Sequence[Edges], windows: Sequence[tuple[_Window, Edges]], context: str
+) -> FeatureReference:
+    """The feature, if its arrays make sense: edges, lower, upper; each window with its table."""
+
     def need(condition: bool, what: str) -> None:
         if not condition:
             raise DriftReferenceError(f"not a drift reference: {part.name} in context {context}: {what}")
 
-    edges, lower, upper = (_unpack(text) for text in (part.edges, part.lower, part.upper))
-    tables = [_unpack(tail.quantiles) for tail in part.tails]
+    edges, lower, upper = arrays
     need(len(edges) == len(lower) == len(upper) < BINS, "its arrays differ in length or are too long")
-    need(len(part.tails) == (len(WINDOWS_TAU) if len(edges) else 0), "it needs a tail for each window")
-    if part.tails:
+    need(len(windows) == (len(WINDOWS_TAU) if len(edges) else 0), "it needs a tail for each window")
+    if windows:
+        tables = [table for _, table in windows]
         need(part.frames > 0 and part.sigma > 0, "it is judged, and was never seen to change")
         need(_rising(edges, strictly=True), "its edges do not rise")
         need(all(_rising(shares) and _within_0_1(shares) for shares in (lower, upper)), "a share is none")
         need(bool((lower <= upper).all()), "its band is upside down")
         need(all(len(table) == len(P_LEVELS) and _rising(table) for table in tables), "a table is none")
         need(all(_within_0_1(table) for table in tables), "a distance is not from 0 to 1")
-        windows = [tail.frames for tail in part.tails]
-        need(windows == sorted(windows), "its windows are not in order")
+        lengths = [tail.frames for tail, _ in windows]
+        need(lengths == sorted(lengths), "its windows are not in order")
     tails = tuple(
-        Tail(tail.frames, tail.slope, tail.offset, tuple(float(d) for d in table))
-        for tail, table in zip(part.tails, tables, strict=True)
+        Tail(tail.frames, tail.slope, tail.offset, tuple(float(d) for d in table)) for tail, table in windows
     )
     return FeatureReference(
         part.name, part.origin, part.frames, part.drives, part.mean, part.sigma, part.drive_sigma,

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge.drift.frame_rate import SAME_RATE
 from edge.drift.reference import DriftReferenceError
 from edge.files import sync_folder
 from edge.logs import Repeated
@@ -30,7 +31,6 @@ from edge.machine.disk_budget import DiskBudget, DiskLane
 _LOG = logging.getLogger(__name__)
 
 SEGMENT_S = 3600.0
-SAME_RATE = 0.05  # cameras jitter: rates that differ by less are one
 _SUFFIX = ".f32"
 _MOST_HEAD_BYTES = 1 << 16
 # More than one write, 420 s of frames at most, of a camera that is judged at 30 Hz: those before were on disk
@@ -51,6 +51,7 @@ class _Document(BaseModel):
     rate_hz: Annotated[float, Field(gt=0, lt=1e4)]
     names: Annotated[list[str], Field(min_length=1, max_length=256)]
     run: Annotated[str, Field(max_length=100)]
+    day: Annotated[str, Field(max_length=10)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Head:
         rate_hz: frames per second of the frames' time.
         names: of the features, in the order of a row.
         run: of the daemon; times of different runs say nothing of each other.
+        day: the date on which they were seen, where that counts; another day begins another segment.
     """
 
     context: str
@@ -70,6 +72,7 @@ class Head:
     rate_hz: float
     names: tuple[str, ...]
     run: str
+    day: str = ""
 
     def to_bytes(self) -> bytes:
         """The segment's first line."""
@@ -81,6 +84,7 @@ class Head:
             rate_hz=self.rate_hz,
             names=list(self.names),
             run=self.run,
+            day=self.day,
         )
         return document.model_dump_json().encode() + b"\n"
 
@@ -97,7 +101,7 @@ class Head:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(step) for step in first["loc"]) or "the first line"
             raise DriftReferenceError(f"not a segment of drift rows: {place}: {first['msg']}") from None
-        return cls(part.context, part.model, part.rate_hz, tuple(part.names), part.run)
+        return cls(part.context, part.model, part.rate_hz, tuple(part.names), part.run, part.day)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +155,11 @@ class Rows:
                 key = (one.head.context, one.head.model)
                 found[key] = found.get(key, 0.0) + one.rows / one.head.rate_hz / 3600
         return found
+
+    def days(self, context: str) -> set[str]:
+        """The dates on which frames of a context were seen."""
+        with self._lock:
+            return {one.head.day for one in self._stored if one.head.context == context}
 
     def append(self, head: Head, times: Times, values: Vectors) -> bool:
         """Put rows on disk.

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from edge.drift.contexts import Handover
 from edge.drift.distances import sliding_distances
-from edge.drift.fitting import JUDGED_EVERY_S
+from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES
+from edge.drift.learning import is_due
 from edge.drift.memory import ContextMemory
 from edge.drift.monitor import GAP_S, ORDINARY, STANDS_NS, DriftMonitor
 from edge.drift.pacing import Pace, Step
@@ -60,21 +61,52 @@ def scan_arrays(
         DriftReferenceError: the series has other features than the reference, or so few frames per second
             that a monitor takes each for the first after a gap.
     """
-    count = len(reference.names)
-    if features.ndim != 2 or features.shape[1] != count:
-        raise DriftReferenceError(
-            f"a series of shape {features.shape}, the reference has {count} features: [frames, {count}]"
-        )
     if not rate_hz > 0 or 1.0 / rate_hz > max(GAP_S, 2 / reference.rate_hz):
         raise DriftReferenceError(
             f"a series of {rate_hz:g} frames per second cannot be judged by a reference of"
             f" {reference.rate_hz:g}: between two frames is a gap, after which nothing before it counts"
         )
     times = np.round(np.arange(len(features)) * (1e9 / rate_hz)).astype(np.int64)
+    return scan_times(reference, features, times, target_hours=target_hours)
+
+
+def scan_times(
+    reference: Reference,
+    features: npt.NDArray[np.floating],
+    times_ns: npt.NDArray[np.int64],
+    *,
+    target_hours: float | None = None,
+) -> Scan:
+    """The same of frames that come as they come.
+
+    Args:
+        reference: see `scan_arrays`.
+        features: see `scan_arrays`.
+        times_ns: `int64[frames]` the frames' time, which rises; frames that come faster than the reference's
+            rate are thinned as a monitor would.
+        target_hours: see `scan_arrays`.
+
+    Raises:
+        DriftReferenceError: the series has other features than the reference, or a gap after which nothing
+            before it counts; it is to be scanned in two.
+    """
+    count = len(reference.names)
+    if features.ndim != 2 or features.shape[1] != count or times_ns.shape != features.shape[:1]:
+        raise DriftReferenceError(
+            f"a series of shape {features.shape} at times of shape {times_ns.shape}, the reference has"
+            f" {count} features: [frames, {count}] at [frames]"
+        )
     pace = Pace(reference.rate_hz, GAP_S)
-    taken = np.array([pace.step(time) is not Step.SKIP for time in times.tolist()], np.bool_)
+    steps = [pace.step(time) for time in times_ns.tolist()]
+    broken = next((number for number, step in enumerate(steps) if step in (Step.GAP, Step.BACK)), None)
+    if broken is not None:
+        raise DriftReferenceError(
+            f"between frames {broken - 1} and {broken} is a gap, or time goes back: nothing before it counts,"
+            " so scan what comes after it by itself"
+        )
+    taken = np.array([step is Step.TAKE for step in steps], np.bool_)
     values = np.asarray(features if taken.all() else features[taken], np.float32)
-    return _Scanner(reference, times[taken], values, target_hours).scan()
+    return _Scanner(reference, times_ns[taken], values, target_hours).scan()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +118,7 @@ class _Run:
         column: `float32[n]` its values, of those frames that have it.
         seen: `int64[t]` how many of them by each of the run's judgements.
         steps: the judgements.
+        step_s: `float64[t]` the time between two frames.
         limit: the rate a day at which the alarm begins.
         gone: `bool[t]` where most of the latest frames did not have it.
         least: `float64[t]` the least rate that any feature so far reached; what is less takes its place.
@@ -95,6 +128,7 @@ class _Run:
     column: Frames
     seen: npt.NDArray[np.int64]
     steps: slice
+    step_s: npt.NDArray[np.float64]
     limit: float
     gone: npt.NDArray[np.bool_]
     least: npt.NDArray[np.float64]
@@ -116,7 +150,10 @@ class _Scanner(DriftMonitor):
         # How far the frames from one on are from the contexts.
         self._scored_from, self._scored = 0, list[list[float]]()
         self._every = max(1, round(reference.rate_hz * JUDGED_EVERY_S))
-        self._result = Scan.empty(reference, times[self._every - 1 :: self._every], self._unknown)
+        self._steps_ns, self._means_s = self._rate.run(times)
+        judged = slice(self._every - 1, None, self._every)
+        step_s = self._rate.told(self._means_s[judged])
+        self._result = Scan.empty(reference, times[judged], step_s, self._unknown)
 
     def scan(self) -> Scan:
         """Go through all frames."""
@@ -164,22 +201,32 @@ class _Scanner(DriftMonitor):
     def _next_alone(self, frame: int) -> int:
         """The first frame at which a feature is learned, or the alarm of a context that was left ends."""
         found = len(self._values)
-        for number, seen in self._contexts[self._assignment.current].learning.items():
-            missing = self._learn_frames - len(seen)
-            if missing <= 0:
-                return frame
-            there = np.flatnonzero(np.isfinite(self._values[frame : frame + _AT_ONCE, number]))
-            if len(there) >= missing:
-                found = min(found, frame + int(there[missing - 1]))
+        for number in self._contexts[self._assignment.current].learning:
+            found = min(found, self._next_lesson(frame, number))
         for number, context in enumerate(self._contexts):
             if number != self._assignment.current and context.in_alarm():
                 ends = int(np.searchsorted(self._result.time_ns, context.judged_ns + STANDS_NS, side="right"))
                 found = min(found, max(frame, (ends + 1) * self._every - 1))
         return found
 
+    def _next_lesson(self, frame: int, number: int) -> int:
+        """The first frame, of those that are looked at together, at which a feature is due to be fitted."""
+        context = self._contexts[self._assignment.current]
+        seen, needed = len(context.learning[number]), context.needed.get(number)
+        if is_due(seen, context.learning_ns[number], needed, self._learn_ns):
+            return frame
+        there = np.flatnonzero(np.isfinite(self._values[frame : frame + _AT_ONCE, number]))
+        index = (MIN_FRAMES if needed is None else needed) - seen - 1
+        if needed is None:
+            spent = context.learning_ns[number] + np.cumsum(self._steps_ns[frame + there])
+            index = max(index, int(np.searchsorted(spent, self._learn_ns)))
+        return frame + int(there[index]) if index < len(there) else len(self._values)
+
     def _take_alone(self, frame: int, current: int, handover: Handover | None) -> None:
         time_ns = int(self._times[frame])
-        self._take(time_ns, self._values[frame], current, bool(self._misfits[frame]), handover)
+        self._rate.go_on(float(self._means_s[frame]))
+        misfit, step_ns = bool(self._misfits[frame]), int(self._steps_ns[frame])
+        self._take(time_ns, self._values[frame], current, misfit, handover, step_ns)
         step, waiting = divmod(frame + 1, self._every)
         if waiting:
             return
@@ -195,7 +242,7 @@ class _Scanner(DriftMonitor):
         result.verdict[step] = VERDICTS.index(state.verdict)
         result.false_alarms_per_day[step] = state.false_alarms_per_day
         if self._unknown is not None:
-            self._put_unknown(slice(step, step + 1), self._unknown.moment())
+            self._put_unknown(slice(step, step + 1), self._unknown.moment(self._rate.step_s))
         self._period(step, current, self._standing(time_ns, current))
 
     def _put_unknown(self, steps: slice, run: UnknownRun) -> None:
@@ -223,25 +270,26 @@ class _Scanner(DriftMonitor):
         limit = context.windows.yardstick.limit(self.target_hours, known.joint)
         missing = ~np.isfinite(rows)
         gone = context.miss(missing, ends)
-        least = np.full(len(ends), np.inf)
+        least, step_s = np.full(len(ends), np.inf), result.step_s[steps]
         if self._unknown is not None:
-            unknown = self._unknown.run(self._misfits[begin:end], ends, result.time_ns[steps], limit)
+            unknown = self._unknown.run(self._misfits[begin:end], ends, result.time_ns[steps], limit, step_s)
             self._put_unknown(steps, unknown)
             least = unknown.least
         safe, other, waiting = np.zeros((3, len(ends)), np.bool_)
         judged = np.zeros(gone.shape, np.bool_)
-        learning = np.full(len(ends), any(context.learning.values()))
+        learning = np.full(len(ends), context.learns)
         for number, feature in enumerate(known.features):
             there = ~missing[:, number]
             column, seen = rows[there, number], ends
             if missing[:, number].any():
                 seen = np.concatenate([[0], np.cumsum(there)])[ends]
             if number in context.learning:
-                learning |= seen > 0
+                learning |= (seen > 0) & (number not in context.needed)
                 waiting |= ~gone[:, number]
                 context.learning[number].extend(column.tolist())
+                context.learning_ns[number] += int(self._steps_ns[begin:end][there].sum())
             elif feature.tails:
-                run = _Run(number, column, seen, steps, limit, gone[:, number], least)
+                run = _Run(number, column, seen, steps, step_s, limit, gone[:, number], least)
                 full = self._slide(context, feature, run)
                 judged[full:, number] = True
                 waiting[:full] |= ~gone[:full, number]
@@ -257,7 +305,7 @@ class _Scanner(DriftMonitor):
             since = dated(in_alarm[:, number], result.time_ns[steps], int(context.alarmed_ns[number]))
             result.alarmed_ns[steps, number] = since
             context.alarmed_ns[number] = since[-1]
-        context.judged_ns = int(result.time_ns[steps][-1])
+        context.judged_ns, context.judged_step_s = int(result.time_ns[steps][-1]), float(step_s[-1])
         standing = self._standing(int(result.time_ns[steps.start]), current)
         result.false_alarms_per_day[steps] = np.minimum(DAY_S, tests / known.joint * least)
         # What is gone is paused, in alarm or not, and what a handover left too little of is waited for.
@@ -310,7 +358,7 @@ class _Scanner(DriftMonitor):
             tail, length = feature.tails[window], lengths[window]
             full = int(np.searchsorted(ends, length))
             per_window = rates(d, tail.slope, tail.offset)
-            per_day = per_window * DAY_S / (length / self._reference.rate_hz)
+            per_day = per_window * DAY_S / (length * run.step_s)
             per_day[:full] = np.inf
             per_day[run.gone] = np.inf
             np.minimum(run.least, per_day, out=run.least)

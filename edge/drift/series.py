@@ -43,7 +43,8 @@ class Scan(Sequence[DriftState]):
 
     Attributes:
         reference: what was judged by in the end: with what was learned on the way.
-        time_ns: `int64[T]` the frames' time, from 0 at the first frame.
+        time_ns: `int64[T]` the frames' time; from 0 at the first frame, where none was given.
+        step_s: `float64[T]` the time between two frames, see `edge.drift.frame_rate`.
         judged_in: `int8[T]` number of the context that the frames were judged in.
         fits: `bool[T]` whether they fit any context that is known.
         verdict: `uint8[T]` numbers in VERDICTS.
@@ -65,6 +66,7 @@ class Scan(Sequence[DriftState]):
 
     reference: Reference
     time_ns: npt.NDArray[np.int64]
+    step_s: npt.NDArray[np.float64]
     judged_in: npt.NDArray[np.int8]
     fits: npt.NDArray[np.bool_]
     verdict: npt.NDArray[np.uint8]
@@ -85,13 +87,18 @@ class Scan(Sequence[DriftState]):
 
     @classmethod
     def empty(
-        cls, reference: Reference, time_ns: npt.NDArray[np.int64], unknown: UnknownShare | None
+        cls,
+        reference: Reference,
+        time_ns: npt.NDArray[np.int64],
+        step_s: npt.NDArray[np.float64],
+        unknown: UnknownShare | None,
     ) -> Scan:
         """Of judgements at these times, of which nothing is known yet."""
         steps, windows, count = len(time_ns), len(WINDOWS_TAU), len(reference.names)
         return cls(
             reference=reference,
             time_ns=time_ns,
+            step_s=step_s,
             judged_in=np.zeros(steps, np.int8),
             fits=np.zeros(steps, np.bool_),
             verdict=np.zeros(steps, np.uint8),
@@ -132,7 +139,8 @@ class Scan(Sequence[DriftState]):
         ends = [*(period.begin for period in self.periods[1:]), len(self)]
         for period, end in zip(self.periods, ends, strict=True):
             rows = slice(period.begin, end)
-            found[rows] = period.yardstick.per_day(period.yardstick.per_window(self.d[rows]))
+            per_window = period.yardstick.per_window(self.d[rows])
+            found[rows] = period.yardstick.per_day(per_window, self.step_s[rows])
         return found
 
     def __len__(self) -> int:
@@ -156,14 +164,21 @@ class Scan(Sequence[DriftState]):
         d = np.where(full, self.d[step], 0.0).astype(np.float64)
         mean = np.where(full, self.mean[step], 0.0).astype(np.float64)
         per_window = yardstick.per_window(d)
-        judgement = Judgement(full, d, per_window, yardstick.per_day(per_window), yardstick.shift_sigma(mean))
+        step_s = float(self.step_s[step])
+        judgement = Judgement(
+            full,
+            d,
+            per_window,
+            yardstick.per_day(per_window, step_s),
+            yardstick.shift_sigma(mean),
+            yardstick.seconds(step_s),
+        )
         features = judge_features(
             period.context,
             judgement,
             self.latched[step],
             self.alarmed_ns[step],
             self.gone[step],
-            yardstick.lengths,
             self.reference.rate_hz,
         )
         unknown = self._unknown(step, period.context)
@@ -177,7 +192,7 @@ class Scan(Sequence[DriftState]):
             features=ranked,
             time_ns=int(self.time_ns[step]),
             since_ns=int(self.since_ns[step]),
-            notes=notes(period.context, gone, self.infinite[step], self.reference.rate_hz),
+            notes=notes(period.context, gone, self.infinite[step], self.reference.rate_hz, step_s),
             estimated_map50_change=map50_change(drop, period.context, judgement, gone, ranked),
         )
 
@@ -185,5 +200,9 @@ class Scan(Sequence[DriftState]):
         if self.unknown is None:
             return None
         return self.unknown.feature(
-            self.misfits[step], self.misfits_latched[step], int(self.misfits_ns[step]), context
+            self.misfits[step],
+            self.misfits_latched[step],
+            int(self.misfits_ns[step]),
+            context,
+            float(self.step_s[step]),
         )

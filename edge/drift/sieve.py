@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift.own import UNSORTED
+
 Vector = npt.NDArray[np.float32]
 
 HOLD_S = 120.0  # frames wait so long for an alarm
@@ -28,7 +30,7 @@ class Usual:
     Attributes:
         time_ns: the frames' time.
         vector: `float32[F]`.
-        context: that it is of.
+        context: that it is of; UNSORTED: none that is known, for long.
     """
 
     time_ns: int
@@ -58,16 +60,13 @@ class Sieve:
         """Whether what is in alarm by the prior is still left out."""
         return self.alarmed_s < PATIENCE_S
 
-    def add(
-        self, time_ns: int, vector: Vector, context: str, nearest: str, *, by_prior: bool, by_own: bool
-    ) -> None:
+    def add(self, time_ns: int, vector: Vector, context: str, *, by_prior: bool, by_own: bool) -> None:
         """Take a frame that is judged.
 
         Args:
             time_ns: its time.
             vector: `float32[F]` its features.
             context: that the latest frames fit; empty: none that is known.
-            nearest: that they fit best, well or badly.
             by_prior: the picture is in alarm by the fleet's reference.
             by_own: it is by the camera's own, which counts always.
         """
@@ -82,7 +81,7 @@ class Sieve:
             self._held.clear()
             return
         if not self.has_patience:
-            context = context or nearest
+            context = context or UNSORTED
         if context != self._context:
             while self._held and self._held[-1].time_ns >= time_ns - BLUR_S * 1e9:
                 self._held.pop()

@@ -59,7 +59,8 @@ class FeatureDrift:
     Attributes:
         name, origin: the feature.
         context: whose reference it is; empty: of all contexts together.
-        window_s: length of the window in the frames' time; 0 while no window is full.
+        window_s: length of the window in the frames' time, at the rate at which frames come; 0 while no
+            window is full.
         d: Kolmogorov-Smirnov statistic of the window against the reference's band, 0 to 1.
         p: chance of such a `d` in this window at one moment with nothing changed.
         false_alarms_per_day: how often such a `d` is reached with nothing changed, per day of driving.
@@ -68,6 +69,7 @@ class FeatureDrift:
         mean: of the window; NaN while no window is full.
         reference_mean, reference_sigma: of the context's reference; NaN where it is unknown.
         since_ns: the frames' time since which it is in alarm; 0: it is not.
+        window_frames: length of the window in frames; 0 while no window is full.
     """
 
     name: str
@@ -83,6 +85,7 @@ class FeatureDrift:
     reference_mean: float = math.nan
     reference_sigma: float = math.nan
     since_ns: int = 0
+    window_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)

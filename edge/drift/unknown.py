@@ -34,7 +34,7 @@ class UsualShare:
 
     Attributes:
         usual: the share, 0 to 1.
-        tau: frames that go by until one says something new.
+        tau: frames that go by until one says something new; fewer where they come slower.
         windows: lengths of the windows, frames, the short one first.
     """
 
@@ -120,7 +120,6 @@ class UnknownShare:
         self._usual = usual
         self._rate_hz = rate_hz
         self._lengths = np.array(usual.windows)
-        self._seconds = self._lengths / rate_hz
         self._depth = max(usual.windows)
         self.clear()
 
@@ -141,32 +140,35 @@ class UnknownShare:
         self._ring[self._seen % self._depth] = misfit
         self._seen += 1
 
-    def judge(self, time_ns: int, limit_per_day: float, context: ContextReference) -> FeatureDrift | None:
+    def judge(
+        self, time_ns: int, limit_per_day: float, context: ContextReference, step_s: float | None = None
+    ) -> FeatureDrift | None:
         """The share as a feature in alarm or not; None while no window is full.
 
         Args:
             time_ns: now, in the frames' time.
             limit_per_day: the alarm begins where a share is reached less often with nothing changed.
             context: that is driven in; says whether the verdict is a promise.
+            step_s: see `per_day`.
         """
         full = self._seen >= self._lengths
         if not full.any():
             return None
         shares = np.array(self._counts) / np.minimum(self._lengths, self._seen)
         per_window = self._usual.rate(shares)
-        per_day = self.per_day(per_window, full)
+        per_day = self.per_day(per_window, full, step_s)
         self._latched = (per_day <= limit_per_day) | (self._latched & (per_window < _ORDINARY))
         if not self._latched.any():
             self._alarmed_ns = 0
         elif self._alarmed_ns == 0:
             self._alarmed_ns = time_ns
-        return self.feature(np.where(full, shares, np.nan), self._latched, self._alarmed_ns, context)
+        return self.feature(np.where(full, shares, np.nan), self._latched, self._alarmed_ns, context, step_s)
 
-    def moment(self) -> UnknownRun:
-        """What it says now, as a run of one judgement."""
+    def moment(self, step_s: float) -> UnknownRun:
+        """What it says now, as a run of one judgement; `step_s`: see `per_day`."""
         full = self._seen >= self._lengths
         shares = np.array(self._counts) / np.maximum(np.minimum(self._lengths, self._seen), 1)
-        per_day = self.per_day(self._usual.rate(shares), full)
+        per_day = self.per_day(self._usual.rate(shares), full, step_s)
         return UnknownRun(
             np.where(full, shares, np.nan)[None],
             self._latched[None],
@@ -175,10 +177,24 @@ class UnknownShare:
         )
 
     def per_day(
-        self, per_window: npt.NDArray[np.float64], full: npt.NDArray[np.bool_]
+        self,
+        per_window: npt.NDArray[np.float64],
+        full: npt.NDArray[np.bool_],
+        step_s: float | npt.NDArray[np.floating] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Rates, `float64[..., W]`, a day of driving; infinite where a window is not full."""
-        return np.where(full, per_window * DAY_S / self._seconds, np.inf)
+        """Rates a day of driving; infinite where a window is not full.
+
+        Args:
+            per_window: `float64[..., W]` rates.
+            full: `bool[..., W]`.
+            step_s: `float[...]` time between two frames, s (see `edge.drift.frame_rate`); None: it is the
+                reference's.
+        """
+        return np.where(full, per_window * DAY_S / self._seconds(step_s), np.inf)
+
+    def _seconds(self, step_s: float | npt.NDArray[np.floating] | None) -> npt.NDArray[np.float64]:
+        steps = np.asarray(1 / self._rate_hz if step_s is None else step_s, np.float64)
+        return np.asarray(self._lengths * steps[..., None], np.float64)
 
     def feature(
         self,
@@ -186,6 +202,7 @@ class UnknownShare:
         in_alarm: npt.NDArray[np.bool_],
         alarmed_ns: int,
         context: ContextReference,
+        step_s: float | None = None,
     ) -> FeatureDrift | None:
         """What is said of these shares; None while no window is full.
 
@@ -194,12 +211,13 @@ class UnknownShare:
             in_alarm: `bool[W]` the windows in alarm.
             alarmed_ns: since when.
             context: that is driven in; says whether the verdict is a promise.
+            step_s: see `per_day`.
         """
         full = ~np.isnan(shares)
         if not full.any():
             return None
         per_window = self._usual.rate(np.where(full, shares, 0.0).astype(np.float64))
-        per_day = self.per_day(per_window, full)
+        per_day = self.per_day(per_window, full, step_s)
         window = int(per_day.argmin())
         usual, share = self._usual.usual, float(shares[window])
         sigma = math.sqrt(usual * (1 - usual))
@@ -208,7 +226,7 @@ class UnknownShare:
             name=NAME,
             origin=Origin.PICTURE,
             context="",
-            window_s=float(self._seconds[window]),
+            window_s=float(self._seconds(step_s)[window]),
             d=max(0.0, share - usual),
             p=float(per_window[window]),
             false_alarms_per_day=float(per_day[window]),
@@ -218,6 +236,7 @@ class UnknownShare:
             reference_mean=usual,
             reference_sigma=sigma,
             since_ns=alarmed_ns,
+            window_frames=self._usual.windows[window],
         )
 
     def run(
@@ -226,6 +245,7 @@ class UnknownShare:
         ends: npt.NDArray[np.int64],
         time_ns: npt.NDArray[np.int64],
         limit_per_day: float,
+        step_s: npt.NDArray[np.floating],
     ) -> UnknownRun:
         """Take frames all at once; what each judgement among them says.
 
@@ -234,6 +254,7 @@ class UnknownShare:
             ends: `int64[T]` how many of them by each judgement.
             time_ns: `int64[T]` of the judgements.
             limit_per_day: see `judge`.
+            step_s: `float[T]` of the judgements, see `per_day`.
         """
         before = self.snapshot()
         misfits = np.concatenate([before.misfits, misfits])
@@ -243,7 +264,7 @@ class UnknownShare:
         shares = (until[ends][:, None] - until[starts]) / np.maximum(ends[:, None] - starts, 1)
         full = ends[:, None] >= self._lengths
         per_window = self._usual.rate(shares)
-        per_day = self.per_day(per_window, full)
+        per_day = self.per_day(per_window, full, step_s)
         in_alarm = np.stack(
             [
                 latched(unusual, ordinary, bool(was))

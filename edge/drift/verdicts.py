@@ -27,7 +27,6 @@ def judge_features(
     latched: npt.NDArray[np.bool_],
     alarmed_ns: npt.NDArray[np.int64],
     gone: npt.NDArray[np.bool_],
-    lengths: npt.NDArray[np.int64],
     rate_hz: float,
 ) -> tuple[FeatureDrift, ...]:
     """Each feature in the window in which it is the most unusual.
@@ -38,8 +37,7 @@ def judge_features(
         latched: `bool[W, F]` the windows in alarm.
         alarmed_ns: `int64[F]` since when.
         gone: `bool[F]` the features that the latest frames did not have.
-        lengths: `int[W, F]` their lengths, frames.
-        rate_hz: frames per second.
+        rate_hz: frames per second of the reference.
     """
     in_alarm: npt.NDArray[np.bool_] = np.any(latched, axis=0)
     full = judgement.full & ~gone
@@ -60,7 +58,7 @@ def judge_features(
                 name=feature.name,
                 origin=feature.origin,
                 context=context.name,
-                window_s=float(lengths[window, number]) / rate_hz,
+                window_s=float(judgement.seconds[window, number]),
                 d=d,
                 p=feature.tails[window].p_value(d),
                 false_alarms_per_day=float(judgement.per_day[window, number]),
@@ -70,6 +68,7 @@ def judge_features(
                 reference_mean=feature.mean,
                 reference_sigma=feature.sigma,
                 since_ns=int(alarmed_ns[number]) if in_alarm[number] else 0,
+                window_frames=feature.tails[window].frames,
             )
         )
     return tuple(found)
@@ -167,6 +166,7 @@ def notes(
     gone: npt.NDArray[np.bool_],
     infinite: npt.NDArray[np.bool_],
     rate_hz: float,
+    step_s: float,
 ) -> tuple[str, ...]:
     """What is not judged, or less well than it should be, and why, for people.
 
@@ -174,7 +174,8 @@ def notes(
         context: the reference.
         gone: `bool[F]` the features that the latest frames did not have.
         infinite: `bool[F]` those of which a value was infinite.
-        rate_hz: frames per second.
+        rate_hz: frames per second of the reference.
+        step_s: time between two frames, s.
     """
     features = context.features
     tails = [(feature, tail) for feature in features for tail in feature.tails]
@@ -187,7 +188,7 @@ def notes(
         "missing in most of the latest frames, not judged": _names(features, gone & ~silent),
         "infinite values were taken as missing": _names(features, infinite),
         "no distance is unusual enough for an alarm": [
-            f"{feature.name} over {tail.frames / rate_hz:.0f} s" for feature, tail in tails if tail.slope == 0
+            f"{feature.name} over {tail.frames * step_s:.0f} s" for feature, tail in tails if tail.slope == 0
         ],
         "changes more slowly than the longest window can tell": [
             feature.name
@@ -196,6 +197,8 @@ def notes(
         ],
     }
     told = [f"{what}: {', '.join(names)}" for what, names in named.items() if names]
+    if step_s * rate_hz > 1 + 1e-9:
+        told.append(f"{1 / step_s:.2g} frames come a second, not {rate_hz:.3g}: windows last as much longer")
     return (*(["the model gives no embedding to judge"] if silent.any() else []), *told)
 
 

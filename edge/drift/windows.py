@@ -27,6 +27,7 @@ class Judgement:
         per_window: how often such a distance is reached with nothing changed, per length of the window.
         per_day: the same per day of driving.
         shift_sigma: the window's mean less the reference's, in its standard deviations.
+        seconds: how long the window is in the frames' time.
     """
 
     full: npt.NDArray[np.bool_]
@@ -34,6 +35,7 @@ class Judgement:
     per_window: npt.NDArray[np.float64]
     per_day: npt.NDArray[np.float64]
     shift_sigma: npt.NDArray[np.float64]
+    seconds: npt.NDArray[np.float64]
 
 
 def rates(
@@ -70,14 +72,14 @@ class Yardstick:
     Attributes:
         judged: `bool[F]` which features are.
         lengths: `int64[W, F]` of the windows, frames; 1 where a feature is not judged.
-        seconds: `float64[W, F]` the same in the frames' time.
+        period_s: between two frames at the reference's rate.
         slope, offset: `float64[W, F]` of the tails; 0 where a feature is not judged.
         mean, sigma: `float64[F]` of the reference.
     """
 
     judged: npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int64]
-    seconds: npt.NDArray[np.float64]
+    period_s: float
     slope: npt.NDArray[np.float64]
     offset: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
@@ -97,7 +99,7 @@ class Yardstick:
         return cls(
             np.array([bool(feature.tails) for feature in features]),
             lengths,
-            lengths / rate_hz,
+            1.0 / rate_hz,
             slope,
             offset,
             np.array([feature.mean for feature in features]),
@@ -118,19 +120,36 @@ class Yardstick:
         """
         return joint * DAY_S / (target_hours * 3600) / self.tests
 
-    def limits(self, per_day: float) -> npt.NDArray[np.float64]:
-        """The distance at which each window, `[W, F]`, reaches a rate a day; infinite where none does."""
+    def limits(self, per_day: float, step_s: float | None = None) -> npt.NDArray[np.float64]:
+        """The distance at which each window, `[W, F]`, reaches a rate a day; infinite where none does.
+
+        Args:
+            per_day: the rate.
+            step_s: see `seconds`.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
-            powers = (np.log(per_day * self.seconds / DAY_S) - self.offset) / self.slope
+            powers = (np.log(per_day * self.seconds(step_s) / DAY_S) - self.offset) / self.slope
         return np.where(self.slope < 0.0, np.maximum(powers, 0.0) ** (1 / EXPONENT), np.inf)
 
     def per_window(self, d: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """How often `d[..., W, F]` is reached with nothing changed, per length of the window."""
         return rates(d, self.slope, self.offset)
 
-    def per_day(self, per_window: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The same per day of driving."""
-        return per_window * DAY_S / self.seconds
+    def seconds(self, step_s: float | npt.NDArray[np.floating] | None = None) -> npt.NDArray[np.float64]:
+        """The windows' lengths in the frames' time, `[..., W, F]`.
+
+        Args:
+            step_s: `float[...]` time between two frames, s (see `edge.drift.frame_rate`); None: it is the
+                reference's.
+        """
+        steps = np.asarray(self.period_s if step_s is None else step_s, np.float64)
+        return np.asarray(self.lengths * steps[..., None, None], np.float64)
+
+    def per_day(
+        self, per_window: npt.NDArray[np.float64], step_s: float | npt.NDArray[np.floating] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The same per day of driving; `step_s`: see `seconds`."""
+        return per_window * DAY_S / self.seconds(step_s)
 
     def shift_sigma(self, means: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """By how many of the reference's standard deviations the windows' means, `[..., W, F]`, are off."""
@@ -191,13 +210,14 @@ class SlidingWindows:
         self._values[slots] = values
         self._seen[there] += 1
 
-    def judge(self) -> Judgement:
-        """Compare each window with the reference."""
+    def judge(self, step_s: float | None = None) -> Judgement:
+        """Compare each window with the reference; `step_s`: see `Yardstick.seconds`."""
         full = (self._seen >= self.lengths) & self.judged
         d = distance(self._counts, self._lower, self._upper)
         per_window = self.yardstick.per_window(d)
         shift = self.yardstick.shift_sigma(self._sums / self.lengths)
-        return Judgement(full, d, per_window, self.yardstick.per_day(per_window), shift)
+        seconds = self.yardstick.seconds(step_s)
+        return Judgement(full, d, per_window, per_window * DAY_S / seconds, shift, seconds)
 
     def content(self, feature: int) -> Vector:
         """The values in a feature's longest window, the oldest first."""

@@ -6,8 +6,10 @@ or when it is killed.
 
     descriptor MODEL    JSON line of the options, then the model file's bytes
     descriptor FRAME    the latest frame's pixels
-    standard input      a JSON line a frame: whose, when, how large, and what the active model found on it
-    standard output     a JSON line when it is ready, or why it is not; then one a frame
+    standard input      a JSON line a frame: whose, when, how large, whether the vehicle moved, and what the
+                        active model found on it
+    standard output     a JSON line when it is ready, or why it is not; then one a frame: how far the two
+                        models agree, how long it took, the drift features, and now and then a drift state
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.drift.features import extract, fleet_prior
 from edge.drift.monitor import DriftMonitor
@@ -30,7 +33,7 @@ from edge.drift.reference import DriftReferenceError, Reference
 from edge.errors import TrafficVisionError
 from edge.messages import drift_state, model_ref_of
 from edge.perception.agreement import compare
-from edge.perception.detector import Detections, Detector, DetectorOptions, InferenceError
+from edge.perception.detector import Detector, DetectorOptions, InferenceError
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file
 from edge.perception.providers import ProviderError
@@ -97,28 +100,27 @@ class _Candidate:
             return {"error": str(error)}
         active = np.array(request["boxes"], np.float32).reshape(-1, 6)
         agreed = compare(active, found.boxes, request["classes"], self._model.metadata.class_names)
+        # With a reference or without: what it finds tells, once it is put in, what is usual.
+        features = extract(
+            image, found.boxes, class_names=self._model.metadata.class_names, embedding=found.embedding
+        )
         return {
             "agreement": {
                 name: [one.active, one.candidate, one.matched, one.score_difference]
                 for name, one in agreed.items()
             },
             "inference_ms": found.stage_ns.inference / 1e6,
-            "drift": self._drift(request["camera"], request["time_ns"], image, found),
+            "features": b64encode(features.astype("<f4").tobytes()).decode(),
+            "drift": self._drift(request["camera"], request["time_ns"], features, moving=request["moving"]),
         }
 
-    def _drift(self, camera: str, time_ns: int, image: Any, found: Detections) -> str:
+    def _drift(self, camera: str, time_ns: int, features: npt.NDArray[np.float32], *, moving: bool) -> str:
         if self._reference is None:
             return ""
         if camera not in self._monitors:
             self._monitors[camera] = DriftMonitor(self._reference, gap_s=_GAP_S)
         monitor = self._monitors[camera]
-        features = extract(
-            image,
-            found.boxes,
-            class_names=self._model.metadata.class_names,
-            embedding=found.embedding,
-        )
-        state = monitor.observe(time_ns, features)
+        state = monitor.observe(time_ns, features, moving=moving)
         if state is None:
             return ""
         message = drift_state(

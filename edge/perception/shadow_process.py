@@ -71,6 +71,7 @@ class ShadowFrame:
         image: `uint8[H, W, 3]` BGR; it is not changed by anyone.
         boxes: `float32[N, 6]` what the active model found on it.
         classes: the active model's class names.
+        moving: whether the vehicle was: what is seen while it stands is one place, seen again and again.
     """
 
     camera: str
@@ -78,6 +79,7 @@ class ShadowFrame:
     image: npt.NDArray[np.uint8]
     boxes: npt.NDArray[np.float32]
     classes: Sequence[str]
+    moving: bool
 
 
 class Offer(enum.Enum):
@@ -111,7 +113,7 @@ class ShadowProcess:
         model: ModelFile,
         options: DetectorOptions,
         limits: ShadowLimits,
-        answered: Callable[[dict[str, Any]], None],
+        answered: Callable[[ShadowFrame, dict[str, Any]], None],
     ) -> None:
         """Make ready; nothing runs before `start`.
 
@@ -255,7 +257,7 @@ class _Talk:
             shadow._budget.spent(began_s, max(0.0, self._cpu_s() - before_s))
             if answer is None or isinstance(answer, ShadowEnd):
                 return answer
-            shadow._answered(answer)
+            shadow._answered(frame, answer)
 
     def _next_frame(self) -> ShadowFrame | ShadowEnd | None:
         shadow = self._shadow
@@ -287,6 +289,7 @@ class _Talk:
             "shape": [height, width],
             "boxes": frame.boxes[:_MOST_BOXES].tolist(),
             "classes": list(frame.classes),
+            "moving": frame.moving,
         }
         assert self._child.stdin is not None
         with suppress(BrokenPipeError):  # it has died, as its answer will tell

@@ -405,6 +405,7 @@ class Updates:
 
     def _refuse(self, content: SlotContent, reason: str) -> None:
         self._models.mark_bad(content, reason)
+        self._shadow_stage.gave_up(content.digest)
         self._shown.refusal(content.release, reason)
 
     def _progress(self, progress: Progress) -> None:

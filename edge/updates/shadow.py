@@ -8,18 +8,17 @@ daemon a shadow begins anew: the candidate is still staged.
 from __future__ import annotations
 
 import logging
-import math
 import threading
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from google.protobuf.message import DecodeError
+import numpy as np
+import numpy.typing as npt
 
+from edge.drift.features import NAMES
 from edge.frames.frame import Frame
 from edge.messages import model_ref_of
-from edge.perception.agreement import Agreement
 from edge.perception.detector import DetectorOptions
 from edge.perception.model_file import ModelFile
 from edge.perception.shadow_process import Offer, ShadowFrame, ShadowLimits, ShadowProcess
@@ -27,13 +26,31 @@ from edge.publication import Publication
 from edge.updates.driving import DriveTime
 from edge.updates.frame_records import FrameRecord
 from edge.updates.own_reference import known_features
+from edge.updates.shadow_answer import AnswerError, read_answer
 from edge.updates.shadow_rules import ShadowTally, ShadowTerms, early_failure, failure, is_over
+from edge.updates.shadow_turns import Turns
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)
 
 _JOIN_S = 5.0
 _MOST_CAMERAS = 64
+
+
+class FeatureKeeper(Protocol):
+    """Keeps what candidates find, for when they are put in. What it does may take as long as a disk does."""
+
+    def begin(self, model: str) -> None:
+        """A candidate, by its digest, is in shadow from now on."""
+
+    def add(self, model: str, camera: str, time_ns: int, features: npt.NDArray[np.float32]) -> None:
+        """It has looked at a frame of a moving vehicle: its drift features, NaN where not to be had."""
+
+    def passed(self) -> None:
+        """Its shadow has ended well."""
+
+    def forget(self) -> None:
+        """Neither this candidate nor the one that has passed will be put in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,7 @@ class _Run:
     lock: threading.Lock
     drive: DriveTime
     tally: ShadowTally
-    turn: int = 0
+    turns: Turns
 
 
 class Shadow:
@@ -72,6 +89,8 @@ class Shadow:
         options: DetectorOptions,
         parked: Callable[[str], bool] = lambda camera: False,
         *,
+        moving: Callable[[str], bool] = lambda camera: True,
+        keeper: FeatureKeeper | None = None,
         memory_bytes: int = 2_000_000_000,
         start_s: float = 900.0,
         hang_s: float = 120.0,
@@ -82,6 +101,8 @@ class Shadow:
         Args:
             options: how models run here.
             parked: whether the vehicle is, as far as a camera is concerned.
+            moving: whether it moves just now, as far as a camera is concerned.
+            keeper: keeps what candidates find; None: nobody does.
             memory_bytes: that a candidate may hold.
             start_s: that it may take to load.
             hang_s: that it may take for a frame.
@@ -89,6 +110,8 @@ class Shadow:
         """
         self._options = options
         self._parked = parked
+        self._moving = moving
+        self._keeper = keeper
         self._limits = (memory_bytes, start_s, hang_s, hang_cpu_s)
         self._run: _Run | None = None
         self._report: common_pb2.ShadowReport | None = None
@@ -111,14 +134,16 @@ class Shadow:
             run.drive.add(record)
             if parked:
                 return
-            run.turn += 1
-            if run.turn % run.terms.every_frames:
+            if not run.turns.is_next(frame.camera):
                 return
         boxes = frame.to_part(published.detections.boxes)
+        moving, classes = self._moving(frame.camera), published.model.class_names
         offered = run.process.offer(
-            ShadowFrame(frame.camera, frame.captured_ns, frame.part, boxes, published.model.class_names)
+            ShadowFrame(frame.camera, frame.captured_ns, frame.part, boxes, classes, moving)
         )
         with run.lock:
+            if offered is Offer.TAKEN:
+                run.turns.shown(frame.camera)
             run.tally.over_budget += offered is Offer.OVER_BUDGET
             run.tally.busy += offered is Offer.BUSY
 
@@ -127,12 +152,16 @@ class Shadow:
         limits = ShadowLimits(terms.cpu_share, *self._limits)
         lock, tally = threading.Lock(), ShadowTally()
 
-        def answered(answer: Mapping[str, Any]) -> None:
+        def answered(frame: ShadowFrame, answer: Mapping[str, Any]) -> None:
             with lock:
-                _take(tally, answer, model.digest)
+                features = _take(tally, answer, model.digest)
+            if self._keeper is not None and features is not None and frame.moving:
+                self._keeper.add(model.digest, frame.camera, frame.time_ns, features)
 
+        if self._keeper is not None:
+            self._keeper.begin(model.digest)
         process = ShadowProcess(model, self._options, limits, answered)
-        self._run = _Run(model, terms, process, lock, DriveTime(), tally)
+        self._run = _Run(model, terms, process, lock, DriveTime(), tally, Turns(terms.every_frames))
         process.start()
         logger.info(
             "model %s runs in shadow: %.0f s of driving, every %d frames, %.0f %% of a core",
@@ -179,12 +208,21 @@ class Shadow:
         run.process.stop()
         if not run.process.join(_JOIN_S):
             logger.error("the shadow did not end in time", extra={"event": "hangs", "part": self.name})
+        if self._keeper is not None and outcome == common_pb2.TRIAL_OUTCOME_PASSED:
+            self._keeper.passed()
+        else:
+            self.forget()
         logger.info(
             "the shadow of model %s is over%s",
             run.model.digest[:12],
             f": {detail}" if detail else "",
             extra={"event": "shadow_ended", "model": run.model.digest, "outcome": outcome},
         )
+
+    def forget(self) -> None:
+        """No candidate that was in shadow will be put in."""
+        if self._keeper is not None:
+            self._keeper.forget()
 
     def report(self) -> common_pb2.ShadowReport | None:
         """How the shadow under way is doing, or how the last one ended; None before the first."""
@@ -235,25 +273,19 @@ class Shadow:
         return report
 
 
-def _take(tally: ShadowTally, answer: Mapping[str, Any], digest: str) -> None:
-    """Add what the child said of a frame; what makes no sense is the candidate's error."""
+def _take(tally: ShadowTally, answer: Mapping[str, Any], digest: str) -> npt.NDArray[np.float32] | None:
+    """Add what the child said of a frame, and give its features; what makes no sense is its error."""
     if "error" in answer:
         tally.error(str(answer["error"])[:500])
-        return
+        return None
     try:
-        classes = {
-            str(name)[:100]: Agreement(int(active), int(candidate), int(matched), float(difference))
-            for name, (active, candidate, matched, difference) in answer["agreement"].items()
-        }
-        latency_ms = float(answer["inference_ms"])
-        drift = common_pb2.DriftState.FromString(b64decode(answer["drift"])) if answer["drift"] else None
-    except (KeyError, TypeError, ValueError, AttributeError, DecodeError) as error:
-        tally.error(f"its process answered nonsense: {error!r}"[:500])
-        return
-    if not math.isfinite(latency_ms + sum(one.score_difference for one in classes.values())):
-        tally.error("its process answered what is no number")
-        return
-    tally.add(classes, latency_ms)
+        said = read_answer(answer, len(NAMES))
+    except AnswerError as error:
+        tally.error(str(error)[:500])
+        return None
+    tally.add(said.classes, said.latency_ms)
+    drift = said.drift
     if drift is not None and (drift.camera in tally.drift or len(tally.drift) < _MOST_CAMERAS):
         drift.model.sha256 = digest
         tally.drift[drift.camera] = drift
+    return said.features

@@ -68,6 +68,8 @@ class ShadowStage:
         release = content.release
         if self._shadow.digest != content.digest:
             self._break_off("it is no longer the candidate")
+        if content.digest != self._passed:
+            self.gave_up(self._passed)
         if release is None or release.shadow is None or content.digest == self._passed:
             return True
         if not self._shadow.digest:
@@ -103,9 +105,15 @@ class ShadowStage:
         self._troubles += 1
         return ShadowEnded(content, verdict.reason, False)
 
+    def gave_up(self, digest: str) -> None:
+        """A candidate will not be put in, for now at least, after it has passed."""
+        if digest and digest == self._passed:
+            self._shadow.forget()
+
     def stop(self) -> None:
         """The daemon stops."""
         self._break_off("the daemon stops")
+        self.gave_up(self._passed)
 
     def _break_off(self, why: str) -> None:
         self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cloud.pipeline.drift_prior import Series, fit_slices, fleet_prior
 from cloud.pipeline.running import run_stage
 from edge.drift import DriftMonitor, Origin, Reference, Scope, Verdict, fit
 from edge.drift.pacing import Pace, Step
+from edge.drift.reference_file import PACKED, PACKED_SINCE, PLAIN, version_of
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.retrains import VEHICLE, add_samples, begin, red_picture, retrain_cloud
 
@@ -124,7 +126,11 @@ def test_the_night_that_raised_the_alarm_is_known_to_the_new_models_reference(tm
         for name in ("label", "purity", "dataset"):
             run_stage(pipeline, name, run_id)
         text = fleet_prior(pipeline, "v2", day.to_bytes().decode())
-        assert text is not None
+        assert text is not None and version_of(text) == PLAIN
+        release = config.release.model_copy(update={"minimum_daemon_version": PACKED_SINCE})
+        newer = replace(pipeline, config=config.model_copy(update={"release": release}))
+        short = fleet_prior(newer, "v2", day.to_bytes().decode())
+        assert short is not None and len(short) < len(text) and version_of(short) == PACKED
         made = Reference.from_bytes(text.encode())
         assert {context.name for context in made.contexts} == {"daytime", "night"}
         # Of a fleet's cameras: no vehicle's own promise rests on it.

@@ -22,7 +22,7 @@ from edge.drift import (
     scan,
     unlearned,
 )
-from edge.drift.monitor import LEARN_TAU
+from edge.drift.fitting import LEARN_TAU
 from tests.edge.drift_streams import ar1
 
 NAMES = ["light", "colour", "cars"]
@@ -418,3 +418,68 @@ def _saved() -> bytes:
 
 
 SAVED = _saved()
+
+
+def test_what_becomes_known_is_judged_at_once_and_all_else_goes_on() -> None:
+    after = DriftMonitor(DAY)
+    watch(after, drive(50, 200))
+    after.model_changed()
+    watch(after, drive(51, 20), 200.0)
+    beside = DriftMonitor(DAY)
+    beside.restore(after.to_bytes())
+    assert not after.reference.contexts[0].features[2].known
+    told = DAY.without(["picture"])
+    after.know(told)
+    assert [one.known for one in after.reference.contexts[0].features] == [True, True, True]
+    assert after.given.digest == DAY.digest
+    states = watch(after, drive(52, 60), 220.0)
+    others = watch(beside, drive(52, 60), 220.0)
+    assert states[0].verdict is not Verdict.LEARNING and others[0].verdict is Verdict.LEARNING
+    for name in ("light", "colour"):
+        assert [feature(one, name) for one in states] == [feature(one, name) for one in others]
+    # What was seen since the change fills its windows: of 60 s and more, 20 s were seen before it was known.
+    full = next(one.time_ns for one in states if feature(one, "cars").window_s > 0) / SECOND  # type: ignore[attr-defined]
+    shorter = DAY.contexts[0].features[2].tails[0].frames / RATE_HZ
+    assert full == pytest.approx(200 + max(20.0, shorter), abs=2)
+
+
+def test_what_became_known_is_known_after_a_restart_and_no_more_than_that() -> None:
+    monitor = DriftMonitor(combine(DAY, NIGHT).without(["detections"]))
+    watch(monitor, drive(50, 100))
+    monitor.know(DAY)
+    again = DriftMonitor(combine(DAY, NIGHT).without(["detections"]))
+    again.restore(monitor.to_bytes())
+    assert [one.features[2].known for one in again.reference.contexts] == [True, False]
+    assert again.snapshot().reference.digest == monitor.reference.digest
+    before = again.reference.digest
+    again.know(reference_of("day", 40.0, seed=3))
+    assert again.reference.digest == before, "what is judged already stays what it was"
+
+
+def test_what_is_to_become_known_is_of_the_same_features_and_rate() -> None:
+    monitor = DriftMonitor(DAY.without(["detections"]))
+    with pytest.raises(DriftReferenceError, match="other rate_hz"):
+        monitor.know(replace(DAY, rate_hz=1.0))
+    with pytest.raises(DriftReferenceError, match="other names"):
+        monitor.know(fit(drive(1)[:, :2], RATE_HZ, NAMES[:2]))
+
+
+@given(st.lists(st.sampled_from(["day", "night"]), max_size=3), st.integers(1, 60), st.booleans())
+@settings(max_examples=10)
+def test_knowing_takes_no_window_away(told: list[str], seconds: int, gap: bool) -> None:
+    """Whatever becomes known when, the windows of what was judged before hold what they held."""
+    bare = combine(DAY, NIGHT).without(["detections"])
+    monitor, beside = DriftMonitor(bare), DriftMonitor(bare)
+    for one in (monitor, beside):
+        watch(one, drive(60, 40))
+        watch(one, drive(61, seconds, -12.0), 40.0 + 600 * gap)
+    for name in told:
+        monitor.know(DAY if name == "day" else NIGHT)
+    for one, other in zip(monitor.snapshot().contexts, beside.snapshot().contexts, strict=True):
+        for number in range(2):
+            np.testing.assert_array_equal(one.values[number], other.values[number])
+            np.testing.assert_array_equal(one.latched[:, number], other.latched[:, number])
+    assert [one.features[2].known for one in monitor.reference.contexts] == [
+        "day" in told,
+        "night" in told,
+    ]

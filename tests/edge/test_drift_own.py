@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from edge.drift import fit
 from edge.drift.calibration import P_LEVELS, WINDOWS_TAU, Tail
-from edge.drift.own import UNNAMED, Fitted, Own, at_rate, joined, merged
+from edge.drift.frame_rate import at_rate
+from edge.drift.own import UNNAMED, Fitted, Own, joined, merged
 from edge.drift.reference import (
     ContextReference,
     DriftReferenceError,
@@ -136,10 +137,10 @@ def test_another_rate_keeps_the_seconds(ratio: float, rate_hz: float) -> None:
     after = at_rate(before, rate_hz * ratio)
     (one,), (other,) = before.contexts[0].features, after.contexts[0].features
     assert other.frames / after.rate_hz == pytest.approx(one.frames / before.rate_hz, rel=1e-2)
-    if one.tau * ratio > 1:
-        assert other.tau / after.rate_hz == pytest.approx(one.tau / before.rate_hz)
+    # Of sparser frames each says a little more than its share.
+    assert other.tau == pytest.approx(max(one.tau * ratio, 1 + (one.tau - 1) * ratio))
     for new, old in zip(other.tails, one.tails, strict=True):
-        assert abs(new.frames - old.frames * ratio) <= 0.5 + 1e-6
+        assert abs(new.frames - old.frames * other.tau / one.tau) <= 0.5 + 1e-6
         assert new.rate(0.3) == old.rate(0.3)
     Reference.from_bytes(after.to_bytes())
 
@@ -147,6 +148,23 @@ def test_another_rate_keeps_the_seconds(ratio: float, rate_hz: float) -> None:
 REFERENCE = fit(
     np.cumsum(np.random.default_rng(1).normal(size=(2000, 1)), axis=0) % 50, 1.0, ["brightness"], seed=1
 )
+
+
+@given(st.floats(2.1, 29.0), st.floats(0.5, 100.0))
+def test_a_reference_of_few_frames_a_second_is_brought_up_where_that_is_asked_for(
+    ratio: float, rate_hz: float
+) -> None:
+    before = replace(REFERENCE, rate_hz=rate_hz)
+    with pytest.raises(DriftReferenceError, match="cannot be judged"):
+        at_rate(before, rate_hz * ratio)
+    with pytest.raises(DriftReferenceError, match="cannot be judged"):
+        at_rate(before, rate_hz / ratio, most_ratio=30.0)
+    after = at_rate(before, rate_hz * ratio, most_ratio=30.0)
+    (one,), (other,) = before.contexts[0].features, after.contexts[0].features
+    assert other.tau / after.rate_hz == pytest.approx(one.tau / before.rate_hz)
+    for new, old in zip(other.tails, one.tails, strict=True):
+        assert new.frames / after.rate_hz == pytest.approx(old.frames / before.rate_hz, rel=0.05)
+    assert Reference.from_bytes(after.to_bytes()).digest == after.digest
 
 
 def test_a_rate_that_is_almost_the_same_does_not_keep_a_prior_out() -> None:

@@ -59,12 +59,13 @@ class Drive:
     def __init__(self, watch: DriftWatch) -> None:
         self.watch = watch
         self.number = 0
+        self.every = 1  # one frame of so many comes
         self.digest = MODEL.digest
         self.metadata = MODEL.metadata
         self.embedding: float | None = None  # the mean of what the model gives; None: it gives none
 
     def go(self, seconds: float, level: float) -> None:
-        for _ in range(round(seconds * 10)):
+        for _ in range(0, round(seconds * 10), self.every):
             picture = image(self.number, level)
             frame = Frame("front", self.number, 0, self.number * 100_000_000, picture)
             noise = np.random.default_rng(self.number).normal(0, 1, 4)
@@ -74,7 +75,7 @@ class Drive:
                 frame,
                 Publication(frame.key, frame.captured_ns, False, 36, 64, found, self.metadata, 0, 0, 0),
             )
-            self.number += 1
+            self.number += self.every
 
     def another_model(self, prior: Reference | None) -> None:
         self.digest = "b" * 64
@@ -296,3 +297,26 @@ def test_each_camera_has_its_share_of_the_promise(tmp_path: Path, day: Reference
         alarms = [state for state in told.states if VERDICTS[state.verdict] == "alarm"]
         first.append(alarms[0].expected_false_alarms_per_day)
         assert first[-1] <= 2.0 / len(cameras)
+
+
+def test_a_camera_whose_rate_changes_in_mid_stream_alarms_in_no_phase(tmp_path: Path, day: Reference) -> None:
+    told = Told()
+    drive = Drive(a_watch(tmp_path, told, reference=saved(day, tmp_path)))
+    drive.go(120, BY_DAY)
+    at_its_rate = told.states[-1]
+    drive.every = 10
+    drive.go(400, BY_DAY)
+    slow = told.states[-1]
+    drive.every = 1
+    drive.go(200, BY_DAY)
+    again = told.states[-1]
+    assert not any(state.verdict == common.DRIFT_VERDICT_ALARM for state in told.states)
+    assert "1 frames come a second, not 2" in slow.explanation
+    assert "frames come a second" not in at_its_rate.explanation + again.explanation
+    (context,) = day.contexts
+    nominal = {one.name: [tail.frames / RATE_HZ for tail in one.tails] for one in context.features}
+    for state, factor in ((at_its_rate, 1), (slow, 2), (again, 1)):
+        judged = [one for one in state.features if one.window_s and one.name in nominal]
+        assert judged
+        for one in judged:
+            assert min(abs(one.window_s / (factor * s) - 1) for s in nominal[one.name]) < 0.1

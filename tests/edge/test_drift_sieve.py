@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.drift.calibration import P_LEVELS, WINDOWS_TAU, Tail
-from edge.drift.own import Fitted
+from edge.drift.own import UNSORTED, Fitted
 from edge.drift.progress import Progress, progress_text
 from edge.drift.reference import ContextReference, FeatureReference, unknown_feature
 from edge.drift.sieve import BLUR_S, HOLD_S, PATIENCE_S, Sieve
@@ -20,7 +20,7 @@ VECTOR = np.zeros(2, np.float32)
 def held(sieve: Sieve, seconds: range, context: str, **alarm: bool) -> None:
     flags = {"by_prior": False, "by_own": False, **alarm}
     for second in seconds:
-        sieve.add(second * S, VECTOR, context, "nearest", **flags)
+        sieve.add(second * S, VECTOR, context, **flags)
 
 
 def seconds_of(sieve: Sieve) -> dict[str, list[int]]:
@@ -71,7 +71,8 @@ def test_a_prior_that_never_fits_is_not_believed_for_ever() -> None:
     held(sieve, range(day + 6000, day + 9000, 600), "", by_own=True)
     sieve.end()
     found = seconds_of(sieve)
-    assert set(found) == {"nearest"} and max(found["nearest"]) < day + 6000, "its own alarm counts always"
+    assert set(found) == {UNSORTED}, "kept apart from what is known"
+    assert max(found[UNSORTED]) < day + 6000, "its own alarm counts always"
 
 
 @given(
@@ -85,7 +86,7 @@ def test_frames_come_through_once_in_order_and_none_in_alarm(steps: list[tuple[i
     for passed, context, alarm in steps:
         now += passed + 1
         seen[now] = (context, alarm)
-        sieve.add(now * S, VECTOR, context, "x", by_prior=alarm, by_own=False)
+        sieve.add(now * S, VECTOR, context, by_prior=alarm, by_own=False)
     sieve.end()
     through = [(usual.time_ns // S, usual.context) for usual in sieve.take()]
     assert [at for at, _ in through] == sorted({at for at, _ in through})

@@ -19,6 +19,7 @@ from edge.updates.shadow_rules import (
     is_over,
     shadow_terms,
 )
+from edge.updates.shadow_turns import Turns
 from protos.release_promise import Promise, Range, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 
@@ -155,3 +156,35 @@ def test_errors_end_it_early() -> None:
     assert early_failure(found) == ""
     found.error("the last one")
     assert early_failure(found) == "in shadow 10 of 110 frames ended in an error: the last one"
+
+
+@given(
+    st.integers(1, 12),
+    st.lists(st.sampled_from("abcd"), min_size=1, max_size=9),
+    st.lists(st.booleans(), min_size=1, max_size=7),
+)
+def test_turns_go_round_among_the_cameras(every: int, order: list[str], taken: list[bool]) -> None:
+    """However the cameras' frames interleave, and whichever of the turns come to nothing."""
+    turns, shown, offers, frames = Turns(every), dict.fromkeys(order, 0), 0, 300 * every
+    for number in range(frames):
+        camera = order[number % len(order)]
+        if turns.is_next(camera):
+            offers += 1
+            if taken[offers % len(taken)]:
+                turns.shown(camera)
+                shown[camera] += 1
+    assert frames // (every + 2 * len(shown) + 1) - 1 <= offers <= frames // every
+    if len(shown) == 1:
+        assert offers == frames // every
+    if len(order) <= 2 * len(shown):  # none comes so seldom that it is taken for gone
+        assert max(shown.values()) - min(shown.values()) <= len(order)
+
+
+def test_a_camera_that_is_gone_holds_nothing_up_and_one_that_comes_is_next() -> None:
+    turns = Turns(2)
+    seen = [camera for camera in "abababab" if turns.is_next(camera) and not turns.shown(camera)]
+    assert set(seen) == {"a", "b"}
+    alone = [number for number in range(200) if turns.is_next("a") and not turns.shown("a")]
+    assert len(alone) >= 95 and max(np.diff(alone)) <= 6
+    back = [camera for camera in "ab" * 4 if turns.is_next(camera) and not turns.shown(camera)]
+    assert back[:2] in (["b", "a"], ["a", "b"]) and set(back) == {"a", "b"}

@@ -13,15 +13,16 @@ import psutil
 import pytest
 
 from edge.drift import fit
-from edge.drift.features import NAMES, ORIGINS
+from edge.drift.features import NAMES, ORIGINS, extract
 from edge.machine.priority import LOW
+from edge.perception.model_change import ChangeOutcome
 from protos.release_promise import Promise, Range, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
 from tests.models_factory import constant_model, golden_frame, rectangles_model, with_embedding
 from tests.processes import descendants
 from tests.treacherous_models import greedy_model
-from tests.update_garage import CONFIRMED, PROBATION, REFUSED, STAGED, Garage, Vehicle
+from tests.update_garage import CONFIRMED, PERIOD_NS, PROBATION, REFUSED, STAGED, Garage, Vehicle
 from tests.update_world import model
 from tests.waiting import eventually
 
@@ -56,6 +57,15 @@ def test_a_candidate_that_agrees_is_put_in_after_its_shadow(start: Garage) -> No
     assert vehicle.phases().index(SHADOW) == vehicle.phases().index(PROBATION) - 1
     vehicle.publishing = 50
     assert vehicle.until(CONFIRMED).active.sha256 == digest
+    # What it finds is kept, reference or none.
+    assert vehicle.keeper.said == [f"begin {digest}", "passed"]
+    late = len(vehicle.keeper.rows) - report.compared_frames
+    assert late in (0, 1), "the one that was on its way"
+    expected = extract(vehicle.image, vehicle.found, class_names=("blue", "green", "red"))
+    for found_by, camera, time_ns, features in vehicle.keeper.rows:
+        assert (found_by, camera) == (digest, "front") and time_ns % PERIOD_NS == 0
+        np.testing.assert_allclose(features, expected, rtol=1e-3)
+        assert np.isnan(features[NAMES.index("embedding_1")])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +95,7 @@ def test_a_candidate_that_sees_something_else_is_refused(
     assert list(state.bad_sha256) == [state.shadow.model.sha256]
     assert state.shadow.outcome == common_pb2.TRIAL_OUTCOME_FAILED
     assert vehicle.asked == [], "it never came near the frames"
+    assert vehicle.keeper.said[1:] == ["forget"], "what it finds is of no use"
 
 
 def test_a_hang_refuses_it(start: Garage) -> None:
@@ -152,6 +163,44 @@ def test_a_newer_release_takes_its_place_and_the_daemons_end_ends_it(start: Gara
     assert vehicle.running.digest == last.model_sha256
     assert vehicle.status().model.shadow.outcome == common_pb2.TRIAL_OUTCOME_BROKEN_OFF
     assert _children() == [] and vehicle.shadow.digest == ""
+    assert "passed" not in vehicle.keeper.said and vehicle.keeper.said[-1] == "forget"
+
+
+def test_what_passed_and_is_not_put_in_is_forgotten(start: Garage) -> None:
+    vehicle = in_shadow(start, model("1"))
+    vehicle.answer(ChangeOutcome.REFUSED, "it does not load", is_final=True)
+    vehicle.publishing = 2
+    state = vehicle.until(REFUSED)
+    assert "it does not load" in state.detail
+    assert vehicle.keeper.said[1:] == ["passed", "forget"]
+
+
+def test_what_passed_and_waits_is_forgotten_when_the_daemon_stops_or_another_comes(start: Garage) -> None:
+    vehicle = in_shadow(start, model("1"))
+    for _ in range(1000):
+        vehicle.answer(ChangeOutcome.BUSY)
+    vehicle.publishing = 2
+    eventually(lambda: vehicle.status() is not None and "passed" in vehicle.keeper.said, "the shadow's end")
+    newer = start.release(model("2"))
+    vehicle.updates.nudge(newer.release_counter)
+    eventually(lambda: vehicle.keeper.said[-1] == "forget", "the older one's end")
+    assert vehicle.keeper.said[1:] == ["passed", "forget"]
+    again = in_shadow(start, model("3"))
+    for _ in range(1000):
+        again.answer(ChangeOutcome.BUSY)
+    again.publishing = 2
+    eventually(lambda: again.status() is not None and "passed" in again.keeper.said, "the shadow's end")
+    again.stop()
+    assert again.keeper.said[-1] == "forget"
+
+
+def test_what_is_seen_while_the_vehicle_stands_is_compared_and_not_kept(start: Garage) -> None:
+    vehicle = in_shadow(start, model("1"), replace(ASKED, drive_s=10**5))
+    vehicle.moving, vehicle.publishing = False, 2
+    eventually(lambda: _compared(vehicle) > 20, "comparisons")
+    assert vehicle.keeper.rows == []
+    vehicle.moving = True
+    eventually(lambda: bool(vehicle.status()) and len(vehicle.keeper.rows) > 2, "rows")
 
 
 def test_a_restart_begins_anew_and_leaves_no_process(start: Garage, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ class Road:
                 "shadow_cpu_share": 1.0,
             },
             vehicle_state={"parked_after_s": 3600.0},
+            drift={"learn_s": 100.0},
         )
 
     def release(self, data: bytes, shadow: ShadowFacts | None, promise: Promise) -> ReleaseFacts:
@@ -127,7 +128,7 @@ def test_from_shadow_to_confirmation_with_no_frame_lost(road: Road) -> None:
         eventually(lambda: daemon.cameras()["front"].captured_frames > 400, "the model before is known")
         facts = road.release(
             steady_model("2"),
-            ShadowFacts(drive_s=60, every_frames=2, cpu_percent=100, least_agreement_percent=90),
+            ShadowFacts(drive_s=200, every_frames=2, cpu_percent=100, least_agreement_percent=90),
             Promise(
                 drive_s=150,
                 errors_permille=20,
@@ -137,13 +138,13 @@ def test_from_shadow_to_confirmation_with_no_frame_lost(road: Road) -> None:
         )
         daemon.event("shadow_begun")
         assert state_of(daemon).active.version == "factory"
-        for step in ("shadow_ended", "update_activated", "update_confirmed"):
+        for step in ("shadow_ended", "update_activated", "drift_from_shadow", "update_confirmed"):
             daemon.event(step)
         state = state_of(daemon)
         assert state.active.sha256 == state.last_good.sha256 == facts.model_sha256
         assert state.shadow.outcome == state.probation.outcome == common_pb2.TRIAL_OUTCOME_PASSED
         assert state.shadow.agreement[0].f1_share == 1.0
-        assert state.shadow.drive_s >= 60 and state.probation.drive_s >= 150
+        assert state.shadow.drive_s >= 200 and state.probation.drive_s >= 150
         assert not any(figure.broken for figure in state.probation.figures)
         assert_no_frame_is_lost(daemon)
         eventually(

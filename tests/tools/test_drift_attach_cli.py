@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,20 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from cloud.release.attaching import with_prior
 from edge.drift import Reference, Scope, fit
 from edge.drift.features import NAMES, ORIGINS
+from edge.drift.reference_file import PACKED, PLAIN
 from edge.errors import TrafficVisionError
 from edge.perception.metadata import GoldenFrame
-from edge.perception.model_file import METADATA_KEY, read_model_file
+from edge.perception.model_file import (
+    METADATA_KEY,
+    ModelFile,
+    parse_model_file,
+    put_metadata,
+    read_model_file,
+)
+from edge.perception.onnx_reading import parse_onnx
 from tests.models_factory import golden_frame, with_embedding
 from tests.replays import write_model
 from tools.cli import root
@@ -81,9 +91,25 @@ def test_nothing_else_changes(tmp_path: Path, model: Path, reference: Path, embe
     before, after = document(model), document(output)
     assert (before.pop("drift_prior"), after.pop("drift_prior")) == (
         None,
-        Reference.load(reference).scoped(Scope.FLEET).to_bytes().decode(),
+        Reference.load(reference).scoped(Scope.FLEET).to_bytes(PLAIN).decode(),
     )
     assert after == before
+
+
+def test_what_a_prior_is_written_in_is_kept(tmp_path: Path, model: Path, reference: Path) -> None:
+    """Whoever packed it knows which daemons read the file."""
+    known = Reference.load(reference).scoped(Scope.FLEET)
+    plain = with_prior(read_model_file(model), known, "a test")
+    packed = put_prior(plain, known.to_bytes(PACKED).decode())
+    found = [with_prior(one, known, "a test").metadata.drift_prior for one in (plain, packed)]
+    assert found == [known.to_bytes(version).decode() for version in (PLAIN, PACKED)]
+    assert with_prior(put_prior(plain, "{}"), known, "a test").data == plain.data
+
+
+def put_prior(model: ModelFile, text: str) -> ModelFile:
+    graph = parse_onnx(model.data)
+    put_metadata(graph, replace(model.metadata, drift_prior=text))
+    return parse_model_file(graph.SerializeToString(deterministic=True), "a test")
 
 
 def test_another_reference_takes_the_place_of_the_first(tmp_path: Path, model: Path, reference: Path) -> None:

@@ -140,10 +140,18 @@ def picture_only(reference: Reference) -> Reference:
     return replace(reference, contexts=contexts)
 
 
-def limits(reference: Reference, context: ContextReference) -> npt.NDArray[np.float64]:
-    """Distance at which each window's alarm begins, `float64[W, F]`; infinite where it is not judged."""
+def limits(
+    reference: Reference, context: ContextReference, step_s: float | None = None
+) -> npt.NDArray[np.float64]:
+    """Distance at which each window's alarm begins, `float64[W, F]`; infinite where it is not judged.
+
+    Args:
+        reference: what is judged by.
+        context: of it.
+        step_s: time between two frames; None: as at the reference's rate.
+    """
     yardstick = Yardstick.of(context.features, reference.rate_hz)
-    return yardstick.limits(yardstick.limit(reference.target_hours, context.joint))
+    return yardstick.limits(yardstick.limit(reference.target_hours, context.joint), step_s)
 
 
 def window_distances(feature: FeatureReference, content: npt.NDArray[np.float32]) -> list[float]:
@@ -342,7 +350,7 @@ class _Judging:
             if one.verdict is not Verdict.ALARM or one.window_s == 0 or key not in windows:
                 continue
             feature, content = windows[key]
-            window = content[-round(one.window_s * self._reference.rate_hz) :]
+            window = content[-one.window_frames :]
             there = self._values.of.get(key) if self._values else None
             exact = (
                 None

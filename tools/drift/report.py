@@ -237,12 +237,12 @@ def _carriers(drive: JudgedDrive, alarm: Alarm) -> tuple[CarrierRow, ...]:
 
 def _limit(reference: Reference, context: ContextReference | None, one: FeatureDrift) -> float:
     """The distance at which the alarm begins in the window that was judged by; NaN: there is none."""
-    if context is None:
+    if context is None or not one.window_frames:
         return math.nan
-    found = limits(reference, context)
+    found = limits(reference, context, one.window_s / one.window_frames)
     for column, feature in enumerate(context.features):
         for window, tail in enumerate(feature.tails):
-            if feature.name == one.name and abs(tail.frames / reference.rate_hz - one.window_s) < 1e-6:
+            if feature.name == one.name and tail.frames == one.window_frames:
                 return float(found[window, column])
     return math.nan
 
