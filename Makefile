@@ -6,6 +6,8 @@
 # PROCESSES that share the tests of `make test`; more on a machine with more than two cores
 # DATA      labelled pictures by day and by night for `make demo`, in place of simulated drives
 # WEIGHTS   the checkpoint that their baseline is made from
+# LABEL_STUDIO_FOLDER, LABEL_STUDIO_PORT  where `make label-studio` keeps everything, and where it listens
+# CLOUD     a cloud's folder, made by `traffic-vision cloud init`, for `make airflow` and `make mlflow`
 
 PYTHON ?= python3
 PROCESSES ?= 2
@@ -13,6 +15,10 @@ PIP_ARGS ?=
 VENV := .venv
 VENV_EDGE := .venv-edge
 VENV_PROTOS := .venv-protos
+VENV_LABEL_STUDIO := .venv-label-studio
+LABEL_STUDIO_FOLDER ?= label-studio-data
+LABEL_STUDIO_PORT ?= 8080
+VENV_AIRFLOW := .venv-airflow
 # The oldest generator that protobuf's and grpcio's bounds in pyproject.toml allow.
 PROTO_TOOLS := grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 BIN := $(VENV)/bin
@@ -21,6 +27,7 @@ EVERYTHING := '.[cloud,dev]'
 VEHICLE := '.[edge]'
 SOURCES := $(shell find protos edge cloud tools -name '*.py')
 BENCH ?= detector
+CLOUD ?= fleet
 
 # $(1): the environment's folder, $(2): the oldest minor version of Python 3, $(3): what pip installs
 define environment
@@ -41,10 +48,10 @@ endef
 
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-edge protos demo test missing-packages system-packages test-services bench lint format clean clean-all
+.PHONY: help setup setup-edge setup-label-studio label-studio setup-airflow airflow mlflow protos demo test missing-packages system-packages test-services bench lint format clean clean-all
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## everything, into .venv
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -55,6 +62,22 @@ setup-edge: $(VENV_EDGE)/.ready ## the vehicle's part alone, into .venv-edge
 $(VENV_EDGE)/.ready: pyproject.toml constraints.txt $(SOURCES)
 	$(call environment,$(VENV_EDGE),10,-c constraints.txt $(VEHICLE))
 	$(call opencv_loads,$(VENV_EDGE))
+
+setup-label-studio: $(VENV_LABEL_STUDIO)/.ready ## Label Studio, into .venv-label-studio
+$(VENV_LABEL_STUDIO)/.ready: tools/label_studio/constraints.txt
+	$(call environment,$(VENV_LABEL_STUDIO),11,-c tools/label_studio/constraints.txt label-studio)
+
+label-studio: setup-label-studio ## people label samples: Label Studio on this machine
+	@$(VENV_LABEL_STUDIO)/bin/python -m tools.label_studio --folder '$(LABEL_STUDIO_FOLDER)' --port $(LABEL_STUDIO_PORT)
+setup-airflow: $(VENV_AIRFLOW)/.ready ## Apache Airflow, into .venv-airflow
+$(VENV_AIRFLOW)/.ready: cloud/airflow/requirements.txt cloud/airflow/constraints.txt
+	$(call environment,$(VENV_AIRFLOW),11,-c cloud/airflow/constraints.txt -r cloud/airflow/requirements.txt)
+
+airflow: setup setup-airflow ## Apache Airflow for the cloud in CLOUD, until Ctrl-C
+	@$(BIN)/traffic-vision cloud airflow --airflow $(VENV_AIRFLOW)/bin/airflow --config '$(CLOUD)/cloud.toml'
+
+mlflow: setup ## MLflow's pages of the cloud in CLOUD, until Ctrl-C
+	@$(BIN)/traffic-vision cloud mlflow --config '$(CLOUD)/cloud.toml'
 
 $(VENV_PROTOS)/.ready: Makefile
 	$(call environment,$(VENV_PROTOS),10,$(PROTO_TOOLS))
@@ -77,7 +100,7 @@ system-packages: ## the same, as an error
 	@missing=$$($(MAKE) --silent --no-print-directory missing-packages | tr '\n' ' '); test -z "$$missing" || { \
 	  echo "error: these tests start real servers, and miss what Debian and Ubuntu have as: sudo apt-get install $$missing" >&2; exit 1; }
 
-test-services: system-packages setup setup-edge ## what starts servers, a browser, or installs packages
+test-services: system-packages setup setup-edge setup-label-studio setup-airflow ## what starts servers, a browser, or installs packages
 	$(BIN)/python -m pytest -m services
 
 bench: setup ## the figures of BENCH (default: detector), beside their targets

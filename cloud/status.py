@@ -24,8 +24,10 @@ from cloud.store.models import (
     Release,
     Run,
     Sample,
+    StageRecord,
     Vehicle,
 )
+from cloud.store.states import RunState, StageState
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.trials import trial_words
 
@@ -91,12 +93,18 @@ class SamplesLine:
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A retrain."""
+    """A retrain.
+
+    Attributes:
+        state: how it ended; running, or waiting for people.
+        detail: why it is in its state, for people.
+    """
 
     id: str
     started: datetime
     ended: datetime | None
     state: str
+    detail: str
     dataset_version: str
     candidate: str
     verdict: str
@@ -247,6 +255,12 @@ def _samples(session: Session) -> list[SamplesLine]:
 
 
 def _runs(session: Session) -> list[RunLine]:
+    waits = (
+        select(Run.id)
+        .join(StageRecord, StageRecord.key == Run.id)
+        .where(Run.state == RunState.RUNNING, StageRecord.state == StageState.WAITING)
+    )
+    waiting = set(session.scalars(waits))
     query = (
         select(Run)
         .options(selectinload(Run.candidates).selectinload(Candidate.verdicts))
@@ -258,7 +272,8 @@ def _runs(session: Session) -> list[RunLine]:
             id=run.id,
             started=run.started,
             ended=run.ended,
-            state=run.state.value,
+            state=StageState.WAITING.value if run.id in waiting else run.state.value,
+            detail=run.state_detail,
             dataset_version=run.dataset_version or "",
             candidate=", ".join(f"{candidate.name} {candidate.version}" for candidate in run.candidates),
             verdict=", ".join(

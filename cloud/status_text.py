@@ -126,7 +126,7 @@ def _tables(status: Status) -> Iterable[_Table]:
     )
     yield (
         "newest runs",
-        ("run", "started", "ended", "state", "dataset", "candidate", "verdict"),
+        ("run", "started", "ended", "state", "dataset", "candidate", "verdict", "why"),
         [
             (
                 line.id,
@@ -136,6 +136,7 @@ def _tables(status: Status) -> Iterable[_Table]:
                 line.dataset_version,
                 line.candidate,
                 line.verdict,
+                line.detail,
             )
             for line in status.runs
         ],

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageFilter
 
 WIDTH, HEIGHT = 160, 96
 
@@ -16,6 +17,19 @@ WIDTH, HEIGHT = 160, 96
 def jpeg(width: int = WIDTH, height: int = HEIGHT, shade: int = 90, **save: Any) -> bytes:
     encoded = io.BytesIO()
     Image.new("RGB", (width, height), (shade % 256, 80, 70)).save(encoded, "JPEG", **save)
+    return encoded.getvalue()
+
+
+def scene(seed: int, light: float = 1.0, blur: float = 0.0, size: tuple[int, int] = (320, 180)) -> bytes:
+    """A JPEG of blocks and grain that no other seed has; `light` multiplies its levels, blur is in pixels."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(40, 200, (9, 16, 3))
+    levels = np.kron(coarse, np.ones((20, 20, 1))) + rng.normal(0, 6, (180, 320, 3))
+    picture = Image.fromarray(np.clip(levels * light, 0, 255).astype(np.uint8)).resize(size)
+    if blur:
+        picture = picture.filter(ImageFilter.GaussianBlur(blur))
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG", quality=90)
     return encoded.getvalue()
 
 

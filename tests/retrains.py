@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from cloud.labeling import Answer, Labels, UnlabeledSample
 from cloud.pipeline.baseline import Baseline, take_baseline
 from cloud.pipeline.job import Listener, Pipeline
 from cloud.pipeline.opening import opened
+from cloud.pipeline.running import run_stage
 from cloud.pipeline.runs import begin_run
 from cloud.pipeline.tracking import Tracking
 from cloud.release.keys import create_keys
@@ -48,6 +50,10 @@ min_drives = 2
 resamples = 100
 targets = ["night"]
 holdout = ["../holdout"]
+[gate.hardware]
+rounds = 0
+[gate.behaviour]
+pictures = 0
 [training]
 imgsz = 64
 epochs = 1
@@ -105,7 +111,7 @@ def make_retrain_cloud(folder: Path, settings: str = SETTINGS) -> CloudConfig:
     """A cloud with keys, a repository, MLflow's database and a holdout of four drives, day and night."""
     config = make_cloud(folder / "cloud", VEHICLE, extra=settings)
     create_repository(config.folders.repository, create_keys(config.folders.keys))
-    shutil.copyfile(_mlflow_template(), config.folders.mlruns)
+    shutil.copyfile(mlflow_template(), config.folders.mlruns)
     holdout = folder / "holdout"
     with DatasetWriter(holdout, factory.NAMES) as writer:
         for number in range(8):
@@ -130,7 +136,13 @@ def add_baseline(pipeline: Pipeline, folder: Path, model: bytes | None = None) -
     model_path.write_bytes(model if model is not None else blind_model())
     checkpoint.write_bytes(b"a checkpoint")
     data = write_data(folder / "old", ("old1", "old2", "old3"), "daytime", first=0)
+    target = pipeline.config.folders.data
+    template = _baseline_data_template()
+    if pipeline.config.dataset.remote is None and template.exists() and not any(target.iterdir()):
+        shutil.copytree(template, target, dirs_exist_ok=True)
     take_baseline(pipeline, Baseline(model_path, checkpoint, data))
+    if pipeline.config.dataset.remote is None and not template.exists():
+        shutil.copytree(target, template, ignore=shutil.ignore_patterns("tmp"))
 
 
 def add_samples(
@@ -194,6 +206,14 @@ def begin(pipeline: Pipeline) -> str:
     return begin_run(pipeline, {"by": "hand", "why": "a test"})
 
 
+def make_version(pipeline: Pipeline) -> str:
+    """A retrain up to its dataset version; gives the retrain's id."""
+    run_id = begin(pipeline)
+    for stage in ("label", "purity", "dataset"):
+        run_stage(pipeline, stage, run_id)
+    return run_id
+
+
 def as_if_trained(pipeline: Pipeline, run_id: str, model: bytes) -> str:
     """Put a candidate in the place of a training's."""
     loaded = factory.loaded(model)
@@ -219,6 +239,15 @@ def as_if_trained(pipeline: Pipeline, run_id: str, model: bytes) -> str:
     return loaded.digest
 
 
+def as_if_prepared(pipeline: Pipeline, run_id: str) -> None:
+    """Put the stages before the training behind a retrain, where what they do does not matter."""
+    with pipeline.store.writing() as session:
+        for name in ("label", "purity", "dataset"):
+            record = StageRecord(stage=name, key=run_id, state=StageState.DONE)
+            record.progress, record.result = {}, {"stage": name}
+            session.add(record)
+
+
 def as_if_validated(pipeline: Pipeline, run_id: str, sha256: str, verdict: VerdictKind) -> None:
     """Put a verdict in the place of the gate's."""
     with pipeline.store.writing() as session:
@@ -238,10 +267,16 @@ def install_plugin(folder: Path, group: str, name: str, target: str) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _mlflow_template() -> Path:
-    """MLflow's tables take seconds to make: once for all tests of a process."""
-    import atexit
+def _baseline_data_template() -> Path:
+    """Of the data repository with the baseline's data, which DVC needs seconds for: once for all tests."""
+    folder = Path(tempfile.mkdtemp(prefix="traffic-vision-data-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "template"
 
+
+@lru_cache(maxsize=1)
+def mlflow_template() -> Path:
+    """MLflow's tables take seconds to make: once for all tests of a process."""
     folder = Path(tempfile.mkdtemp(prefix="traffic-vision-mlflow-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Tracking(folder / "template.sqlite")._client.search_experiments()

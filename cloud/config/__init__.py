@@ -5,15 +5,16 @@ line. Paths in the file are relative to the folder that the file is in. Units st
 """
 
 from cloud.config.file import ConfigError, load_config
+from cloud.config.gate import BehaviourConfig, GateConfig, GateRuleConfig, HardwareConfig
+from cloud.config.labels import LabelsConfig, LabelStudioConfig, TeacherConfig
+from cloud.config.purity import PurityConfig, PurityRule, PurityRules
 from cloud.config.sections import (
     CloudConfig,
     DatasetConfig,
     FoldersConfig,
-    GateConfig,
-    LabelsConfig,
     LimitsConfig,
     LogConfig,
-    PurityConfig,
+    OrchestrationConfig,
     QuotasConfig,
     ReleaseConfig,
     RolloutConfig,
@@ -28,22 +29,30 @@ from cloud.config.types import DEFAULT_LISTEN, HostPort
 
 __all__ = [
     "DEFAULT_LISTEN",
+    "BehaviourConfig",
     "CloudConfig",
     "ConfigError",
     "DatasetConfig",
     "FoldersConfig",
     "GateConfig",
+    "GateRuleConfig",
+    "HardwareConfig",
     "HostPort",
+    "LabelStudioConfig",
     "LabelsConfig",
     "LimitsConfig",
     "LogConfig",
+    "OrchestrationConfig",
     "PurityConfig",
+    "PurityRule",
+    "PurityRules",
     "QuotasConfig",
     "ReleaseConfig",
     "RolloutConfig",
     "ServeConfig",
     "StageConfig",
     "StoreConfig",
+    "TeacherConfig",
     "ThresholdsConfig",
     "TrainingConfig",
     "TriggerConfig",

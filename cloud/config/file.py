@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 MAX_CONFIG_BYTES = 1_000_000
+_MAY_HOLD_A_PASSWORD = ("store.database", "dataset.remote", "labels.label_studio.url", "orchestration.url")
 
 
 class ConfigError(TrafficVisionError):
@@ -83,7 +84,7 @@ def _explain(error: ErrorDetails) -> str:
         return f"unknown key {key!r}; {_suggest(error['loc'])}"
     expected = error["msg"].removeprefix("Value error, ")
     expected = expected.replace("Input should be", "expected").replace("String should", "expected to")
-    shown = "***" if key == "store.database" else repr(error["input"])  # an URL may hold a password
+    shown = "***" if key in _MAY_HOLD_A_PASSWORD else repr(error["input"])
     return f"{key} = {shown if len(shown) <= 120 else shown[:120] + '...'}: {expected}"
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from cloud.config.gate import GateConfig
+from cloud.config.labels import LabelsConfig
+from cloud.config.purity import PurityConfig
+from cloud.config.schedule import schedule_text
 from cloud.config.types import (
     DEFAULT_LISTEN,
     AbsolutePath,
@@ -14,11 +19,14 @@ from cloud.config.types import (
     Fleet,
     Host,
     HostPort,
+    HttpUrl,
     Positive,
     Section,
     Share,
     database_url,
     host_and_port,
+    remote_url,
+    weights_name,
 )
 from protos.release_promise import MAX_DRIVE_S
 
@@ -122,36 +130,30 @@ class QuotasConfig(Section):
     feature_series_per_day: Count = 20_000
 
 
-class LabelsConfig(Section):
-    """Who says what is in a sample."""
-
-    # The truth of the replayed source, by its id.
-    service: Literal["simulated"] = "simulated"
-    # Labelled data whose pictures vehicles replay: a sample's label is found by its picture's name.
-    datasets: tuple[AbsolutePath, ...] = ()
-
-
 class TriggerConfig(Section):
-    """When a retrain begins by itself: everything must hold."""
+    """When a retrain begins by itself: all must hold, or the schedule be due; see docs/retraining.md."""
 
     # Samples that no dataset has yet; and those of them that were taken because of drift.
     min_samples: Count = 50
     min_drift_samples: Annotated[int, Field(ge=0)] = 0
+    # Vehicles that agree on what has changed: an alarm in the same context, by so many features in common,
+    # within this time, with so many waiting samples of each; 0: they are not asked.
+    min_vehicles: Annotated[int, Field(ge=0)] = 0
+    min_features: Count = 1
+    min_samples_per_vehicle: Annotated[int, Field(ge=0)] = 1
+    agree_within_days: Positive = 7.0
     # Since the last retrain began.
     cool_down_s: Annotated[float, Field(ge=0)] = 3600.0
+    # What retrains may cost in so many days: their number, and the hours of their stages. Unset: no limit.
+    budget_days: Positive = 7.0
+    budget_retrains: Count | None = None
+    budget_hours: Positive | None = None
+    # Whatever the numbers above are, but within the budget: "daily HH:MM" or "weekly DAY HH:MM", UTC, where
+    # so many samples have come by then.
+    schedule: Annotated[str, AfterValidator(schedule_text)] | None = None
+    schedule_min_samples: Count = 1
     # How often `cloud run --watch` looks.
     poll_s: Positive = 5.0
-
-
-class PurityConfig(Section):
-    """What a sample must be to be trained on."""
-
-    # Pictures whose difference hashes are so near, of 64 bits, are the same picture twice.
-    duplicate_bits: Annotated[int, Field(ge=0, le=64)] = 2
-    # So far a box may reach beyond its picture, for rounding.
-    box_slack_px: Annotated[float, Field(ge=0)] = 1.0
-    # With more than this refused, the whole batch is: something is wrong where it comes from.
-    max_refused_share: Share = 0.5
 
 
 class DatasetConfig(Section):
@@ -163,6 +165,8 @@ class DatasetConfig(Section):
     # Old pictures for each new one in the training list, spread over drives and slices.
     old_per_new: Annotated[float, Field(ge=0)] = 2.0
     max_training_images: Count = 4000
+    # Where each version is copied to: a path, or an URL as DVC takes it (s3://bucket/data). Unset: nowhere.
+    remote: Annotated[str, Field(min_length=1), AfterValidator(remote_url)] | None = None
 
 
 class TrainingConfig(Section):
@@ -171,7 +175,10 @@ class TrainingConfig(Section):
     # Side of the square training picture, pixels.
     imgsz: Annotated[int, Field(ge=32, multiple_of=32)] = 320
     epochs: Count = 10
+    # Pictures at a time; halved where the GPU has too little memory.
     batch: Count = 16
+    # It ends after so many epochs without a better result on the validation images.
+    patience: Count = 100
     # Of AdamW, at its highest. Lower than for a model from scratch: what it can do is to stay.
     learning_rate: Positive = 0.0005
     # Pictures keep their shape, one for all, rather than be padded to a square: 16:9 costs 60 % of it.
@@ -185,28 +192,13 @@ class TrainingConfig(Section):
     keep: Literal["best", "last"] = "best"
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count = 2
-    # "cpu", "0"...; unset: a GPU if there is one.
-    device: str | None = None
-
-
-class GateConfig(Section):
-    """What a candidate must show against the champion. Bounds hold for ends of intervals."""
-
-    # Labelled data of drives that no training saw; the dataset's own side `test` comes to it.
-    holdout: tuple[AbsolutePath, ...] = ()
-    # The attribute whose values are judged apart.
-    slice_by: Annotated[str, Field(min_length=1)] = "timeofday"
-    # No slice may be worse by more, in mAP50.
-    margin: Positive = 0.02
-    # Slices that must be better; none: the one that most of the new samples are of.
-    targets: tuple[str, ...] = ()
-    # Classes with fewer boxes in a slice are not averaged; slices of fewer drives are not judged.
-    min_boxes: Count = 100
-    min_drives: Annotated[int, Field(ge=2)] = 10
-    # One-sided, of each bound.
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    resamples: Annotated[int, Field(ge=100)] = 500
-    threads: Count = 2
+    # "cpu", "0", "0,1" for several GPUs...; unset: a GPU if there is one.
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|\d+(,\d+)*)$")] | None = None
+    # An Ultralytics detector's architecture, such as "yolov8n", "yolo11n" or "yolo26n". Unset, or as the
+    # champion's: training goes on from the champion's checkpoint. Another one begins from its weights: a
+    # checkpoint's file, or a name that Ultralytics publishes; unset: the architecture's own.
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    weights: Annotated[str, Field(min_length=1), AfterValidator(weights_name)] | None = None
 
 
 class ReleaseConfig(Section):
@@ -294,6 +286,36 @@ class RolloutConfig(Section):
     when_unsure: Literal["hold", "advance"] = "hold"
 
 
+class OrchestrationConfig(Section):
+    """Who goes through a retrain's stages. When one begins, `cloud run` says either way."""
+
+    # "embedded": `cloud run` itself. "airflow": Apache Airflow, at which `cloud run` begins a run of the DAG.
+    orchestrator: Literal["embedded", "airflow"] = "embedded"
+    # Where Airflow's API is, and where browsers find its pages, if not there.
+    url: HttpUrl = "http://127.0.0.1:8081"
+    pages: HttpUrl | None = None
+    # traffic_vision_retrain, or traffic_vision_retrain_pods on a Kubernetes cluster.
+    dag: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] = "traffic_vision_retrain"
+    # Airflow gives a token to this user, whose password stands in this file, as JSON {"USER": "PASSWORD"}.
+    user: Annotated[str, Field(min_length=1)] = "cloud"
+    password_file: AbsolutePath = Path("airflow/passwords.json")
+    # A file with a token that someone else got, in place of user and password.
+    token_file: AbsolutePath | None = None
+    # For each answer.
+    timeout_s: Positive = 10.0
+
+    @property
+    def pages_url(self) -> HttpUrl:
+        """Where browsers find its pages."""
+        return self.pages or self.url
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Of the URL; without a port, its scheme's."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
 class LogConfig(Section):
     """What is logged, on standard error."""
 
@@ -316,4 +338,5 @@ class CloudConfig(Section):
     gate: GateConfig
     release: ReleaseConfig
     rollout: RolloutConfig
+    orchestration: OrchestrationConfig
     log: LogConfig

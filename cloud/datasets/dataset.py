@@ -15,6 +15,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 # What file systems allow for a name.
 MAX_NAME_BYTES = 255
+# Less is rounding.
+CLIPPED_PX = 1.0
 
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _BDD100K_NAME = re.compile(r"^([0-9a-f]{8})-[0-9a-f]{8}(?![0-9a-zA-Z])")
@@ -85,11 +87,13 @@ class Dataset:
         images: in the order of their source.
         refusals: bad input; each cost itself alone.
         skipped: labels that are not objects with a 2D box (lanes, drivable areas), count by category.
+        clipped: boxes that reached out of their image by more than CLIPPED_PX; they are here, cut to it.
     """
 
     images: tuple[LabeledImage, ...]
     refusals: tuple[Refusal, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
+    clipped: tuple[Refusal, ...] = ()
 
     def class_counts(self) -> Counter[str]:
         """Count the boxes of each class."""
@@ -152,8 +156,15 @@ def fit_box(
     return x1, y1, x2, y2
 
 
-def fit_boxes(image: LabeledImage) -> tuple[LabeledImage, list[Refusal]]:
-    """Clip an image's boxes to it; refuse those that cannot be boxes and those that come twice."""
+def fit_boxes(
+    image: LabeledImage, clipped: list[Refusal] | None = None
+) -> tuple[LabeledImage, list[Refusal]]:
+    """Clip an image's boxes to it; refuse those that cannot be boxes and those that come twice.
+
+    Args:
+        image: with its boxes as they were labelled.
+        clipped: takes note of boxes that reached out by more than CLIPPED_PX.
+    """
     fitted: dict[Box, None] = {}
     refusals: list[Refusal] = []
     for number, box in enumerate(image.boxes):
@@ -162,6 +173,9 @@ def fit_boxes(image: LabeledImage) -> tuple[LabeledImage, list[Refusal]]:
             refusals.append(Refusal(f"{image.name}, box {number}", corners))
             continue
         x1, y1, x2, y2 = (float(value) for value in corners)
+        reach = max(x1 - box.x1, y1 - box.y1, box.x2 - x2, box.y2 - y2)
+        if clipped is not None and reach > CLIPPED_PX:
+            clipped.append(Refusal(f"{image.name}, box {number}", "box reaches out of its picture"))
         box = replace(box, x1=x1, y1=y1, x2=x2, y2=y2)
         if box in fitted:
             refusals.append(Refusal(f"{image.name}, box {number}", "box comes twice"))

@@ -103,7 +103,7 @@ def _read_split(path: Path, images: Path | None) -> Dataset:
     chosen = tuple(image for image in dataset.images if image.path and image.path.resolve() in wanted)
     if not chosen:
         raise DatasetError(f"{path} lists no image of the dataset in {path.parent}: {EXPECTED}")
-    return Dataset(chosen, tuple(refusals), dataset.skipped)
+    return Dataset(chosen, tuple(refusals), dataset.skipped, dataset.clipped)
 
 
 def _read_json(files: list[Path], images: Path | None) -> Dataset:
@@ -124,13 +124,14 @@ def _read_json(files: list[Path], images: Path | None) -> Dataset:
     candidates = _candidates(parsed, refusals)
     uses = Counter(name for _, names in candidates for name in names)
     settled: list[LabeledImage] = []
+    clipped: list[Refusal] = []
     for image, names in candidates:
         # A picture may be found by less than its name, but not if another image could claim it so.
         own = [name for name in names if name == image.name or uses[name] == 1]
-        found = _settle(image, finder, own, refusals)
+        found = _settle(image, finder, own, refusals, clipped)
         if found:
             settled.append(found)
-    return Dataset(tuple(settled), tuple(refusals), parsed.skipped)
+    return Dataset(tuple(settled), tuple(refusals), parsed.skipped, tuple(clipped))
 
 
 class _NotJsonError(DatasetError):
@@ -194,7 +195,11 @@ def _candidates(
 
 
 def _settle(
-    image: LabeledImage, finder: PictureFinder, names: list[str], refusals: list[Refusal]
+    image: LabeledImage,
+    finder: PictureFinder,
+    names: list[str],
+    refusals: list[Refusal],
+    clipped: list[Refusal],
 ) -> LabeledImage | None:
     try:
         path = finder.find(*names)
@@ -205,6 +210,6 @@ def _settle(
     if path and image.width is not None and size != (image.width, image.height):
         refusals.append(Refusal(image.name, "image is not of the size that its labels say"))
         return None
-    image, refused = fit_boxes(replace(image, path=path, width=size[0], height=size[1]))
+    image, refused = fit_boxes(replace(image, path=path, width=size[0], height=size[1]), clipped)
     refusals.extend(refused)
     return image

@@ -47,16 +47,45 @@ def read_yaml_folder(description: Path) -> Dataset:
     Raises:
         DatasetError: it is not such a file, or no image or no label file is found.
     """
+    document = _read_description(description)
+    names = _class_names(document.get("names"), description)
+    root = _root(document.get("path"), description.parent)
+    refusals: list[Refusal] = []
+    splits = _splits(document, root, description, refusals)
+    pictures = dict.fromkeys(picture for found in splits.values() for picture in found)
+    if not pictures:
+        raise DatasetError(
+            f"{description} leads to no image: expected train, val or test to be folders or .txt lists of "
+            f"images, relative to {root}"
+        )
+    keypoints = "kpt_shape" in document
+    return _read(list(pictures), names, description.parent / INDEX_FILE, _label_file, refusals, keypoints)
+
+
+def pictures_by_split(description: Path) -> dict[str, list[Path]]:
+    """List the pictures of each split that an Ultralytics data.yaml names, without those that are missing.
+
+    Raises:
+        DatasetError: it is not such a file.
+    """
+    document = _read_description(description)
+    return _splits(document, _root(document.get("path"), description.parent), description, [])
+
+
+def _read_description(description: Path) -> Mapping[str, Any]:
     try:
         document = yaml.safe_load(description.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise DatasetError(f"{description} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, Mapping):
         raise DatasetError(f"{description} is not an Ultralytics data.yaml: expected names, train and val")
-    names = _class_names(document.get("names"), description)
-    root = _root(document.get("path"), description.parent)
-    refusals: list[Refusal] = []
-    pictures: dict[Path, None] = {}
+    return document
+
+
+def _splits(
+    document: Mapping[str, Any], root: Path, description: Path, refusals: list[Refusal]
+) -> dict[str, list[Path]]:
+    splits: dict[str, list[Path]] = {}
     for key, value in document.items():
         if key in _NO_SPLITS or not isinstance(value, str | list):
             continue
@@ -66,17 +95,11 @@ def read_yaml_folder(description: Path) -> Dataset:
             for place in (value if isinstance(value, list) else [value])
             for picture in _pictures_of(place, root, f"{description}, {key}", missing)
         ]
-        pictures.update(dict.fromkeys(found))
         # Any other key may be a split of somebody's own, or say who made the dataset.
         if found or key in _SPLITS:
+            splits[str(key)] = found
             refusals.extend(missing)
-    if not pictures:
-        raise DatasetError(
-            f"{description} leads to no image: expected train, val or test to be folders or .txt lists of "
-            f"images, relative to {root}"
-        )
-    keypoints = "kpt_shape" in document
-    return _read(list(pictures), names, description.parent / INDEX_FILE, _label_file, refusals, keypoints)
+    return splits
 
 
 def class_file_of(folder: Path) -> Path | None:
@@ -251,6 +274,7 @@ def _read(
     uses = Counter(name for picture in pictures for name in set(_names(picture)))
     seen: set[str] = set()
     images = []
+    clipped: list[Refusal] = []
     for picture in pictures:
         candidates = _names(picture)
         name = next((name for name in candidates if uses[name] == 1), candidates[-1])
@@ -262,11 +286,11 @@ def _read(
         attributes = {key: value for key, value in row.items() if key not in _NO_ATTRIBUTES}
         drive = drive_of(candidates[0], row.get("drive"))
         image = LabeledImage(name, picture, None, None, (), attributes, drive)
-        read = _read_image(image, places[picture], names, refusals, keypoints)
+        read = _read_image(image, places[picture], names, refusals, clipped, keypoints)
         if read:
             seen.add(name)
             images.append(read)
-    return Dataset(tuple(images), tuple(refusals))
+    return Dataset(tuple(images), tuple(refusals), clipped=tuple(clipped))
 
 
 def _read_image(
@@ -274,6 +298,7 @@ def _read_image(
     label_file: Path,
     names: Mapping[int, str],
     refusals: list[Refusal],
+    clipped: list[Refusal],
     keypoints: bool,
 ) -> LabeledImage | None:
     assert image.path is not None
@@ -298,7 +323,7 @@ def _read_image(
             refusals.append(Refusal(f"{label_file}, line {number}", box))
         else:
             boxes.append(box)
-    image, refused = fit_boxes(replace(image, width=width, height=height, boxes=tuple(boxes)))
+    image, refused = fit_boxes(replace(image, width=width, height=height, boxes=tuple(boxes)), clipped)
     refusals.extend(refused)
     return image
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from cloud.config import LabelsConfig
 from cloud.datasets.dataset import Box
-from cloud.labeling.service import Answer, Labels, LabelSource, UnlabeledSample
-from cloud.labeling.truth import DatasetTruth, Labeler, NoTruthError, Truth, load_labelers, scheme_of
+from cloud.labeling.service import Answer, Labels, UnlabeledSample
+from cloud.labeling.truth import Labeler, NoTruthError, Truth, scheme_of
 
 
 class SimulatedService:
@@ -42,15 +41,6 @@ class SimulatedService:
             raise NoTruthError(f"no truth is known for {kind}")
         truth = labeler(sample.source_id, sample.picture, sample.drive_ns)
         return Labels(_scaled(truth, sample.width, sample.height), truth.attributes, truth.drive)
-
-
-def open_label_source(config: LabelsConfig) -> LabelSource:
-    """Open the service that the configuration names.
-
-    Raises:
-        TrafficVisionError: a plug-in cannot be loaded, or a labelled dataset cannot be read.
-    """
-    return SimulatedService(load_labelers(), DatasetTruth(config.datasets) if config.datasets else None)
 
 
 def _scaled(truth: Truth, width: int, height: int) -> tuple[Box, ...]:

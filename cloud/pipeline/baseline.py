@@ -65,9 +65,10 @@ def take_baseline(pipeline: Pipeline, baseline: Baseline) -> dict[str, Any]:
                 f"this cloud began with {earlier.name} {earlier.version} ({earlier.sha256[:12]}); "
                 "another model comes by a retrain"
             )
-        data = DataRepository(pipeline.config.folders.data)
+        data = DataRepository(pipeline.config.folders.data, pipeline.config.dataset.remote)
         if FIRST_TAG not in data.tags():
             _add_data(pipeline, data, model, baseline.data)
+        data.publish(FIRST_TAG)
         version = data.version(FIRST_TAG)
         model_key = pipeline.objects.put(model.data)
         checkpoint_key = pipeline.objects.put(baseline.checkpoint.read_bytes())

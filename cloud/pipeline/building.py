@@ -34,6 +34,7 @@ class Ingredients:
         used_old: names of the old pictures of the side `train` that are trained on again.
         new: pictures that come to it.
         sides: drive of a new picture to its side.
+        trainable: it must have pictures to train on and to choose by.
     """
 
     tag: str
@@ -44,6 +45,7 @@ class Ingredients:
     used_old: set[str]
     new: Sequence[LabeledImage]
     sides: Mapping[str, str]
+    trainable: bool = True
 
 
 def build(
@@ -81,7 +83,7 @@ def build(
             entries.append(entry)
         written = writer.close()
     manifest = Manifest(tuple(entries))
-    _check(manifest)
+    _check(manifest, ingredients.trainable)
     return manifest, written
 
 
@@ -114,7 +116,7 @@ def _hash(path: Path) -> str:
         return "0" * 16  # the writer refuses it, and says why
 
 
-def _check(manifest: Manifest) -> None:
+def _check(manifest: Manifest, trainable: bool) -> None:
     torn = drives_on_both_sides((entry.drive, entry.side) for entry in manifest.entries)
     if torn:
         named = [f"{drive} in {' and '.join(sorted(sides))}" for drive, sides in sorted(torn.items())[:5]]
@@ -124,5 +126,5 @@ def _check(manifest: Manifest) -> None:
         )
     counts = Counter(entry.side for entry in manifest.entries if entry.used)
     for side in ("train", "val"):
-        if not counts[side]:
+        if trainable and not counts[side]:
             raise PipelineError(f"no picture on the side {side!r}, and training needs some: {listed(counts)}")

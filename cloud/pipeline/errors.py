@@ -15,3 +15,7 @@ class NotYetError(PipelineError):
 
 class BusyError(PipelineError):
     """Another process runs a stage; nothing has failed."""
+
+
+class OrchestratorError(PipelineError):
+    """Who goes through the stages does not answer, or refuses; the retrain goes on when it is asked again."""

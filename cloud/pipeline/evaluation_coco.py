@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from cloud.datasets.classes import UNSURE, canonical
 from cloud.datasets.dataset import LabeledImage
 
 MAX_DETECTIONS = 300
+# COCO's: areas of boxes in pixels of the picture, both ends included.
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 _RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
 
 
@@ -93,15 +96,35 @@ class RankedClass:
         Args:
             times: `int64[images]`, how often each image counts.
         """
-        total = int(self.boxes @ times)
-        if not total:
-            return None
-        hits = np.repeat(self.hits, times[self.images])
-        found = np.cumsum(hits)
-        precision = found / (np.arange(1, len(hits) + 1) + np.spacing(1))
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        places = np.searchsorted(found / total, _RECALLS)
-        return float(best[places[places < len(best)]].sum() / len(_RECALLS))
+        score = float(self.ap50s(times[np.newaxis])[0])
+        return None if math.isnan(score) else score
+
+    def ap50s(self, times: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Give it for several weightings of the images, NaN without labelled boxes.
+
+        An image that counts several times gives several of each of its detections, one after the other.
+        Precision rises along the copies of one that hit, and nobody asks for it between two hits: that after
+        the last copy of each hit is enough.
+
+        Args:
+            times: `int[weightings, images]`, how often each image counts.
+
+        Returns:
+            `float64[weightings]`.
+        """
+        totals = times @ self.boxes
+        scores = np.where(totals > 0, 0.0, np.nan)
+        hits = np.flatnonzero(self.hits)
+        if not len(hits):
+            return scores
+        counts = times[:, self.images[: hits[-1] + 1]]
+        found = np.cumsum(counts[:, hits], axis=1)
+        precision = found / (np.cumsum(counts, axis=1)[:, hits] + np.spacing(1))
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        for row in np.flatnonzero(totals > 0):
+            places = np.searchsorted(found[row] / totals[row], _RECALLS)
+            scores[row] = best[row, places[places < len(hits)]].sum() / len(_RECALLS)
+        return scores
 
 
 class Matches:
@@ -151,6 +174,7 @@ class Matches:
             if not annotation["iscrowd"]:
                 self._boxes[annotation["image_id"] - 1, annotation["category_id"] - 1] += 1
         self._evaluation = _evaluate(len(images), self._judged, truth, found)
+        self._by_size: Any = None
 
     def score(self, images: Iterable[int] | None = None) -> Score:
         """Score some of the images.
@@ -178,26 +202,40 @@ class Matches:
             classes,
         )
 
-    def ranked(self) -> list[RankedClass]:
-        """Give the matches class by class, for resampling: a thousand scores cost little then."""
-        classes = []
-        for number, name in enumerate(self._judged):
-            scores, images, hits = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
-            for image in range(self._count):
-                found = self._evaluation.evalImgs[number * self._count + image]
-                if found is None:
-                    continue
-                counts = ~np.asarray(found["dtIgnore"][0], np.bool_)
-                scores.append(np.asarray(found["dtScores"], np.float64)[counts])
-                hits.append(np.asarray(found["dtMatches"][0], np.int64)[counts] > 0)
-                images.append(np.full(int(counts.sum()), image, np.int64))
-            order = np.argsort(-np.concatenate(scores), kind="stable")
-            classes.append(
-                RankedClass(
-                    name, np.concatenate(images)[order], np.concatenate(hits)[order], self._boxes[:, number]
-                )
-            )
-        return classes
+    def ranked(self, size: str | None = None) -> list[RankedClass]:
+        """Give the matches class by class, for resampling: a thousand scores cost little then.
+
+        Args:
+            size: of `SIZES`, whose boxes alone are asked for; None: all are. As COCO has it, a detection of
+                another size counts only if it found such a box.
+        """
+        if size is None:
+            places = self._evaluation.evalImgs
+            return [self._ranked(number, places, number * self._count) for number in range(len(self._judged))]
+        if self._by_size is None:
+            self._by_size = _evaluate_sizes(self._evaluation)
+        places, area = self._by_size.evalImgs, list(SIZES).index(size)
+        return [
+            self._ranked(number, places, (number * len(SIZES) + area) * self._count)
+            for number in range(len(self._judged))
+        ]
+
+    def _ranked(self, number: int, places: Sequence[Any], first: int) -> RankedClass:
+        scores, images, hits = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
+        boxes = np.zeros(self._count, np.int64)
+        for image in range(self._count):
+            found = places[first + image]
+            if found is None:
+                continue
+            boxes[image] = int(np.count_nonzero(np.asarray(found["gtIgnore"]) == 0))
+            counts = ~np.asarray(found["dtIgnore"][0], np.bool_)
+            scores.append(np.asarray(found["dtScores"], np.float64)[counts])
+            hits.append(np.asarray(found["dtMatches"][0], np.int64)[counts] > 0)
+            images.append(np.full(int(counts.sum()), image, np.int64))
+        order = np.argsort(-np.concatenate(scores), kind="stable")
+        return RankedClass(
+            self._judged[number], np.concatenate(images)[order], np.concatenate(hits)[order], boxes
+        )
 
     def _precision(self, chosen: list[int]) -> npt.NDArray[np.float64]:
         """Precision by IoU threshold, recall threshold and class, -1 where a class has no boxes."""
@@ -236,6 +274,20 @@ def _evaluate(
         evaluation = COCOeval(store(truth), store(found), "bbox")
         evaluation.params.areaRng = [[0, 1e10]]
         evaluation.params.areaRngLbl = ["all"]
+        evaluation.params.maxDets = [MAX_DETECTIONS]
+        evaluation.evaluate()
+    return evaluation
+
+
+def _evaluate_sizes(whole: Any) -> Any:
+    """Match once more for each size, at IoU 0.5 alone."""
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(whole.cocoGt, whole.cocoDt, "bbox")
+        evaluation.params.iouThrs = np.array([0.5])
+        evaluation.params.areaRng = [list(ends) for ends in SIZES.values()]
+        evaluation.params.areaRngLbl = list(SIZES)
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
     return evaluation

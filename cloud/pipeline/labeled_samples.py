@@ -30,6 +30,11 @@ class LabeledSample:
     image: LabeledImage | None
 
 
+def picture_name(vehicle: str, external_id: str) -> str:
+    """Name a sample's picture, as it stands in datasets."""
+    return f"{vehicle}/{external_id}.jpg"
+
+
 def labeled_samples(pipeline: Pipeline, run_id: str) -> list[LabeledSample]:
     """Give a retrain's labelled samples, in the order in which they came."""
     with pipeline.store.reading() as session:
@@ -42,6 +47,21 @@ def labeled_samples(pipeline: Pipeline, run_id: str) -> list[LabeledSample]:
     ]
 
 
+def labels_by_service(pipeline: Pipeline, run_id: str) -> dict[str, list[LabeledImage]]:
+    """Give a retrain's labelled samples as each service has labelled them."""
+    with pipeline.store.reading() as session:
+        run = session.get_one(Run, run_id)
+        query = samples_of(run, SampleState.LABELED).options(selectinload(Sample.labels))
+        samples = session.scalars(query).all()
+    found: dict[str, list[LabeledImage]] = {}
+    for sample in samples:
+        for label in sample.labels:
+            image = _image(pipeline, sample, [label])
+            assert image is not None
+            found.setdefault(label.service, []).append(image)
+    return found
+
+
 def _image(pipeline: Pipeline, sample: Sample, labels: list[Label]) -> LabeledImage | None:
     if not labels:
         return None
@@ -49,7 +69,7 @@ def _image(pipeline: Pipeline, sample: Sample, labels: list[Label]) -> LabeledIm
     attributes = {key: str(value) for key, value in label.attributes.items()}
     drive = attributes.pop(DRIVE, "") or sample.drive_id
     return LabeledImage(
-        name=f"{sample.vehicle}/{sample.external_id}.jpg",
+        name=picture_name(sample.vehicle, sample.external_id),
         path=pipeline.objects.path(sample.object_key),
         width=sample.width_px,
         height=sample.height_px,

@@ -14,9 +14,15 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from cloud.pipeline.champion import champion_of
+from cloud.pipeline.dataset_versions import FORGOTTEN
 from cloud.pipeline.errors import PipelineError
 from cloud.store import Store
 from cloud.store.models import Candidate, Dataset, DatasetSample, DriftEvent, Release, Run, Sample, Verdict
+
+
+class UnknownModelError(PipelineError):
+    """No model is called so."""
+
 
 _DIGEST_START = re.compile(r"[0-9a-f]{6,64}")
 
@@ -36,7 +42,7 @@ def lineage(store: Store, model: str) -> dict[str, Any]:
         PipelineError: no such model is known, or several are.
     """
     with store.reading() as session:
-        candidate = _find(session, model)
+        candidate = find_model(session, model)
         run = session.get(Run, candidate.run_id) if candidate.run_id else None
         version = run.dataset_version if run else candidate.facts.get("dataset")
         dataset = session.get(Dataset, version) if version else None
@@ -55,7 +61,12 @@ def lineage(store: Store, model: str) -> dict[str, Any]:
         }
 
 
-def _find(session: Session, model: str) -> Candidate:
+def find_model(session: Session, model: str) -> Candidate:
+    """Give a model: a file, the start of a SHA-256, a version, or `champion`.
+
+    Raises:
+        PipelineError: no such model is known, or several are.
+    """
     if model == "champion":
         return champion_of(session)
     path = Path(model)
@@ -67,7 +78,7 @@ def _find(session: Session, model: str) -> Candidate:
     query = select(Candidate).where(or_(*matches)).options(selectinload(Candidate.verdicts))
     found = session.scalars(query).all()
     if not found:
-        raise PipelineError(
+        raise UnknownModelError(
             f"no model {model!r} is known here: give a model file, the start of its SHA-256 (6 digits or "
             "more), its version, or champion"
         )
@@ -114,18 +125,22 @@ def _model(candidate: Candidate) -> dict[str, Any]:
         "sha256": candidate.sha256,
         "name": candidate.name,
         "version": candidate.version,
-        "created": _time(candidate.created),
+        "created": moment_text(candidate.created),
     }
 
 
 def _release(release: Release) -> dict[str, Any]:
-    return {"counter": release.counter, "created": _time(release.created), "target": release.target_path}
+    return {
+        "counter": release.counter,
+        "created": moment_text(release.created),
+        "target": release.target_path,
+    }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "verdict": verdict.verdict.value,
-        "created": _time(verdict.created),
+        "created": moment_text(verdict.created),
         "champion": verdict.champion_sha256,
         "rules": verdict.rules,
         **verdict.scores,
@@ -135,8 +150,8 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 def _run(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
-        "started": _time(run.started),
-        "ended": _time(run.ended),
+        "started": moment_text(run.started),
+        "ended": moment_text(run.ended),
         "state": run.state.value,
         "trigger": run.trigger,
         "code_commit": run.code_commit,
@@ -153,6 +168,7 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256,
         "images": dataset.images,
         "counts": dataset.facts.get("counts", {}),
+        "forgotten": dataset.facts.get(FORGOTTEN, 0),
     }
 
 
@@ -171,7 +187,7 @@ def _event(event: DriftEvent) -> dict[str, Any]:
         "id": event.external_id,
         "vehicle": event.vehicle,
         "camera": event.camera,
-        "received": _time(event.received),
+        "received": moment_text(event.received),
         "verdict": event.verdict,
         "kind": "" if event.kind == "unspecified" else event.kind,
         "context": event.context,
@@ -180,7 +196,8 @@ def _event(event: DriftEvent) -> dict[str, Any]:
     }
 
 
-def _time(moment: datetime | None) -> str | None:
+def moment_text(moment: datetime | None) -> str | None:
+    """Give a time as ISO 8601, UTC, to the second; None for none."""
     return moment.isoformat(timespec="seconds") if moment else None
 
 
@@ -227,6 +244,7 @@ def _dataset_text(dataset: dict[str, Any]) -> str:
     return (
         f"{dataset['version']} on top of {dataset['parent'] or 'nothing'}, {dataset['images']} images, "
         f"DVC {dataset['dvc_md5']}, git {dataset['git_commit'][:12]}, sha256 {dataset['sha256'][:12]}"
+        + (f"; {dataset['forgotten']} were forgotten since" if dataset["forgotten"] else "")
     )
 
 

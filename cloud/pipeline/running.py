@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from cloud.pipeline.errors import BusyError, NotYetError, PipelineError
+from cloud.pipeline.forgetting import finish_forgetting
 from cloud.pipeline.job import Job, Outcome, Pipeline, StageEvent
 from cloud.release.errors import ReleaseError
 from cloud.release.locking import locked
@@ -40,7 +41,8 @@ def run_stage(pipeline: Pipeline, name: str, run_id: str) -> dict[str, Any]:
     """
     if name not in STAGES:
         raise PipelineError(f"there is no stage {name!r}; there are {', '.join(STAGES)}")
-    with _alone(pipeline):
+    with alone(pipeline):
+        _finish_forgetting(pipeline, run_id)
         with pipeline.store.writing() as session:
             done = _done_before(session, name, run_id)
             job = None if done is not None else _begin(session, pipeline, name, run_id)
@@ -50,8 +52,34 @@ def run_stage(pipeline: Pipeline, name: str, run_id: str) -> dict[str, Any]:
         return _work(job)
 
 
+def run_when_ready(pipeline: Pipeline, name: str, run_id: str, wait_s: float) -> dict[str, Any]:
+    """Do as `run_stage` does; a stage that waits for someone else is tried again for so many seconds.
+
+    Raises:
+        NotYetError: it still waits.
+        TrafficVisionError: as `run_stage`.
+    """
+    end, told = time.monotonic() + wait_s, ""
+    while True:
+        try:
+            return run_stage(pipeline, name, run_id)
+        except NotYetError as error:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+            if str(error) != told:  # the same again and again is told once
+                told = str(error)
+                _LOG.info("%s: %s waits: %s", run_id, name, told)
+            time.sleep(min(pipeline.config.trigger.poll_s, left))
+
+
 @contextmanager
-def _alone(pipeline: Pipeline) -> Iterator[None]:
+def alone(pipeline: Pipeline) -> Iterator[None]:
+    """Let no other process work on retrains and their data for the block.
+
+    Raises:
+        BusyError: another one does.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(pipeline.config.folders.work, LOCK_WAIT_S))
@@ -60,6 +88,14 @@ def _alone(pipeline: Pipeline) -> Iterator[None]:
                 f"{pipeline.config.folders.work}: another process runs a stage; this one was not begun"
             ) from None
         yield
+
+
+def _finish_forgetting(pipeline: Pipeline, run_id: str) -> None:
+    """What was to be forgotten must not come into this stage's hands."""
+    try:
+        finish_forgetting(pipeline)
+    except PipelineError as error:
+        raise NotYetError(f"{run_id} waits for samples to be forgotten: {error}") from error
 
 
 def _work(job: Job) -> dict[str, Any]:
@@ -71,7 +107,9 @@ def _work(job: Job) -> dict[str, Any]:
         outcome: Outcome = function(job)
     except NotYetError as error:
         with pipeline.store.writing() as session:  # to wait is no attempt
-            session.get_one(StageRecord, (job.stage, job.run_id)).attempts -= 1
+            record = session.get_one(StageRecord, (job.stage, job.run_id))
+            record.attempts, record.state = record.attempts - 1, StageState.WAITING
+            session.get_one(Run, job.run_id).state_detail = str(error)
         pipeline.listen(StageEvent(job.run_id, job.stage, "waiting", {"detail": str(error)}))
         raise
     except TrafficVisionError as error:
@@ -81,6 +119,7 @@ def _work(job: Job) -> dict[str, Any]:
         pipeline.listen(StageEvent(job.run_id, job.stage, "failed", {"detail": str(error)}))
         raise
     with pipeline.store.writing() as session:
+        session.get_one(Run, job.run_id).state_detail = ""
         outcome.commit(session)
         record = session.get_one(StageRecord, (job.stage, job.run_id))
         line = {

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from cloud.pipeline.champion import champion_of
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Pipeline, StageEvent
+from cloud.pipeline.trigger_log import note_begun
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
 from cloud.store.models import DatasetSample, Run, Sample, StageRecord
@@ -22,7 +23,14 @@ _LOG = logging.getLogger(__name__)
 
 
 def begin_run(pipeline: Pipeline, trigger: dict[str, Any]) -> str:
-    """Begin a retrain on the samples that are there now; give its id.
+    """Begin a retrain on the samples that are there now, and note the decision in the trigger's log.
+
+    Args:
+        pipeline: what all stages share.
+        trigger: `by` and `why`, and a decision's further values (`cloud.pipeline.trigger.Decision.to_json`).
+
+    Returns:
+        Its id.
 
     Raises:
         PipelineError: one is running already, or there is no champion to go on from.
@@ -42,6 +50,8 @@ def begin_run(pipeline: Pipeline, trigger: dict[str, Any]) -> str:
             started=utc_now(),
         )
         session.add(run)
+        session.flush()
+        note_begun(session, run.id, trigger, pipeline.config.trigger)
         audit(session, "pipeline", "retrain began", run.id, trigger=run.trigger)
     _LOG.info("%s: begins: %s", run.id, trigger.get("why", ""))
     pipeline.listen(StageEvent(run.id, "", "started", run.trigger))
@@ -55,24 +65,60 @@ def end_run(session: Session, run_id: str, state: RunState, detail: str) -> None
     audit(session, "pipeline", f"retrain {state.value}", run_id, detail=detail)
 
 
-def reopen_run(pipeline: Pipeline) -> str:
-    """Take up the last retrain, which failed; what it did stays done. Give its id.
+def fail_run(pipeline: Pipeline, run_id: str, problem: str) -> bool:
+    """End a retrain as failed, here and in MLflow; False: it has ended already, and is left as it is."""
+    with pipeline.store.writing() as session:
+        run = session.get_one(Run, run_id)
+        if run.state is not RunState.RUNNING:
+            return False
+        end_run(session, run_id, RunState.FAILED, problem)
+        mlflow_id = run.mlflow_run_id
+    _LOG.error("%s failed: %s", run_id, problem)
+    if mlflow_id:
+        from cloud.pipeline.tracking import Tracking
+
+        Tracking(pipeline.config.folders.mlruns).fail(mlflow_id)
+    pipeline.listen(StageEvent(run_id, "", "ended", {"state": RunState.FAILED.value, "why": problem}))
+    return True
+
+
+def reopen_run(pipeline: Pipeline, run_id: str | None = None) -> str:
+    """Take up a retrain that failed; what it did stays done. Give its id.
+
+    Args:
+        pipeline: what all stages share.
+        run_id: which; None: the last one.
 
     Raises:
-        PipelineError: it did not fail.
+        PipelineError: it did not fail, or another one is running.
     """
     with pipeline.store.writing() as session:
-        run = find_run(session, None)
+        run = find_run(session, run_id)
         if run.state is not RunState.FAILED:
             raise PipelineError(
                 f"{run.id} is {run.state.value}: only a retrain that failed is taken up again"
             )
+        running = running_run(session)
+        if running is not None:
+            raise PipelineError(f"{running.id} is running: one retrain at a time")
         run.state, run.state_detail, run.ended = RunState.RUNNING, "", None
         for record in session.scalars(select(StageRecord).where(StageRecord.key == run.id)):
             if record.state is not StageState.DONE:
                 record.attempts = 0
         audit(session, "pipeline", "retrain reopened", run.id)
     return run.id
+
+
+def reopen_if_failed(pipeline: Pipeline, run_id: str) -> None:
+    """Take up a retrain again if it has failed; any other is left as it is.
+
+    Raises:
+        PipelineError: it has, and another one is running.
+    """
+    with pipeline.store.reading() as session:
+        failed = find_run(session, run_id).state is RunState.FAILED
+    if failed:
+        reopen_run(pipeline, run_id)
 
 
 def running_run(session: Session) -> Run | None:

@@ -20,6 +20,16 @@ MODEL_TAG = "traffic_vision.model_sha256"
 _MAX_PARAM = 500
 
 
+def database_url(database: Path) -> str:
+    """Give MLflow's URL of a database."""
+    return f"sqlite:///{database}"
+
+
+def artifacts_of(database: Path) -> Path:
+    """Give the folder of a database's artifacts."""
+    return database.absolute().parent / "mlartifacts"
+
+
 class Tracking:
     """MLflow's database of one cloud. Everything here can be repeated without a second trace."""
 
@@ -34,8 +44,8 @@ class Tracking:
             logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
-        url = f"sqlite:///{database}"
-        self._artifacts = database.parent / "mlartifacts"
+        url = database_url(database)
+        self._artifacts = artifacts_of(database)
         self._client = MlflowClient(tracking_uri=url, registry_uri=url)
 
     def begin(self, run_id: str, params: Mapping[str, object], tags: Mapping[str, str]) -> str:
@@ -64,10 +74,18 @@ class Tracking:
         """Add a JSON document to the run's artifacts."""
         self._client.log_dict(mlflow_id, dict(document), name)
 
-    def finish(self, mlflow_id: str, tags: Mapping[str, object]) -> None:
-        """End a run; what came of it is in the tags."""
+    def log_folder(self, mlflow_id: str, folder: Path, name: str) -> None:
+        """Add a folder's files to the run's artifacts, under a name; those of the same names are replaced."""
+        self._client.log_artifacts(mlflow_id, str(folder), name)
+
+    def set_tags(self, mlflow_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags of a run, which may have ended."""
         for name, value in tags.items():
             self._client.set_tag(mlflow_id, name, str(value))
+
+    def finish(self, mlflow_id: str, tags: Mapping[str, object]) -> None:
+        """End a run; what came of it is in the tags."""
+        self.set_tags(mlflow_id, tags)
         self._client.set_terminated(mlflow_id)
 
     def fail(self, mlflow_id: str) -> None:
@@ -91,8 +109,10 @@ class Tracking:
         return str(version.version)
 
     def set_alias(self, alias: str, sha256: str) -> None:
-        """Let champion or challenger be this model, which is registered."""
+        """Let champion or challenger be this model, which is registered; a champion is no challenger."""
         self._client.set_registered_model_alias(REGISTERED_MODEL, alias, self._version(sha256))
+        if alias == CHAMPION and self.aliases().get(CHALLENGER) == sha256:
+            self._client.delete_registered_model_alias(REGISTERED_MODEL, CHALLENGER)
 
     def aliases(self) -> dict[str, str]:
         """Give each alias's model, by its SHA-256."""
@@ -113,5 +133,5 @@ class Tracking:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        location = self._artifacts.absolute().as_uri()
+        location = self._artifacts.as_uri()
         return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))

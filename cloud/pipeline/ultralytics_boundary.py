@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +61,48 @@ def import_ultralytics(*, online: bool = False) -> Any:
     _ensure_torchvision()
     ultralytics.settings.update({"sync": False, "mlflow": False, "tensorboard": False, "wandb": False})
     return ultralytics
+
+
+def trainer_that_tells(failed: Callable[[BaseException], None]) -> type:
+    """Give Ultralytics' trainer of detectors, which tells what it fails of before it fails.
+
+    Args:
+        failed: is told. With several GPUs in their processes, so that it must be one that can be pickled.
+    """
+    import_ultralytics()
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    class TellingTrainer(DetectionTrainer):  # type: ignore[misc]
+        def _do_train(self) -> None:
+            import_ultralytics()  # a process of several GPUs has not come by here
+            try:
+                super()._do_train()
+            except RuntimeError as error:
+                failed(error)
+                raise
+
+    return TellingTrainer
+
+
+def architecture_of(checkpoint: Path) -> str:
+    """Name the architecture of a checkpoint, such as `yolov8n`.
+
+    Args:
+        checkpoint: is unpickled, so it must be one's own, or Ultralytics'.
+
+    Raises:
+        WeightsError: it is no checkpoint of a detector.
+    """
+    import_ultralytics()
+    import torch
+
+    try:
+        contents = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        net = contents.get("ema") or contents["model"]
+        return Path(str(net.yaml["yaml_file"])).stem
+    except Exception as error:  # boundary: unpickling fails in ways without a root
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{checkpoint}: no checkpoint of a detector ({reason})") from error
 
 
 def find_weights(weights: str) -> Path:

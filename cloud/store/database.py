@@ -67,6 +67,14 @@ class Store:
             yield session
             _write_audit(session)
 
+    def settle(self) -> None:
+        """Bring SQLite's log of changes into its file and empty it: what was deleted is in it too."""
+        if self.engine.dialect.name == "sqlite":
+            with self.engine.connect() as connection:
+                cursor = connection.connection.cursor()
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                cursor.close()
+
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
@@ -193,6 +201,8 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     # In WAL mode NORMAL loses the last commits in a power cut; what is acknowledged must not be lost.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # What is deleted is overwritten: somebody may have wanted it forgotten.
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
 
 

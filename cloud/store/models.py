@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship, validates
 
 from cloud.store.columns import Base, Digest, Document, Identifier, RowNumber, utc_now, words
 from cloud.store.states import RunState, SampleState, StageState, VerdictKind
@@ -188,6 +188,11 @@ class Sample(Base):
 
     labels: Mapped[list[Label]] = relationship(back_populates="sample")
 
+    @validates("state")
+    def _forgotten_for_good(self, _: str, state: SampleState) -> SampleState:
+        """A stage that began before may still want to change it."""
+        return SampleState.FORGOTTEN if self.state is SampleState.FORGOTTEN else state
+
 
 class FeatureSeries(Base):
     """The features of many frames of one camera. The message, serialized, is in the object store."""
@@ -275,7 +280,7 @@ class Run(Base):
 
     Attributes:
         id: the key of its stage records.
-        trigger: why it was started.
+        trigger: why it was started; `airflow`: the run of Airflow's that does it, where one does.
         parent_sha256: the model file that training went on from.
         code_commit: of this code.
         mlflow_run_id: empty until the stage train began.

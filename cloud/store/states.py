@@ -35,6 +35,7 @@ class StageState(str, enum.Enum):
     """Where a stage is. A record left at running by a process that died is taken up again."""
 
     RUNNING = "running"
+    WAITING = "waiting"  # for someone else; nothing runs, and it goes on where it is when it is run again
     DONE = "done"
     FAILED = "failed"
 

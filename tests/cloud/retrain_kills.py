@@ -1,7 +1,8 @@
 """Run by test_pipeline_kills.py in a process of its own: does a stage, and dies by SIGKILL on the way.
 
 Arguments: the cloud's cloud.toml, the stage, the run's id, and where to die: `FACT=VALUE` of a progress
-event, or `MODULE:NAME`, a function that is not come back from.
+event, or `MODULE:NAME`, a function that is not come back from. With `configured` after them, the labelling
+services are those of cloud.toml.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(config: str, stage: str, run_id: str, where: str) -> None:
+def main(config: str, stage: str, run_id: str, where: str, services: str = "scripted") -> None:
     fact, _, value = where.partition("=")
 
     def listen(event: StageEvent) -> None:
@@ -43,7 +44,8 @@ def main(config: str, stage: str, run_id: str, where: str) -> None:
             die()
 
         setattr(target, attribute, deadly)
-    with opened(load_config(Path(config)), listen, Scripted({})) as pipeline:
+    source = None if services == "configured" else Scripted({})
+    with opened(load_config(Path(config)), listen, source) as pipeline:
         run_stage(pipeline, stage, run_id)
 
 

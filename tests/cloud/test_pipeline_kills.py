@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from cloud.pipeline.data_repository import DataRepository
-from cloud.pipeline.job import Pipeline
-from cloud.pipeline.running import run_stage
-from cloud.pipeline.stages import label
+from cloud.pipeline.job import Job, Outcome, Pipeline, StageEvent
+from cloud.pipeline.runner import run_once
+from cloud.pipeline.running import STAGES, run_stage
+from cloud.pipeline.stages import label, train
+from cloud.pipeline.tracking import Tracking
 from cloud.release.repository import list_releases
-from cloud.store.models import DatasetSample, Label, Release, Run, StageRecord
+from cloud.store.models import Candidate, DatasetSample, Label, Release, Run, StageRecord, Verdict
 from cloud.store.states import RunState, StageState, VerdictKind
 from tests import models_factory as factory
 from tests.clouds import ROOT
@@ -34,6 +37,54 @@ def killed(folder: Path, pipeline: Pipeline, stage: str, run_id: str, where: str
     assert done.returncode == -9, done.stderr
     with pipeline.store.reading() as session:
         assert session.get_one(StageRecord, (stage, run_id)).state is StageState.RUNNING
+
+
+class KilledError(BaseException):
+    """In the place of SIGKILL, where what was written is all that matters: nothing of ours catches it."""
+
+
+def trained_at_once(job: Job) -> Outcome:
+    """The stage train with a finder of red rectangles in the place of a training's candidate."""
+    model = factory.loaded(factory.rectangles_model(HW, version="2"))
+    key = job.pipeline.objects.put(model.data)
+    tracking = Tracking(job.pipeline.config.folders.mlruns)
+    mlflow_id = tracking.begin(job.run_id, {}, {})
+    tracking.register(model.digest, job.pipeline.objects.path(key), mlflow_id, {})
+
+    def commit(session: Session) -> None:
+        session.get_one(Run, job.run_id).mlflow_run_id = mlflow_id
+        facts = {"class_names": list(model.metadata.class_names)}
+        candidate = Candidate(sha256=model.digest, run_id=job.run_id, object_key=key, facts=facts)
+        candidate.name, candidate.version = model.metadata.name, model.metadata.version
+        session.add(candidate)
+
+    return Outcome({}, commit)
+
+
+@pytest.mark.services
+def test_a_runner_that_dies_before_and_after_each_stage_yields_one_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "run", trained_at_once)
+    deaths = [("", "started"), *((stage, kind) for stage in STAGES for kind in ("begun", "done"))]
+
+    def listen(event: StageEvent) -> None:
+        if deaths and (event.stage, event.kind) == deaths[0]:
+            del deaths[0]
+            raise KilledError
+
+    with retrain_cloud(tmp_path, listen=listen) as pipeline:
+        for _ in range(len(deaths)):
+            with pytest.raises(KilledError):
+                run_once(pipeline)
+        assert deaths == []
+        assert run_once(pipeline)["state"] == "idle"
+        assert len(list_releases(pipeline.config.folders.repository)) == 1
+        tables = (Run, Candidate, Verdict, Release, Label, DatasetSample)
+        assert [count(pipeline, table) for table in tables] == [1, 2, 1, 1, 4, 4]
+        assert DataRepository(pipeline.config.folders.data).tags() == ["v1", "v2"]
+        with pipeline.store.reading() as session:
+            assert session.scalars(select(Run)).one().state is RunState.RELEASED
 
 
 def count(pipeline: Pipeline, table: type[Any]) -> int:
@@ -77,7 +128,7 @@ def test_dataset_makes_one_version(tmp_path: Path, where: str) -> None:
     "where",
     [
         "step=gate signs",
-        "cloud.pipeline.stages.deploy:complete_release",
+        "cloud.pipeline.publishing:complete_release",
         "cloud.pipeline.stages.deploy:Tracking.finish",
     ],
 )
@@ -109,3 +160,17 @@ def test_validate_goes_on_with_what_one_model_saw(tmp_path: Path) -> None:
         written = kept[0].stat().st_mtime_ns
         assert run_stage(pipeline, "validate", run_id)["verdict"] == "pass"
         assert kept[0].stat().st_mtime_ns == written
+
+
+def test_validate_judges_once_and_its_card_is_whole(tmp_path: Path) -> None:
+    with retrain_cloud(tmp_path) as pipeline:
+        run_id = begin(pipeline)
+        for name in ("label", "purity", "dataset"):
+            run_stage(pipeline, name, run_id)
+        as_if_trained(pipeline, run_id, factory.rectangles_model(HW, version="2"))
+        killed(tmp_path, pipeline, "validate", run_id, "cloud.pipeline.stages.validate:_card")
+        assert count(pipeline, Verdict) == 0
+        assert run_stage(pipeline, "validate", run_id)["verdict"] == "pass"
+        assert count(pipeline, Verdict) == 1
+        cards = list((tmp_path / "cloud").rglob("model_card/model_card.html"))
+        assert len([card for card in cards if "artifacts" in card.parts]) == 1

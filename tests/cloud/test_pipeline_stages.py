@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,9 @@ def test_bad_labels_are_refused_one_by_one_with_their_reasons(tmp_path: Path) ->
         "4.jpg": night(drive="hold1"),
         "5.jpg": night(),
     }
-    settings = "\n[purity]\nmax_refused_share = 1.0\n"
+    settings = "\n[purity]\nmax_refused_share = 1.0\n[purity.rules]\n"
+    settings += "unknown_class = { fail_above = 1.0 }\nbox_out_of_bounds = { fail_above = 1.0 }\n"
+    settings += "unreadable_picture = { fail_above = 1.0 }\n"
     with retrain_cloud(tmp_path, answers, settings=SETTINGS + settings, samples=8) as pipeline:
         add_samples(pipeline, {"twin.jpg": red_picture(107), "broken.jpg": red_picture(200)}, drive="new2")
         _break_object(pipeline, "broken.jpg")
@@ -162,6 +165,46 @@ def test_bad_labels_are_refused_one_by_one_with_their_reasons(tmp_path: Path) ->
         assert found["0.jpg"] == ("excluded", "purity: unknown class")
         assert found["7.jpg"] == ("labeled", "") and found["5.jpg"] == ("labeled", "")
         assert found["twin.jpg"] == ("excluded", "purity: near-duplicate of another picture")
+
+
+def test_a_rule_that_fails_stops_the_retrain_and_shows_why(tmp_path: Path) -> None:
+    renamed = {"0.jpg": night(RED, Box(50, 10, 60, 20, "crimson <b>"))}
+    with retrain_cloud(tmp_path, renamed, samples=8) as pipeline:
+        run_id = begin(pipeline)
+        run_stage(pipeline, "label", run_id)
+        with pytest.raises(PipelineError) as refused:
+            run_stage(pipeline, "purity", run_id)
+        message = str(refused.value)
+        assert "boxes of an unknown class (1 of 9 boxes)" in message
+        assert "purity.rules.unknown_class" in message
+        page = pipeline.work_folder(run_id) / "purity.html"
+        assert str(page) in message
+        assert "crimson &lt;b&gt;" in page.read_text() and "crimson <b>" not in page.read_text()
+        assert set(states(pipeline).values()) == {("labeled", "")}
+
+
+def test_the_purity_report_is_kept_with_what_two_services_say(tmp_path: Path) -> None:
+    with retrain_cloud(tmp_path) as pipeline:
+        run_id = begin(pipeline)
+        run_stage(pipeline, "label", run_id)
+        with pipeline.store.writing() as session:
+            first = session.scalars(select(Sample)).first()
+            assert first is not None
+            elsewhere = {"x1": 60, "y1": 10, "x2": 90, "y2": 50, "category": "blue"}
+            session.add(Label(sample_id=first.id, service="teacher", boxes=[elsewhere], attributes={}))
+        line = run_stage(pipeline, "purity", run_id)
+        assert line["verdict"] == "warn"
+        document = json.loads(pipeline.objects.get(line["report"]["json"]))
+        assert pipeline.objects.get(line["report"]["html"]).startswith(b"<!doctype html>")
+        assert {tally["kind"]: tally["found"] for tally in document["tallies"] if tally["found"]} == line[
+            "found"
+        ]
+        (agreed,) = document["facts"]["agreement"]
+        assert (agreed["first"], agreed["second"], agreed["pictures"]) == ("scripted", "teacher", 1)
+        assert (agreed["objects"], agreed["pairs"]) == (2, 0)
+        assert document["facts"]["known_pictures"] == 6
+        # The champion, which finds a red thing where there is none, has looked at the labels.
+        assert document["facts"]["review"]["pictures"] == 4
 
 
 def _break_object(pipeline: Pipeline, picture: str) -> None:

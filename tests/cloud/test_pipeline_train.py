@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Pipeline, StageEvent
+from cloud.pipeline.reproducing import recipe_of, reproduce
 from cloud.pipeline.resuming import discard_broken_training
 from cloud.pipeline.running import run_stage
 from cloud.pipeline.stages.train import TRAINING
 from cloud.pipeline.tracking import Tracking
-from cloud.pipeline.ultralytics_boundary import import_ultralytics
+from cloud.pipeline.training_record import RECORD
 from cloud.release import embedding
 from cloud.store.models import Candidate, Dataset, Run
 from edge.drift import Reference, fit
@@ -23,31 +26,18 @@ from edge.perception.model_file import read_model_file
 from tests.cloud.test_pipeline_kills import killed
 from tests.extras import needs_ultralytics
 from tests.models_factory import NAMES
-from tests.retrains import HW, SETTINGS, begin, blind_model, retrain_cloud
+from tests.retrains import HW, SETTINGS, begin, blind_model, make_version, retrain_cloud
+from tests.sure_nets import sure_checkpoint
 
 pytestmark = needs_ultralytics
 EPOCHS = SETTINGS.replace("epochs = 1", "epochs = 2")
+# So little that an untrained net stays as sound as it was.
+CAREFUL = f"{SETTINGS}learning_rate = 0.00001\n"
 
 
 def give_checkpoint(pipeline: Pipeline, folder: Path) -> None:
-    """Put a real checkpoint under the baseline: untrained, and sure of what it sees: bad, but sound."""
-    import_ultralytics()
-    import torch
-    from ultralytics.nn.tasks import DetectionModel
-
-    torch.manual_seed(0)
-    net = DetectionModel("yolov8n.yaml", nc=len(NAMES), verbose=False)
-    net.names = dict(enumerate(NAMES))
-    head = net.model[-1]
-    for layer in head.cv2:  # boxes of a cell or so to each side
-        torch.nn.init.zeros_(layer[-1].weight)
-        torch.nn.init.zeros_(layer[-1].bias)
-        layer[-1].bias.data.view(4, -1)[:, 1] = 10.0
-    for layer in head.cv3:
-        torch.nn.init.constant_(layer[-1].bias, 4.0)  # stays sure over two epochs
-    net.args = {"imgsz": 64, "task": "detect"}
-    torch.save({"model": net, "train_args": {}}, folder / "start.pt")
-    key = pipeline.objects.put((folder / "start.pt").read_bytes())
+    """Put a real checkpoint under the baseline."""
+    key = pipeline.objects.put(sure_checkpoint(folder / "start.pt").read_bytes())
     with pipeline.store.writing() as session:
         candidate = session.query(Candidate).one()
         candidate.facts = {**candidate.facts, "checkpoint_key": key}
@@ -70,10 +60,13 @@ def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(
         for name in ("label", "purity", "dataset"):
             run_stage(pipeline, name, run_id)
         killed(tmp_path, pipeline, "train", run_id, "epoch=1")
+        # The second time it trains the second epoch, and dies when the model file is made.
+        killed(tmp_path, pipeline, "train", run_id, "cloud.pipeline.stages.train:assembled")
         line = run_stage(pipeline, "train", run_id)
-        # Only the second epoch was trained here, from the first one's checkpoint.
-        assert [event.facts["epoch"] for event in events if "epoch" in event.facts] == [2]
-        assert line["attempt"] == 2 and line["dataset"] == "v2"
+        assert not [event.facts["epoch"] for event in events if "epoch" in event.facts]
+        assert line["attempt"] == 3 and line["dataset"] == "v2"
+        assert (line["architecture"], line["epochs"], line["stopped_early"]) == ("yolov8n", 2, False)
+        assert line["parity"]["pictures"] == 2 and line["batches"] == [4]
         again = run_stage(pipeline, "train", run_id)
         assert again == {**line, "already_done": True}
 
@@ -97,13 +90,21 @@ def test_a_training_that_was_killed_goes_on_and_leaves_a_candidate(
         drop = Reference.from_bytes((model.metadata.drift_prior or "").encode()).drop
         assert drop is not None and drop.map50 == line["drop"]["map50"]
         assert pipeline.objects.exists(candidate.facts["checkpoint_key"])
+        # And what made it, so that it can be made again.
+        record = candidate.facts[RECORD]
+        assert record["config"]["epochs"] == 2 and record["resumed_after"] == [1]
+        assert pipeline.objects.exists(record["start_key"]) and record["environment"]["torch"]
         # What went in is on record.
         tracking = Tracking(pipeline.config.folders.mlruns)
         recorded = tracking._client.get_run(run.mlflow_run_id)
         assert recorded.data.params["dataset_version"] == "v2"
         assert recorded.data.params["dataset_dvc_md5"] == dataset.dvc_md5
         assert recorded.data.params["code_commit"] == run.code_commit
-        assert "val.map50" in recorded.data.metrics
+        history = tracking._client.get_metric_history(run.mlflow_run_id, "val.map50")
+        assert [metric.step for metric in history] == [1, 2]
+        assert {"val.map50", "val.map50_95", "train.box_loss", "learning_rate", "batch"} <= set(
+            recorded.data.metrics
+        )
         assert tracking.aliases()["challenger"] == candidate.sha256
 
 
@@ -118,3 +119,48 @@ def test_half_a_checkpoint_makes_the_training_begin_anew(tmp_path: Path) -> None
     (weights / "best.pt").write_bytes(whole[: len(whole) // 2])
     discard_broken_training(tmp_path / TRAINING)
     assert not (tmp_path / TRAINING).exists()
+
+
+@pytest.mark.services
+def test_a_model_is_made_again_bit_for_bit_and_else_by_figures(tmp_path: Path) -> None:
+    with retrain_cloud(tmp_path, settings=CAREFUL) as pipeline:
+        give_checkpoint(pipeline, tmp_path)
+        run_id = make_version(pipeline)
+        run_stage(pipeline, "train", run_id)
+        recipe = recipe_of(pipeline, run_id)
+        line = reproduce(pipeline, recipe, 0.02)
+        assert (line["state"], line["reasons"], line["figures"]) == ("identical", [], {})
+        assert line["checkpoint"] == line["original_checkpoint"]
+        assert not list((pipeline.config.folders.work / "reproduce").glob("*/*.pt"))
+
+        other = recipe.config.model_copy(update={"learning_rate": 1e-6})
+        line = reproduce(pipeline, replace(recipe, config=other), 1.0)
+        assert line["state"] == "alike" and line["checkpoint"] != line["original_checkpoint"]
+        assert set(line["figures"]) == {"(all)", "daytime", "night"} and line["reasons"]
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("architecture", ["yolo11n", "yolo26n"])
+def test_another_architecture_begins_from_its_weights(tmp_path: Path, architecture: str) -> None:
+    weights = tmp_path / f"{architecture}.pt"
+    settings = f'{CAREFUL}model = "{architecture}"\nweights = "../{weights.name}"\n'
+    sure_checkpoint(weights, architecture)
+    with retrain_cloud(tmp_path, settings=settings) as pipeline:
+        give_checkpoint(pipeline, tmp_path)
+        run_id = make_version(pipeline)
+        line = run_stage(pipeline, "train", run_id)
+        assert line["architecture"] == architecture and line["parity"]["pictures"] > 0
+        with pipeline.store.reading() as session:
+            candidate = session.get_one(Candidate, line["candidate"])
+        model = read_model_file(pipeline.objects.path(candidate.object_key))
+        assert Detector(model, DetectorOptions(threads=1)).detect(model.metadata.golden[0].image()).boxes.size
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    settings = f'{SETTINGS}model = "yolo11n"\nweights = "../other.pt"\n'
+    sure_checkpoint(tmp_path / "other.pt", "yolov8n")
+    with retrain_cloud(tmp_path, settings=settings) as pipeline:
+        give_checkpoint(pipeline, tmp_path)
+        run_id = make_version(pipeline)
+        with pytest.raises(PipelineError, match=r"other\.pt is a yolov8n, and training\.model is yolo11n"):
+            run_stage(pipeline, "train", run_id)

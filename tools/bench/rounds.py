@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cloud.pipeline.intervals import Interval
 from edge.errors import TrafficVisionError
 
 # Takes the number of the round, which chooses the input; all contenders of a round get the same one.
@@ -90,13 +91,5 @@ class Difference:
     @classmethod
     def between(cls, times: Sequence[float], floor: Sequence[float]) -> Difference:
         """Of one round at least. The interval is that of the sign test, and all there is for a few rounds."""
-        differences = np.sort(np.subtract(times, floor))
-        count = len(differences)
-        # Ranks by the normal approximation of the binomial distribution (Conover 1999, section 3.2).
-        reach = 0.98 * count**0.5
-        low, high = int(np.floor(count / 2 - reach)), int(np.ceil(count / 2 + reach))
-        return cls(
-            float(np.median(differences)),
-            float(differences[max(low - 1, 0)]),
-            float(differences[min(high, count - 1)]),
-        )
+        found = Interval.of(np.subtract(times, floor).tolist())
+        return cls(found.median, found.low, found.high)

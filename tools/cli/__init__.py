@@ -1,6 +1,7 @@
 """The command line. Thin: it parses arguments and calls; the work is in the packages.
 
-Exit codes: 0 done; 1 refused or failed, with one line that says why; 2 wrong usage; 130 interrupted.
+Exit codes: 0 done; 1 refused or failed, with one line that says why; 2 wrong usage; 75 not yet, a stage of
+the cloud's waits for someone else; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _CLOUD_EXTRA = {
     "PIL",
     "alembic",
     "dvc",
+    "httpx",
     "jinja2",
     "mlflow",
     "pycocotools",

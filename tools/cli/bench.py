@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tools.cli import bench_drift, bench_edge, bench_fleet, bench_swap
+from tools.cli import (
+    bench_drift,
+    bench_edge,
+    bench_fleet,
+    bench_gate,
+    bench_orchestration,
+    bench_purity,
+    bench_swap,
+)
 
 if TYPE_CHECKING:
     from tools.bench.report import Report
@@ -28,6 +36,9 @@ command.add_command(bench_drift.command)
 command.add_command(bench_swap.swap)
 command.add_command(bench_swap.update)
 command.add_command(bench_fleet.command)
+command.add_command(bench_gate.command)
+command.add_command(bench_orchestration.command)
+command.add_command(bench_purity.command)
 
 
 @command.command("detector")

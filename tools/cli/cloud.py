@@ -7,7 +7,18 @@ from pathlib import Path
 
 import click
 
-from tools.cli import cloud_audit, cloud_keys, cloud_pipeline, cloud_release, cloud_rollout, cloud_vehicles
+from tools.cli import (
+    cloud_audit,
+    cloud_check,
+    cloud_data,
+    cloud_keys,
+    cloud_orchestration,
+    cloud_pipeline,
+    cloud_release,
+    cloud_rollout,
+    cloud_trigger,
+    cloud_vehicles,
+)
 
 _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
@@ -116,8 +127,12 @@ def status(config: Path, as_json: bool) -> None:
 
 
 cloud_pipeline.register(command)
+cloud_trigger.register(command)
+cloud_data.register(command)
+cloud_orchestration.register(command)
 cloud_vehicles.register(command)
 cloud_keys.register(command)
 cloud_audit.register(command)
 cloud_release.register(command)
 command.add_command(cloud_rollout.command)
+command.add_command(cloud_check.command)

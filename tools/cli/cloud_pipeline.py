@@ -24,11 +24,13 @@ _PATH = click.Path(path_type=Path)
 _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
 # As in cloud.pipeline.running, which the command line does not import for its help.
 _STAGES = ("label", "purity", "dataset", "train", "validate", "deploy")
+# sysexits.h calls it EX_TEMPFAIL. Airflow's DAGs know it too.
+NOT_YET = 75
 
 
 def register(group: click.Group) -> None:
     """Add the pipeline's commands to the group `cloud`."""
-    for command in (_baseline, _stage, _run, _lineage):
+    for command in (_baseline, _stage, _run):
         group.add_command(command)
 
 
@@ -41,7 +43,7 @@ def _baseline(model: Path, checkpoint: Path, data: Path, config: Path) -> None:
     """Take in the model that the cloud begins with, and its data as the first version."""
     from cloud.pipeline.baseline import Baseline, take_baseline
 
-    with _pipeline(config) as pipeline:
+    with opened_pipeline(config) as pipeline:
         line = take_baseline(pipeline, Baseline(model, checkpoint, data))
     click.echo(json.dumps(line))
 
@@ -50,24 +52,42 @@ def _baseline(model: Path, checkpoint: Path, data: Path, config: Path) -> None:
 @click.argument("name", type=click.Choice(_STAGES))
 @click.option("--run", "run_id", help="Which retrain  [default: the one that is running, else the last]")
 @click.option("--new", is_flag=True, help="Begin a retrain by hand first.")
+@click.option("--reopen", is_flag=True, help="Take the retrain up again if it has failed.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Try again for so long where it waits for someone else.",
+)
 @_CONFIG
-def _stage(name: str, run_id: str | None, new: bool, config: Path) -> None:
+def _stage(
+    name: str, run_id: str | None, new: bool, reopen: bool, wait_s: float | None, config: Path
+) -> None:
     """Do one stage of a retrain: label, purity, dataset, train, validate, deploy, in this order.
 
-    A stage that is done is not done again; one that was interrupted goes on.
+    A stage that is done is not done again; one that was interrupted goes on. One that waits for someone else,
+    people who label for instance, ends with exit code 75: nothing is lost.
     """
-    from cloud.pipeline.running import run_stage
-    from cloud.pipeline.runs import begin_run, find_run
+    from cloud.pipeline.errors import NotYetError
+    from cloud.pipeline.running import run_when_ready
+    from cloud.pipeline.runs import begin_run, find_run, reopen_if_failed
 
     if new and run_id is not None:
         raise click.UsageError("--new begins another retrain than --run names")
-    with _pipeline(config) as pipeline:
+    with opened_pipeline(config) as pipeline:
         if new:
             run_id = begin_run(pipeline, {"by": "hand", "why": "by hand"})
         else:
             with pipeline.store.reading() as session:
                 run_id = find_run(session, run_id).id
-        line = run_stage(pipeline, name, run_id)
+        if reopen:
+            reopen_if_failed(pipeline, run_id)
+        try:
+            line = run_when_ready(pipeline, name, run_id, wait_s or 0.0)
+        except NotYetError as error:
+            click.echo(f"traffic-vision: not yet: {error}", err=True)
+            sys.exit(NOT_YET)
     click.echo(json.dumps(line))
 
 
@@ -84,49 +104,28 @@ def _stage(name: str, run_id: str | None, new: bool, config: Path) -> None:
 def _run(watch: bool, now: bool, retry: bool, events: IO[str] | None, config: Path) -> None:
     """Go on with the retrain that is running, or begin one if its rule says so, and do all its stages.
 
+    Where cloud.toml names Airflow (orchestration.orchestrator), that does the stages, and this tells how far
+    it is.
+
     Events are begun, progress, done, waiting and failed of a stage, started and ended of a retrain.
     """
     from cloud.pipeline.runner import run_once
     from cloud.pipeline.runner import watch as watch_for_retrains
-    from cloud.pipeline.runs import reopen_run
 
     if watch + now + retry > 1:
         raise click.UsageError("give one of --watch, --now and --retry")
-    with _pipeline(config, _writer(events) if events is not None else None) as pipeline:
-        if retry:
-            reopen_run(pipeline)
+    with opened_pipeline(config, _writer(events) if events is not None else None) as pipeline:
         if watch:
             watch_for_retrains(pipeline, _stop_by_signal())
             return
-        result = run_once(pipeline, now_by_hand=now)
+        result = run_once(pipeline, now_by_hand=now, retry=retry)
     click.echo(json.dumps(result))
     if result["state"] == "failed":
         sys.exit(1)
 
 
-@click.command("lineage")
-@click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_CONFIG
-def _lineage(model: str, as_json: bool, config: Path) -> None:
-    """Show where MODEL comes from: vehicle, drift event, samples, dataset, commit, run, verdict, release.
-
-    MODEL is a model file, the start of its SHA-256, its version, or `champion`.
-    """
-    from cloud.config import load_config
-    from cloud.pipeline.lineage import lineage, to_text
-    from cloud.store import open_database
-
-    store = open_database(load_config(config).store.database)
-    try:
-        chain = lineage(store, model)
-    finally:
-        store.close()
-    click.echo(json.dumps(chain, indent=2) if as_json else to_text(chain))
-
-
 @contextlib.contextmanager
-def _pipeline(path: Path, listen: Callable[[StageEvent], None] | None = None) -> Iterator[Pipeline]:
+def opened_pipeline(path: Path, listen: Callable[[StageEvent], None] | None = None) -> Iterator[Pipeline]:
     """Open the pipeline; what libraries print meanwhile goes to standard error."""
     from cloud.config import load_config
     from cloud.pipeline.opening import opened
@@ -135,7 +134,8 @@ def _pipeline(path: Path, listen: Callable[[StageEvent], None] | None = None) ->
     logging.basicConfig(
         level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def hear(event: StageEvent) -> None:
         _log_event(event)
@@ -164,6 +164,7 @@ def _log_event(event: StageEvent) -> None:
         shown = " ".join(
             f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
             for name, value in facts.items()
+            if not isinstance(value, dict)
         )
         logger.info("%s: %s: %s", event.run_id, event.stage, shown)
 

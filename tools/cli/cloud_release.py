@@ -15,9 +15,45 @@ def register(group: click.Group) -> None:
     group.add_command(_release)
 
 
-@click.group("release")
-def _release() -> None:
-    """Carry releases to vehicles."""
+@click.group("release", invoke_without_command=True)
+@click.option("--force", is_flag=True, help="Release what the gate did not let through.")
+@click.option("--reason", help="Why, for the audit trail.")
+@click.option(
+    "--model", help="Which: a file, the start of its SHA-256, its version  [default: the last retrain's]"
+)
+@click.option("--config", type=_PATH, help="The cloud's cloud.toml.")
+@click.pass_context
+def _release(
+    context: click.Context, force: bool, reason: str | None, model: str | None, config: Path | None
+) -> None:
+    """Carry releases to vehicles; or, with --force, release against the gate's verdict.
+
+    A forced release needs a reason and the keys of a release, the gate's among them. The audit trail has
+    who forced it, why, and against which rules. Prints one JSON line.
+    """
+    if context.invoked_subcommand is not None:
+        if force or reason is not None or model is not None or config is not None:
+            raise click.UsageError("--force, --reason, --model and --config before a command go with none")
+        return
+    if not force and reason is None and model is None and config is None:
+        click.echo(context.get_help())
+        return
+    if not force:
+        raise click.UsageError("what passed the gate is released by the stage deploy; the rest takes --force")
+    if reason is None or config is None:
+        raise click.UsageError("--force needs --reason and --config")
+    import contextlib
+    import json
+    import sys
+
+    from cloud.config import load_config
+    from cloud.fleet.enrolment import operator
+    from cloud.pipeline.forcing import force_release
+    from cloud.pipeline.opening import opened
+
+    with contextlib.redirect_stdout(sys.stderr), opened(load_config(config)) as pipeline:
+        line = force_release(pipeline, reason, operator(), model)
+    click.echo(json.dumps(line))
 
 
 @_release.command("bundle")

@@ -66,7 +66,8 @@ def hear_pipeline(story: Story, line: str) -> None:
             story.stage_facts = facts
             if "loss" in facts:
                 epochs = story.fine_tuning if stage == BASELINE else story.training
-                epochs.append(EpochReport(**{name: facts[name] for name in EpochReport.__dataclass_fields__}))
+                fields = EpochReport.__dataclass_fields__
+                epochs.append(EpochReport(**{name: facts[name] for name in fields if name in facts}))
         elif kind == "done":
             story.stages[stage] = facts
         elif kind == "ended":

@@ -138,6 +138,8 @@ class Scene:
                 "min_boxes": recipe.min_boxes,
                 "min_drives": recipe.min_drives,
                 "targets": list(recipe.targets),
+                # Of a few pictures, once: the custom's 97.5 % would leave many a good model undecided.
+                "confidence": 0.95,
             },
             "release": {"drop_pictures": recipe.drop_pictures},
         }

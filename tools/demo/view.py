@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cloud.pipeline.running import STAGES
 from cloud.pipeline.training import EpochReport
+from cloud.store.states import VerdictKind
 from tools.charts.svg import clock
 from tools.demo.plan import Scene
 from tools.demo.record import DriftPoint
@@ -20,6 +21,7 @@ from tools.demo.story import Line, Story
 
 _BAR = 30  # cells
 _LINES = 8
+_SHOWN = ("", "timeofday")  # kinds of slices; of others only what was not passed
 _STYLES = {"alarm": "bold red", "stable": "green", "learning": "yellow", "uncalibrated": "green"}
 
 
@@ -166,6 +168,9 @@ def gate_table(judgement: Mapping[str, Any]) -> Table:
     rules = {rule["slice"]: rule for rule in judgement["rules"]}
     for figures in judgement["slices"]:
         rule = rules.get(figures["name"])
+        passed = rule is None or rule["verdict"] == VerdictKind.PASS.value
+        if passed and figures.get("kind", "") not in _SHOWN:
+            continue
         said = f"{rule['rule']}: {rule['verdict']}" if rule else ""
         cells = [figures["name"], str(figures["drives"])]
         if figures["too_little"]:

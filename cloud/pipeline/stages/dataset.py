@@ -25,11 +25,15 @@ def run(job: Job) -> Outcome:
     Raises:
         PipelineError: there is no baseline, nothing new to train on, or git or DVC refuse.
     """
-    data = DataRepository(job.pipeline.config.folders.data)
+    config = job.pipeline.config
+    data = DataRepository(config.folders.data, config.dataset.remote)
     samples = labeled_samples(job.pipeline, job.run_id)
     tag, parent = _reserve(job, data)
     if tag not in data.tags():
         _add(job, data, tag, parent, [sample.image for sample in samples if sample.image is not None])
+    if data.remote is not None:
+        job.tell(step="push")
+        data.publish(tag)
     return _outcome(job, data, tag, parent, samples)
 
 

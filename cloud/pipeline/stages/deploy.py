@@ -13,11 +13,9 @@ from sqlalchemy.orm import Session
 
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Job, Outcome
-from cloud.pipeline.promise import promise_of, shadow_of
+from cloud.pipeline.publishing import publish
 from cloud.pipeline.runs import end_run
 from cloud.pipeline.tracking import CHAMPION, Tracking
-from cloud.release.keys import load_keys
-from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store.database import audit
 from cloud.store.models import Candidate, Release, Run, Verdict
 from cloud.store.releases import release_row
@@ -43,7 +41,7 @@ def run(job: Job) -> Outcome:
     tracking = Tracking(job.pipeline.config.folders.mlruns)
     if verdict.verdict is not VerdictKind.PASS:
         return _reject(job, retrain, verdict, tracking)
-    facts = _publish(job, retrain, candidate, verdict)
+    facts = publish(job.pipeline, candidate, retrain.parent_sha256, verdict, lambda step: job.tell(step=step))
     tracking.set_alias(CHAMPION, candidate.sha256)
     tracking.finish(
         retrain.mlflow_run_id, {"verdict": verdict.verdict.value, "release": facts.release_counter}
@@ -60,32 +58,6 @@ def run(job: Job) -> Outcome:
         end_run(session, job.run_id, RunState.RELEASED, f"release {facts.release_counter}")
 
     return Outcome(_line(verdict, candidate, facts), commit)
-
-
-def _publish(job: Job, retrain: Run, candidate: Candidate, verdict: Verdict) -> ReleaseFacts:
-    folders, release = job.pipeline.config.folders, job.pipeline.config.release
-    keys = load_keys(folders.keys)
-    terms = ReleaseTerms(
-        release.hardware_ids,
-        release.minimum_daemon_version,
-        retrain.parent_sha256,
-        release.fleet,
-        shadow_of(release),
-        promise_of(release, verdict.scores.get("detections", {})),
-    )
-    model = job.pipeline.objects.get(candidate.object_key)
-    job.tell(step="trainer signs")
-    propose_release(folders.repository, model, terms, keys.signer(keys.release_key("trainer", terms.fleet)))
-    job.tell(step="gate signs")
-    return complete_release(
-        folders.repository,
-        candidate.sha256,
-        keys.signer(keys.release_key("gate", terms.fleet)),
-        keys.signer("snapshot"),
-        keys.signer("timestamp"),
-        fleet=terms.fleet,
-        terms=terms,
-    )
 
 
 def _reject(job: Job, retrain: Run, verdict: Verdict, tracking: Tracking) -> Outcome:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from cloud.datasets import LabeledImage, read_dataset
+from cloud.datasets import LabeledImage
+from cloud.pipeline.candidates import assembled, golden_pictures, trained_on
 from cloud.pipeline.champion import CHECKPOINT_KEY
 from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.drift_prior import fleet_prior
@@ -19,29 +21,39 @@ from cloud.pipeline.drop_estimate import MIN_BOXES, DropOptions
 from cloud.pipeline.drop_prior import with_drop
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.exported_data import exported_data
+from cloud.pipeline.forgetting_models import golden_to_take_on
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.judging import judging_pictures
-from cloud.pipeline.manifest import Manifest
+from cloud.pipeline.parity import Parity
 from cloud.pipeline.resuming import discard_broken_training
+from cloud.pipeline.starting import Start, start_of
 from cloud.pipeline.tracking import CHALLENGER, REGISTERED_MODEL, Tracking
-from cloud.pipeline.training import EpochReport, TrainingPlan, portable_checkpoint, train
-from cloud.release.assembly import AssemblyOptions, assemble
-from cloud.release.checkpoint import export_checkpoint
+from cloud.pipeline.training import BatchReduced, EpochReport, is_finished, portable_checkpoint, train
+from cloud.pipeline.training_record import RECORD, environment, plan_of
+from cloud.release.assembly import AssemblyOptions
 from cloud.store.models import Candidate, Dataset, Run
 from edge.perception.model_file import ModelFile, read_model_file
 
 TRAINING = "training"  # name of Ultralytics' run in the retrain's folder
 TELL_EVERY = 8
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
-class _Start:
-    """What a retrain goes on from."""
+class _Inputs:
+    """What a retrain goes on from.
+
+    Attributes:
+        model: the champion's file.
+        start: the checkpoint that is trained.
+    """
 
     run: Run
     dataset: Dataset
     champion: Candidate
     model: ModelFile
+    start: Start
 
 
 def run(job: Job) -> Outcome:
@@ -51,33 +63,36 @@ def run(job: Job) -> Outcome:
         TrainingError: no checkpoint came out.
         TrafficVisionError: no sound model file can be made of it.
     """
-    start = _start(job)
+    inputs = _inputs(job)
     tracking = Tracking(job.pipeline.config.folders.mlruns)
-    mlflow_id = _record(job, start, tracking)
-    data = exported_data(job, start.dataset.version)
+    mlflow_id = _record(job, inputs, tracking)
+    data = exported_data(job, inputs.dataset.version)
     began = time.monotonic()
-    best = _train(job, start, data, tracking, mlflow_id)
+    best = _train(job, inputs, data, tracking, mlflow_id)
     seconds = time.monotonic() - began
-    manifest = DataRepository(job.pipeline.config.folders.data).manifest(start.dataset.version)
-    pictures = _golden_pictures(start.model, data, manifest, job.pipeline.config.release.golden_pictures)
-    trained_on = _trained_on(data, manifest)
-    model = _assemble(job, start, best, pictures, trained_on)
-    model, drop = _with_drop(job, start, model)
+    model, parity = _assemble(job, inputs, best, data)
+    model, drop = _with_drop(job, inputs, model)
     tracking.log_document(mlflow_id, "drop.json", drop)
     model_key = job.pipeline.objects.put(model.data)
     checkpoint_key = job.pipeline.objects.put(portable_checkpoint(best))
-    tags = {"run": job.run_id, "dataset": start.dataset.version}
+    tags = {"run": job.run_id, "dataset": inputs.dataset.version, "architecture": inputs.start.architecture}
     tracking.register(model.digest, job.pipeline.objects.path(model_key), mlflow_id, tags)
     tracking.set_alias(CHALLENGER, model.digest)
+    record = _training_record(job, inputs)
+    tracking.log_document(mlflow_id, "training.json", record)
     facts = {
         "candidate": model.digest,
         "model": model.metadata.name,
         "version": model.metadata.version,
-        "parent": start.champion.sha256,
-        "dataset": start.dataset.version,
+        "parent": inputs.champion.sha256,
+        "dataset": inputs.dataset.version,
+        "architecture": inputs.start.architecture,
         "mlflow_run": mlflow_id,
-        "epochs": job.saved.get("epoch", 0),
+        "epochs": record["epochs"],
+        "stopped_early": record["stopped_early"],
+        "batches": record["batches"],
         "training_s": round(seconds, 3),
+        "parity": asdict(parity),
         "drop": drop,
     }
 
@@ -92,7 +107,8 @@ def run(job: Job) -> Outcome:
                 facts={
                     CHECKPOINT_KEY: checkpoint_key,
                     "class_names": list(model.metadata.class_names),
-                    "dataset": start.dataset.version,
+                    "dataset": inputs.dataset.version,
+                    RECORD: record,
                 },
             )
         )
@@ -100,98 +116,85 @@ def run(job: Job) -> Outcome:
     return Outcome(facts, commit)
 
 
-def _start(job: Job) -> _Start:
-    with job.pipeline.store.reading() as session:
+def _inputs(job: Job) -> _Inputs:
+    pipeline = job.pipeline
+    with pipeline.store.reading() as session:
         retrain = session.get_one(Run, job.run_id)
         dataset = session.get_one(Dataset, retrain.dataset_version)
         champion = session.get_one(Candidate, retrain.parent_sha256)
-    model = read_model_file(job.pipeline.objects.path(champion.object_key))
-    return _Start(retrain, dataset, champion, model)
+    model = read_model_file(pipeline.objects.path(champion.object_key))
+    start = start_of(pipeline, champion, pipeline.config.training)
+    return _Inputs(retrain, dataset, champion, model, start)
 
 
-def _record(job: Job, start: _Start, tracking: Tracking) -> str:
+def _record(job: Job, inputs: _Inputs, tracking: Tracking) -> str:
     """Begin the MLflow run: what went in is on record before anything can come out."""
     params = {
-        "dataset_version": start.dataset.version,
-        "dataset_dvc_md5": start.dataset.dvc_md5,
-        "dataset_sha256": start.dataset.sha256,
-        "dataset_git_commit": start.dataset.git_commit,
-        "images": start.dataset.images,
-        "code_commit": start.run.code_commit,
-        "parent_sha256": start.champion.sha256,
+        "dataset_version": inputs.dataset.version,
+        "dataset_dvc_md5": inputs.dataset.dvc_md5,
+        "dataset_sha256": inputs.dataset.sha256,
+        "dataset_git_commit": inputs.dataset.git_commit,
+        "images": inputs.dataset.images,
+        "code_commit": inputs.run.code_commit,
+        "parent_sha256": inputs.champion.sha256,
+        "architecture": inputs.start.architecture,
+        "starts_from": "champion" if inputs.start.of_champion else "weights",
         **job.pipeline.config.training.model_dump(),
     }
-    mlflow_id = tracking.begin(job.run_id, params, {"mlflow.source.git.commit": start.run.code_commit})
+    mlflow_id = tracking.begin(job.run_id, params, {"mlflow.source.git.commit": inputs.run.code_commit})
     with job.pipeline.store.writing() as session:
         session.get_one(Run, job.run_id).mlflow_run_id = mlflow_id
     return mlflow_id
 
 
-def _train(job: Job, start: _Start, data: Path, tracking: Tracking, mlflow_id: str) -> Path:
+def _train(job: Job, inputs: _Inputs, data: Path, tracking: Tracking, mlflow_id: str) -> Path:
     config = job.pipeline.config.training
     checkpoint = job.work / "start.pt"
-    shutil.copyfile(job.pipeline.objects.path(start.champion.facts[CHECKPOINT_KEY]), checkpoint)
+    shutil.copyfile(job.pipeline.objects.path(inputs.start.object_key), checkpoint)
     discard_broken_training(job.work / TRAINING)
+    if (job.work / TRAINING / "weights" / "last.pt").exists() and not is_finished(job.work / TRAINING):
+        _note(job, resumed_after=[*job.saved.get("resumed_after", []), job.saved.get("epoch", 0)])
 
     def report(epoch: EpochReport) -> None:
-        with job.pipeline.store.writing() as session:
-            job.save(session, epoch=epoch.epoch)
-        metrics = {"train.loss": epoch.loss, "val.map50": epoch.map50}
+        _note(job, epoch=epoch.epoch)
+        metrics = {"train.loss": epoch.loss, "val.map50": epoch.map50, "batch": epoch.batch, **epoch.metrics}
         tracking.log_metrics(mlflow_id, metrics, epoch.epoch)
-        job.tell(
-            epoch=epoch.epoch,
-            epochs=epoch.epochs,
-            loss=epoch.loss,
-            map50=epoch.map50,
-            remaining_s=epoch.remaining_s,
-        )
+        job.tell(**asdict(epoch))
 
-    plan = TrainingPlan(
-        start=str(checkpoint),
-        data=data / "data.yaml",
-        work=job.work,
-        name=TRAINING,
-        imgsz=config.imgsz,
-        epochs=config.epochs,
-        batch=config.batch,
-        seed=config.seed,
-        threads=config.threads,
-        device=config.device,
-        learning_rate=config.learning_rate,
-        rectangular=config.rectangular,
-        step_images=config.step_images,
-        warmup_epochs=config.warmup_epochs,
-        keep=config.keep,
-    )
-    return train(plan, report)
+    def reduced(batch: BatchReduced) -> None:
+        _LOG.warning("%s: %s", job.run_id, batch.to_text())
+        _note(job, batches=[*job.saved.get("batches", [config.batch]), batch.after])
+        tracking.log_metrics(mlflow_id, {"batch": batch.after}, batch.epoch)
+        job.tell(step="out of memory", batch=batch.after, batch_before=batch.before)
+
+    return train(plan_of(config, checkpoint, data, job.work, TRAINING), report, reduced)
 
 
-def _golden_pictures(model: ModelFile, data: Path, manifest: Manifest, count: int) -> list[bytes]:
-    """Take the champion's golden pictures, and of each slice the picture with the most objects."""
-    used = {entry.name: entry for entry in manifest.entries if entry.used}
-    busiest: dict[str, tuple[int, Path]] = {}
-    for image in read_dataset(data).images:
-        entry = used.get(image.name)
-        if entry is None or image.path is None:
-            continue
-        if len(image.boxes) > busiest.get(entry.slice, (-1, None))[0]:
-            busiest[entry.slice] = len(image.boxes), image.path
-    own = [path.read_bytes() for _, (_, path) in sorted(busiest.items())][:count]
-    champion = [frame.jpeg for frame in model.metadata.golden]
-    return [*champion[: count - len(own)], *own]
+def _note(job: Job, **facts: Any) -> None:
+    with job.pipeline.store.writing() as session:
+        job.save(session, **facts)
 
 
-def _trained_on(data: Path, manifest: Manifest) -> tuple[Path, ...]:
-    """The pictures that the model is trained on, in the order of their names."""
-    used = {entry.name for entry in manifest.entries if entry.used and entry.side == "train"}
-    images = sorted(read_dataset(data).images, key=lambda image: image.name)
-    return tuple(image.path for image in images if image.path is not None and image.name in used)
+def _training_record(job: Job, inputs: _Inputs) -> dict[str, Any]:
+    config = job.pipeline.config.training
+    epochs = job.saved.get("epoch", 0)
+    return {
+        "config": config.model_dump(mode="json"),
+        "architecture": inputs.start.architecture,
+        "start_key": inputs.start.object_key,
+        "epochs": epochs,
+        "stopped_early": epochs < config.epochs,
+        "batches": job.saved.get("batches", [config.batch]),
+        "resumed_after": job.saved.get("resumed_after", []),
+        "code_commit": inputs.run.code_commit,
+        "environment": environment(),
+    }
 
 
-def _assemble(
-    job: Job, start: _Start, best: Path, pictures: Sequence[bytes], trained_on: tuple[Path, ...]
-) -> ModelFile:
-    metadata = start.model.metadata
+def _assemble(job: Job, inputs: _Inputs, best: Path, data: Path) -> tuple[ModelFile, Parity]:
+    config, metadata = job.pipeline.config, inputs.model.metadata
+    manifest = DataRepository(config.folders.data).manifest(inputs.dataset.version)
+    champion = golden_to_take_on(inputs.model, inputs.champion.facts)
     options = AssemblyOptions(
         name=REGISTERED_MODEL,
         version=job.run_id,
@@ -199,22 +202,20 @@ def _assemble(
         score_threshold=metadata.score_threshold,
         iou_threshold=metadata.iou_threshold,
         max_detections=metadata.max_detections,
-        dataset_sha256=start.dataset.sha256,
-        drift_prior=fleet_prior(job.pipeline, start.dataset.version, metadata.drift_prior),
-        trained_on=trained_on,
+        dataset_sha256=inputs.dataset.sha256,
+        drift_prior=fleet_prior(job.pipeline, inputs.dataset.version, metadata.drift_prior),
+        trained_on=trained_on(data, manifest),
     )
-    folder = job.work / "export"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     job.tell(step="assemble")
-    return assemble(export_checkpoint(best, folder, start.model.input_hw), pictures, options).model
+    pictures = golden_pictures(champion, data, manifest, config.release.golden_pictures)
+    return assembled(best, job.work / "export", inputs.model.input_hw, pictures, options)
 
 
-def _with_drop(job: Job, start: _Start, model: ModelFile) -> tuple[ModelFile, dict[str, Any]]:
+def _with_drop(job: Job, inputs: _Inputs, model: ModelFile) -> tuple[ModelFile, dict[str, Any]]:
     """Before the file is judged: what is in it when it is, is what vehicles get."""
     config = job.pipeline.config
     try:
-        images = judging_pictures(job, start.dataset.version)[0]
+        images = judging_pictures(job, inputs.dataset.version)[0]
     except PipelineError:
         images = []  # the next stage says it, and stops
 

@@ -13,6 +13,7 @@ from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import JSON, Enum
 
 # Importing the tables is what fills the metadata.
+from cloud.store import decisions as _decisions  # noqa: F401
 from cloud.store import models as _models  # noqa: F401
 from cloud.store import rollouts as _rollouts  # noqa: F401
 from cloud.store.columns import Base, UtcTime

@@ -1,0 +1,1 @@
+"""`bench purity`: what the purity check finds of what was planted."""

@@ -1,0 +1,1 @@
+"""Label Studio on this machine, in an environment of its own: `make label-studio`."""
