@@ -69,6 +69,7 @@ $(VENV_LABEL_STUDIO)/.ready: tools/label_studio/constraints.txt
 
 label-studio: setup-label-studio ## people label samples: Label Studio on this machine
 	@$(VENV_LABEL_STUDIO)/bin/python -m tools.label_studio --folder '$(LABEL_STUDIO_FOLDER)' --port $(LABEL_STUDIO_PORT)
+
 setup-airflow: $(VENV_AIRFLOW)/.ready ## Apache Airflow, into .venv-airflow
 $(VENV_AIRFLOW)/.ready: cloud/airflow/requirements.txt cloud/airflow/constraints.txt
 	$(call environment,$(VENV_AIRFLOW),11,-c cloud/airflow/constraints.txt -r cloud/airflow/requirements.txt)
