@@ -52,6 +52,10 @@ class Autocorrelation:
     time: float
     lag: float
 
+    def no_faster(self, time: float) -> Autocorrelation:
+        """The same, or that of an exponential of so long a time where that is longer."""
+        return self if time <= self.time else Autocorrelation(time, max(self.lag, time / 2))
+
 
 def autocorrelation_time(drives: Sequence[Values]) -> float:
     """Integrated autocorrelation time of the values' ranks, frames; see `autocorrelation`."""

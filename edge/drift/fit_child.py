@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from edge.drift import rows
 from edge.drift.fitting import fit
-from edge.drift.frame_rate import SAME_RATE, slowdown, taken_to
+from edge.drift.frame_rate import SAME_RATE, context_at, slowdown, taken_to
 from edge.drift.own import OF_A_MODEL, UNSORTED
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.rows import Segment, Vectors
@@ -118,6 +118,8 @@ def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReferen
     if not arrays:
         raise DriftReferenceError(f"there are no frames of context {terms.context} to make a reference from")
     slower = _slowdown([segment.times for segment in fitting], terms.rate_hz)
+    if prior is not None and slower != 1.0:
+        prior = context_at(prior, 1 / slower)
     made = fit(
         arrays,
         terms.rate_hz / slower,

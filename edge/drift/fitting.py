@@ -79,7 +79,8 @@ def fit(
         contexts: each frame's context by name, or empty: it is left out; one sequence, or one for each drive,
             as `features` are. Or "found": see `edge.drift.finding.find`.
         target_hours: hours of driving to one false alarm.
-        prior: how far drives differ is taken from here where it knows more drives.
+        prior: how far drives differ is taken from here where it knows more drives, and how slowly a feature
+            varies where these frames are too few to tell; of the same rate.
         scope: whose frames they are.
         seed: of the bootstrap; the same arguments give the same reference.
 
@@ -224,7 +225,9 @@ def _spread(
     """How drives differ: the drives as the distribution has them, their correlation, drive_sigma, margin.
 
     Where there are enough, their differences are a part of the distribution and of the autocorrelation.
-    Where there are not, or another camera is to be judged, drives are moved together and get a band.
+    Where there are not, or another camera is to be judged, drives are moved together and get a band. Of few
+    frames a feature seems to vary faster than it does (Sokal, 1997, section 3), most of all one that seldom
+    leaves its usual: it counts as no faster than it was known to be before.
     """
     alike, drive_sigma = _take_out_drives(drives)
     spread, known = drive_sigma, len(drives)
@@ -238,7 +241,10 @@ def _spread(
     hours = total / promise.rate_hz / 3600
     drive_s = total / len(drives) / promise.rate_hz
     margin = spread * _reach(known, drive_s, promise.features, promise.target_hours, hours)
-    return alike, autocorrelation(alike), drive_sigma, margin
+    correlation = autocorrelation(alike)
+    if prior is not None and prior.known and not promise.enough(total, correlation.time):
+        correlation = correlation.no_faster(prior.tau)
+    return alike, correlation, drive_sigma, margin
 
 
 def _tails(

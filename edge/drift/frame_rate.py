@@ -31,7 +31,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift.reference import DriftReferenceError, FeatureReference, Reference
+from edge.drift.reference import ContextReference, DriftReferenceError, FeatureReference, Reference
 from edge.drift.smoothing import smoothed
 
 SAME_RATE = 0.05  # cameras jitter: rates that differ by less are one
@@ -143,11 +143,13 @@ def at_rate(reference: Reference, rate_hz: float, *, most_ratio: float = _MOST_R
 def taken_to(reference: Reference, rate_hz: float) -> Reference:
     """The same, however far apart the rates are."""
     ratio = rate_hz / reference.rate_hz
-    contexts = tuple(
-        replace(context, features=tuple(feature_at(feature, ratio) for feature in context.features))
-        for context in reference.contexts
-    )
+    contexts = tuple(context_at(context, ratio) for context in reference.contexts)
     return replace(reference, rate_hz=rate_hz, contexts=contexts)
+
+
+def context_at(context: ContextReference, ratio: float) -> ContextReference:
+    """A context as it is judged at a rate that is `ratio` times the reference's; see `feature_at`."""
+    return replace(context, features=tuple(feature_at(feature, ratio) for feature in context.features))
 
 
 def feature_at(feature: FeatureReference, ratio: float) -> FeatureReference:

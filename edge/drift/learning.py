@@ -36,7 +36,8 @@ class Lesson:
         values: `float32[n]` in the order of time; NaN between two stretches of driving.
         seconds: that these frames took.
         slowdown: by what factor they came slower than at the reference's rate.
-        prior: how far drives differ is taken from here; None: from nowhere.
+        prior: how far drives differ is taken from here, and how slowly the feature varied before, in frames
+            as they came; None: from nowhere.
     """
 
     number: int
@@ -157,7 +158,8 @@ def question_of(
         values = np.array(memory.learning[number], np.float32)
         seconds = memory.learning_ns[number] / 1e9
         slower = slowdown(seconds, int(np.isfinite(values).sum()), reference.rate_hz)
-        prior = drives_known(past, known.name, name)
+        before = drives_known(past, known.name, name)
+        prior = None if before is None else feature_at(before, 1 / slower)
         lessons.append(Lesson(number, name, origin, values, seconds, slower, prior))
     features = len(known.features)
     return Question(context, reference.rate_hz, features, target_hours, seed, tuple(lessons))

@@ -22,7 +22,7 @@ from edge.drift.contexts import Assignment
 from edge.drift.finding import UNKNOWN, Labels, stretches
 from edge.drift.fit_child import GAP_S, answer_with, ask_for_reference
 from edge.drift.fitting import fit_feature, is_short
-from edge.drift.frame_rate import at_rate
+from edge.drift.frame_rate import at_rate, feature_at
 from edge.drift.own import OF_A_MODEL
 from edge.drift.reference import (
     CALIBRATED_HOURS,
@@ -164,6 +164,8 @@ def _fitted(
     nothing = unknown_feature(feature.name, feature.origin)
     if feature.known or feature.origin not in OF_A_MODEL:
         return nothing
+    before = drives_known(past, context.name, feature.name)
+    prior = None if past is None or before is None else feature_at(before, rate_hz / past.rate_hz)
     fitted = fit_feature(
         [np.asarray(piece[:, column], np.float64) for piece in pieces],
         rate_hz,
@@ -171,7 +173,7 @@ def _fitted(
         feature.origin,
         len(context.features),
         terms.target_hours,
-        drives_known(past, context.name, feature.name),
+        prior,
         0,
     )
     enough = fitted.frames >= terms.learn_s * rate_hz

@@ -233,3 +233,33 @@ def test_a_monitor_learns_by_a_child() -> None:
     assert known(monitor) == [True] * 3
     assert states[-1].verdict is Verdict.UNCALIBRATED
     learner.stop()
+
+
+def bursts(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """What is seldom anything but 0, and then for a while, as a share of pedestrians: `float64[frames]`."""
+    there = np.zeros(frames)
+    for begin in np.flatnonzero(rng.random(frames) < 1 / 200):
+        there[begin : begin + 40] = 1.0
+    return np.where(rng.random(frames) < 0.5, there * rng.random(frames), 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_slow_before_is_not_taken_for_quick_by_the_few_frames_of_a_new_model(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = fit(bursts(rng, 7200)[:, None], RATE_HZ, ["pedestrians"], origins=["detections"])
+    monitor = DriftMonitor(before, learn_s=120.0)
+    monitor.model_changed()
+    watch(monitor, bursts(rng, 3600)[:, None])
+    known, learned = (one.contexts[0].features[0] for one in (before, monitor.reference))
+    assert learned.known and learned.frames < 3600
+    assert learned.tau >= known.tau
+    assert [tail.frames for tail in learned.tails] >= [tail.frames for tail in known.tails]
+
+
+def test_frames_enough_for_a_promise_tell_themselves_how_slowly_a_feature_varies() -> None:
+    rng = np.random.default_rng(0)
+    slow = fit(ar1(rng, 0.97, 7200, 1), RATE_HZ, ["light"])
+    (quick,) = fit(ar1(rng, 0.0, 12 * 7200, 1), RATE_HZ, ["light"], prior=slow.contexts[0]).contexts
+    assert quick.features[0].tau < 2.0 < slow.contexts[0].features[0].tau
+    (few,) = fit(ar1(rng, 0.0, 600, 1), RATE_HZ, ["light"], prior=slow.contexts[0]).contexts
+    assert few.features[0].tau == slow.contexts[0].features[0].tau
