@@ -128,7 +128,9 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 def test_an_interrupt_ends_any_command_with_130(tmp_path: Path) -> None:
     output = tmp_path / "out"
     words = ["data", "simulate", "--frames", "1000000", "--size", "64x64", "-o", str(output)]
-    command = [sys.executable, "-c", "from tools.cli import main; main()", *words]
+    # A shell has what it runs in the background ignore interrupts, and so all that this starts.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", heard + "from tools.cli import main; main()", *words]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
         try:
             assert running.stderr is not None
