@@ -200,6 +200,10 @@ class DataRepository:
         """Take the newest version back, of which nobody else knows; one that is not there is no error."""
         if tag in self.tags():
             self._git("tag", "--delete", tag)
+        self.restore()
+
+    def restore(self) -> None:
+        """Bring what is under git back to the newest version, whatever a killed attempt has left there."""
         (self.folder / ".git" / "index.lock").unlink(missing_ok=True)
         self._git("reset", "--quiet", "--hard", self.tags()[-1])
 

@@ -71,10 +71,10 @@ def _diff(before: str, after: str, names: bool, as_json: bool, config: Path) -> 
     """Show what AFTER has and BEFORE has not, the other way round, and what both have otherwise."""
     from cloud.config import load_config
     from cloud.pipeline.data_repository import DataRepository
-    from cloud.pipeline.dataset_versions import compare, difference_to_text, to_json
+    from cloud.pipeline.dataset_versions import compare, difference_to_text
 
     found = compare(DataRepository(load_config(config).folders.data), before, after)
-    click.echo(json.dumps(to_json(found), indent=2) if as_json else difference_to_text(found, names))
+    click.echo(json.dumps(asdict(found), indent=2) if as_json else difference_to_text(found, names))
 
 
 @click.command("lineage")
