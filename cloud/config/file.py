@@ -84,7 +84,9 @@ def _explain(error: ErrorDetails) -> str:
         return f"unknown key {key!r}; {_suggest(error['loc'])}"
     expected = error["msg"].removeprefix("Value error, ")
     expected = expected.replace("Input should be", "expected").replace("String should", "expected to")
-    shown = "***" if key in _MAY_HOLD_A_PASSWORD else repr(error["input"])
+    # In a URL, a password stands before an @, whatever key it is given for.
+    hidden = key in _MAY_HOLD_A_PASSWORD or "@" in str(error["input"])
+    shown = "***" if hidden else repr(error["input"])
     return f"{key} = {shown if len(shown) <= 120 else shown[:120] + '...'}: {expected}"
 
 

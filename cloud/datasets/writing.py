@@ -39,6 +39,16 @@ from cloud.datasets.splitting import check_split_name
 LABELS_FILE = "det_20.json"
 
 
+def picture_path(name: str) -> str:
+    """Give the place of a picture in a dataset's folder."""
+    return f"images/{name}"
+
+
+def label_path(name: str) -> str:
+    """Give the place of a picture's YOLO labels in a dataset's folder."""
+    return str(PurePosixPath("labels", name).with_suffix(".txt"))
+
+
 class ImageRefusedError(DatasetError):
     """One image cannot be written; `reason` is the same for all of its kind."""
 
@@ -122,7 +132,7 @@ class DatasetWriter:
         if split is not None:
             check_split_name(split)
         width, height = self._check(image, encoded)
-        target = self._directory / "images" / image.name
+        target = self._directory / picture_path(image.name)
         if isinstance(encoded, bytes):
             write_file(target, encoded)
         elif link:
@@ -131,9 +141,8 @@ class DatasetWriter:
             write_file(target, encoded.read_bytes())
         image, refusals = fit_boxes(replace(image, width=width, height=height))
         self._refusals.extend(refusals)
-        label_file = (self._directory / "labels" / image.name).with_suffix(".txt")
         labels, left_out = yolo_labels(image.boxes, width, height, self._class_ids)
-        write_file(label_file, labels)
+        write_file(self._directory / label_path(image.name), labels)
         self._left_out.update(left_out)
         record = scalabel_record(image)
         self._labels.write(b",\n" if self._images else b"\n")

@@ -190,7 +190,8 @@ class Ingest:
     def _write(self, new: Sequence[_Checked], now: datetime) -> None:
         if not new:
             return
-        keys = self._objects.put_all([entry.accepted.content for entry in new])
+        contents = [entry.accepted.content for entry in new]
+        keys = self._objects.put_all(contents)
         rows: dict[_Table, list[dict[str, Any]]] = {Sample: [], FeatureSeries: []}
         for entry, key in zip(new, keys, strict=True):
             rows[entry.table].append(
@@ -200,6 +201,9 @@ class Ingest:
             for table, of_table in rows.items():
                 if of_table:
                     session.execute(insert(table), of_table)
+            # The same bytes may have been forgotten since: they are deleted in a transaction, as this is one.
+            if not all(map(self._objects.exists, keys)):
+                self._objects.put_all(contents)
 
     def _take_quota(self, entry: _Checked) -> bool:
         if entry.table is Sample:

@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from cloud.datasets import LabeledImage, canonical, dataset_sha256, read_dataset
+from cloud.datasets import LabeledImage, canonical, read_dataset
 from cloud.datasets.splitting import split_of_drive
 from cloud.pipeline.building import Ingredients, build, usable
 from cloud.pipeline.champion import CHECKPOINT_KEY
-from cloud.pipeline.data_repository import DataRepository, Version
+from cloud.pipeline.data_repository import DataRepository
+from cloud.pipeline.dataset_versions import row_of_newest
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Pipeline
 from cloud.pipeline.manifest import SIDES, Manifest
@@ -69,10 +70,9 @@ def take_baseline(pipeline: Pipeline, baseline: Baseline) -> dict[str, Any]:
         if FIRST_TAG not in data.tags():
             _add_data(pipeline, data, model, baseline.data)
         data.publish(FIRST_TAG)
-        version = data.version(FIRST_TAG)
         model_key = pipeline.objects.put(model.data)
         checkpoint_key = pipeline.objects.put(baseline.checkpoint.read_bytes())
-        images = _write_rows(pipeline, model, model_key, checkpoint_key, version, data.manifest(FIRST_TAG))
+        dataset = _write_rows(pipeline, data, model, model_key, checkpoint_key)
         tracking = Tracking(pipeline.config.folders.mlruns)
         tracking.register(model.digest, pipeline.objects.path(model_key), None, {"dataset": FIRST_TAG})
         if earlier is None or CHAMPION not in tracking.aliases():
@@ -82,8 +82,8 @@ def take_baseline(pipeline: Pipeline, baseline: Baseline) -> dict[str, Any]:
         "version": model.metadata.version,
         "sha256": model.digest,
         "dataset": FIRST_TAG,
-        "dvc_md5": version.dvc_md5,
-        "images": images,
+        "dvc_md5": dataset.dvc_md5,
+        "images": dataset.images,
         "already_done": earlier is not None,
     }
 
@@ -128,24 +128,13 @@ def _sides(path: Path, images: Sequence[LabeledImage], val_share: float, test_sh
 
 
 def _write_rows(
-    pipeline: Pipeline,
-    model: ModelFile,
-    model_key: str,
-    checkpoint_key: str,
-    version: Version,
-    manifest: Manifest,
-) -> int:
+    pipeline: Pipeline, data: DataRepository, model: ModelFile, model_key: str, checkpoint_key: str
+) -> Dataset:
+    with pipeline.store.reading() as session:
+        known = session.get(Dataset, FIRST_TAG)
+    dataset = known or row_of_newest(data, None, {})
     with pipeline.store.writing() as session:
-        dataset = session.get(Dataset, FIRST_TAG)
-        if dataset is None:
-            dataset = Dataset(
-                version=FIRST_TAG,
-                sha256=dataset_sha256(read_dataset(pipeline.config.folders.data / "dataset")),
-                dvc_md5=version.dvc_md5,
-                git_commit=version.git_commit,
-                images=len(manifest.entries),
-                facts={"counts": manifest.counts()},
-            )
+        if known is None:
             session.add(dataset)
         if session.get(Candidate, model.digest) is None:
             facts = {
@@ -163,4 +152,4 @@ def _write_rows(
                 )
             )
             audit(session, "pipeline", "baseline", model.digest, name=model.metadata.name)
-        return dataset.images
+    return dataset

@@ -62,5 +62,9 @@ def _said(stderr: str) -> str:
     """The errors among what it said, or all of it, in one line."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    text = "; ".join(errors or lines)[:1000] or "it failed without a word"
+    return without_credentials("; ".join(errors or lines)[:1000] or "it failed without a word")
+
+
+def without_credentials(text: str) -> str:
+    """Give a text without the users and passwords of URLs in it."""
     return _CREDENTIALS.sub("://***@", text)

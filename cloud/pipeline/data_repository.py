@@ -4,7 +4,8 @@ FOLDER/dataset/          the newest version's pictures and labels (`cloud.datase
 FOLDER/dataset.dvc       its MD5, under git
 FOLDER/manifest.jsonl    each picture's drive and side, under git
 
-DVC and git are called by their command lines. A version is read from DVC's cache, whose layout is documented.
+DVC and git are called by their command lines, DVC's library only where no command will do. A version is read
+from DVC's cache, whose layout is documented.
 Sources: https://dvc.org/doc/command-reference,
 https://dvc.org/doc/user-guide/project-structure/internal-files#structure-of-the-cache-directory
 """
@@ -18,11 +19,12 @@ import re
 import shutil
 import sys
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.datasets.files import write_file
-from cloud.pipeline.commands import plain_environment, run_command
+from cloud.pipeline.commands import plain_environment, run_command, without_credentials
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.manifest import Manifest
 
@@ -200,6 +202,10 @@ class DataRepository:
         """Take the newest version back, of which nobody else knows; one that is not there is no error."""
         if tag in self.tags():
             self._git("tag", "--delete", tag)
+        self.restore()
+
+    def restore(self) -> None:
+        """Bring what is under git back to the newest version, whatever a killed attempt has left there."""
         (self.folder / ".git" / "index.lock").unlink(missing_ok=True)
         self._git("reset", "--quiet", "--hard", self.tags()[-1])
 
@@ -225,18 +231,19 @@ class DataRepository:
         from dvc.repo import Repo
         from dvc_data.hashfile.db import get_index
 
-        repo = Repo(str(self.folder), config={"core": {"site_cache_dir": self._site()}})
+        doing = "DVC's configuration"
         try:
-            for name in repo.config["remote"]:
-                files = repo.cloud.get_remote(name).odb
-                for md5 in md5s:
-                    if files.exists(md5):
-                        files.delete(md5)
-                get_index(files).clear()  # what DVC believes to be there
-        except (DvcException, OSError) as error:
-            raise PipelineError(f"{self.folder}: the remote {name}: {error}") from error
-        finally:
-            repo.close()
+            with closing(Repo(str(self.folder), config={"core": {"site_cache_dir": self._site()}})) as repo:
+                for name in repo.config["remote"]:
+                    doing = f"the remote {name}"
+                    files = repo.cloud.get_remote(name).odb
+                    for md5 in md5s:
+                        if files.exists(md5):
+                            files.delete(md5)
+                    get_index(files).clear()  # what DVC believes to be there
+        except (DvcException, ImportError, OSError) as error:  # a remote's driver is a package of its own
+            said = without_credentials(" ".join(str(error).split()))
+            raise PipelineError(f"{self.folder}: {doing}: {said}") from None
 
     def _is_cached(self, version: Version) -> bool:
         if not self.cached(version.dvc_md5).is_file():

@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cloud.pipeline.data_repository import DataRepository
+from cloud.datasets import dataset_sha256, read_dataset
+from cloud.datasets.writing import label_path
+from cloud.pipeline.data_repository import DATASET, DataRepository
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.manifest import Entry, Manifest
 from cloud.store import Store
@@ -19,8 +21,6 @@ from cloud.store.models import Candidate, Dataset, Run
 
 FORGOTTEN = "forgotten"  # in a dataset's facts: how many of its pictures are gone
 FORGETS = "forgets"  # in a dataset's facts: how many pictures of its parent it leaves out
-
-_LEFT_LABELS = "labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,27 @@ def _line(dataset: Dataset, models: list[str]) -> VersionLine:
     )
 
 
+def row_of_newest(data: DataRepository, parent: str | None, facts: dict[str, Any]) -> Dataset:
+    """Give the row of the newest version, whose pictures are in the repository's folder.
+
+    Args:
+        data: the repository, which nobody else works on.
+        parent: that the version was made on top of; None: of nothing.
+        facts: what is to be in them beside the counts of its lists.
+    """
+    tag = data.tags()[-1]
+    version, manifest = data.version(tag), data.manifest(tag)
+    return Dataset(
+        version=tag,
+        parent_version=parent,
+        sha256=dataset_sha256(read_dataset(data.folder / DATASET)),
+        dvc_md5=version.dvc_md5,
+        git_commit=version.git_commit,
+        images=len(manifest.entries),
+        facts={"counts": manifest.counts(), **facts},
+    )
+
+
 def require_whole(session: Session, version: str) -> Dataset:
     """Give a version that can be had.
 
@@ -157,7 +178,7 @@ def difference(
     both = [name for name in later if name in earlier]
     relabeled = None
     if old_files is not None and new_files is not None:
-        paths = {name: str((Path(_LEFT_LABELS) / name).with_suffix(".txt")) for name in both}
+        paths = {name: label_path(name) for name in both}
         relabeled = [name for name, path in paths.items() if old_files.get(path) != new_files.get(path)]
     counted = [Counter(f"{entry.side} {entry.slice}" for entry in m.entries) for m in (old, new)]
     return Difference(
@@ -217,17 +238,3 @@ def difference_to_text(found: Difference, names: bool) -> str:
         lines += [f"    {name}" for name in pictures or () if names]
     lines += [f"  {key:<17}{old} -> {new}" for key, (old, new) in found.counts.items()]
     return "\n".join(lines)
-
-
-def to_json(found: Difference) -> dict[str, Any]:
-    """Give a difference as JSON-able values."""
-    return {
-        "before": found.before,
-        "after": found.after,
-        "added": found.added,
-        "removed": found.removed,
-        "used": found.used,
-        "unused": found.unused,
-        "relabeled": found.relabeled,
-        "counts": {key: list(pair) for key, pair in found.counts.items()},
-    }

@@ -17,9 +17,8 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from cloud.datasets import dataset_sha256, read_dataset
-from cloud.pipeline.data_repository import DATASET, DataRepository
-from cloud.pipeline.dataset_versions import FORGETS, FORGOTTEN
+from cloud.pipeline.data_repository import DataRepository
+from cloud.pipeline.dataset_versions import FORGETS, FORGOTTEN, row_of_newest
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.forgetting_data import Scope, clear_work, purge, reduce, scope_of
 from cloud.pipeline.forgetting_models import note_golden_pictures, trained_on
@@ -292,7 +291,7 @@ def _delete_objects(pipeline: Pipeline, items: Sequence[Item]) -> list[str]:
 def _close(
     pipeline: Pipeline, data: DataRepository, key: str, scope: Scope, counts: dict[str, int]
 ) -> dict[str, Any]:
-    reduced = _reduced_row(pipeline, data, scope) if scope.reduced else None
+    reduced = _reduced_row(data, scope) if scope.reduced else None
     with pipeline.store.writing() as session:
         record = session.get_one(StageRecord, (STAGE, key))
         progress = record.progress
@@ -333,18 +332,9 @@ def _close(
     return result
 
 
-def _reduced_row(pipeline: Pipeline, data: DataRepository, scope: Scope) -> Dataset:
-    version, manifest = data.version(scope.reduced), data.manifest(scope.reduced)
-    before = len(data.manifest(scope.parent).entries)
-    return Dataset(
-        version=scope.reduced,
-        parent_version=scope.parent,
-        sha256=dataset_sha256(read_dataset(data.folder / DATASET)),
-        dvc_md5=version.dvc_md5,
-        git_commit=version.git_commit,
-        images=len(manifest.entries),
-        facts={"counts": manifest.counts(), "slices": {}, FORGETS: before - len(manifest.entries)},
-    )
+def _reduced_row(data: DataRepository, scope: Scope) -> Dataset:
+    gone = len(data.manifest(scope.parent).entries) - len(data.manifest(scope.reduced).entries)
+    return row_of_newest(data, scope.parent, {"slices": {}, FORGETS: gone})
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

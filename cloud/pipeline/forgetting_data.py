@@ -9,13 +9,13 @@ import hashlib
 import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cloud.datasets import canonical, read_dataset
-from cloud.datasets.writing import LABELS_FILE
+from cloud.datasets.writing import LABELS_FILE, label_path, picture_path
 from cloud.pipeline.building import Ingredients, build, usable
 from cloud.pipeline.champion import champion_of
-from cloud.pipeline.data_repository import DATASET, DataRepository
+from cloud.pipeline.data_repository import DATASET, DataRepository, next_tag
 from cloud.pipeline.job import Pipeline
 from cloud.pipeline.manifest import Manifest
 
@@ -61,7 +61,7 @@ def scope_of(data: DataRepository, known: Collection[str], names: Collection[str
         listings=tuple(data.version(tag).dvc_md5 for tag in holding),
         orphan=orphan,
         parent=parent,
-        reduced=f"v{int(tags[-1][1:]) + 1}" if parent else "",
+        reduced=next_tag(tags) if parent else "",
     )
 
 
@@ -108,7 +108,7 @@ def purge(data: DataRepository, scope: Scope, names: Collection[str]) -> int:
     """
     if not data.tags():
         return 0
-    own = {path for name in names for path in _paths(name)}
+    own = {path for name in names for path in (picture_path(name), label_path(name))}
     gone, needed = set[str](), set[str]()
     listings = {data.version(tag).dvc_md5 for tag in data.tags()} | set(scope.listings)
     workspace = data.folder / DATASET
@@ -121,7 +121,7 @@ def purge(data: DataRepository, scope: Scope, names: Collection[str]) -> int:
             (gone if is_gone else needed).add(md5)
     if left:  # half of a version that never was
         shutil.rmtree(workspace)
-        data.drop_newest("")
+        data.restore()
     return data.remove(gone - needed)
 
 
@@ -152,7 +152,3 @@ def clear_work(work: Path, names: Collection[str], object_keys: Collection[str])
     gone = set(object_keys)
     for note in [path for path in work.rglob("*") if path.stem in gone]:
         note.unlink()
-
-
-def _paths(name: str) -> tuple[str, str]:
-    return f"images/{name}", str((PurePosixPath("labels") / name).with_suffix(".txt"))

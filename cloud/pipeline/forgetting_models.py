@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cloud.pipeline.job import Pipeline
+from cloud.pipeline.model_family import descendants, release_counters, trained
 from cloud.release.golden_pictures import GoldenPictureError, normalise
 from cloud.store import MissingObjectError
-from cloud.store.models import Candidate, Release, Run
+from cloud.store.models import Candidate
 from edge.perception.model_file import ModelFile, read_model_file
 
 # In a candidate's facts: SHA-256 of its golden pictures that no later model takes on.
@@ -21,12 +21,14 @@ FORGOTTEN_GOLDEN = "forgotten_golden"
 
 def trained_on(session: Session, versions: Collection[str]) -> list[dict[str, Any]]:
     """List the models that were trained on these dataset versions, with their releases."""
-    found = []
-    for candidate in _candidates(session, versions):
-        query = select(Release.counter).where(Release.candidate_sha256 == candidate.sha256)
-        releases = list(session.scalars(query.order_by(Release.counter)))
-        found.append({"version": candidate.version, "sha256": candidate.sha256, "releases": releases})
-    return found
+    return [
+        {
+            "version": candidate.version,
+            "sha256": candidate.sha256,
+            "releases": release_counters(session, candidate.sha256),
+        }
+        for candidate, _ in trained(session, versions)
+    ]
 
 
 def note_golden_pictures(
@@ -49,7 +51,9 @@ def note_golden_pictures(
         return []
     digests = {digest for key in object_keys if (digest := _golden_digest(pipeline, key))}
     with pipeline.store.reading() as session:
-        candidates = _with_descendants(session, versions)
+        own = [candidate for candidate, _ in trained(session, versions)]
+        # Golden pictures are handed down.
+        candidates = [*own, *descendants(session, [candidate.sha256 for candidate in own])]
     carried = {}
     for candidate in candidates:
         golden = {_sha256(frame.jpeg) for frame in _model(pipeline, candidate).metadata.golden}
@@ -72,23 +76,6 @@ def golden_to_take_on(model: ModelFile, facts: dict[str, Any]) -> list[bytes]:
     """
     forgotten = set(facts.get(FORGOTTEN_GOLDEN, []))
     return [frame.jpeg for frame in model.metadata.golden if _sha256(frame.jpeg) not in forgotten]
-
-
-def _candidates(session: Session, versions: Collection[str]) -> Sequence[Candidate]:
-    query = select(Candidate).join(Run, Candidate.run_id == Run.id)
-    return session.scalars(query.where(Run.dataset_version.in_(versions)).order_by(Candidate.created)).all()
-
-
-def _with_descendants(session: Session, versions: Collection[str]) -> Sequence[Candidate]:
-    """Models trained on these versions, or from such a model: golden pictures are handed down."""
-    found = {candidate.sha256: candidate for candidate in _candidates(session, versions)}
-    everything = session.execute(
-        select(Candidate, Run).join(Run, Candidate.run_id == Run.id).order_by(Candidate.created)
-    )
-    for candidate, run in everything:
-        if run.parent_sha256 in found:
-            found[candidate.sha256] = candidate
-    return list(found.values())
 
 
 def _golden_digest(pipeline: Pipeline, object_key: str) -> str | None:

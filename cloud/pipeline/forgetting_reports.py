@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cloud.pipeline.job import Pipeline
+from cloud.pipeline.tracking import artifacts_of
 from cloud.store.models import Run, StageRecord
 
 # A page may have pictures inside.
@@ -42,7 +43,7 @@ def clear_reports(pipeline: Pipeline, versions: Collection[str], ids: Collection
     store. Figures and documents stay.
     """
     folders = pipeline.config.folders
-    artifacts = folders.mlruns.absolute().parent / "mlartifacts"
+    artifacts = artifacts_of(folders.mlruns)
     with pipeline.store.reading() as session:
         runs = retrains_that_saw(session, versions, ids)
         checks = [session.get(StageRecord, ("purity", run.id)) for run in runs]

@@ -23,7 +23,7 @@ def judging_pictures(job: Job, version: str) -> tuple[list[LabeledImage], dict[s
     """
     data = DataRepository(job.pipeline.config.folders.data)
     trained_on = {entry.drive for entry in data.manifest(version).entries if entry.side != "test"}
-    own = exported_data(job, version) / "test.txt"
+    own = exported_data(job.pipeline, job.work, version) / "test.txt"
     fresh, seen = unseen(read_holdout(job.pipeline.config.gate, own), trained_on)
     there = [image for image in fresh if image.path is not None]
     if not there:

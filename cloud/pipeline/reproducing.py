@@ -25,13 +25,14 @@ from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.dataset_versions import require_whole
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.evaluation import Evaluation, evaluate_detections, evaluation_options, predict
+from cloud.pipeline.exported_data import exported_data
 from cloud.pipeline.holdout import read_holdout, unseen
 from cloud.pipeline.job import Pipeline
 from cloud.pipeline.lineage import find_model
-from cloud.pipeline.resuming import discard_broken_training
+from cloud.pipeline.resuming import train_in
 from cloud.pipeline.runs import code_commit
-from cloud.pipeline.training import BatchReduced, EpochReport, is_finished, portable_checkpoint, train
-from cloud.pipeline.training_record import RECORD, differences, environment, plan_of
+from cloud.pipeline.training import BatchReduced, EpochReport, portable_checkpoint
+from cloud.pipeline.training_record import RECORD, differences, environment
 from cloud.release.assembly import AssemblyOptions
 from cloud.release.locking import locked
 from cloud.store.models import Candidate, Run
@@ -39,7 +40,6 @@ from edge.perception.detector import Detector
 from edge.perception.model_file import ModelFile, read_model_file
 
 WORK = "reproduce"  # in the folder for what can be made again
-TRAINING = "training"  # as in the stage: its name is in the checkpoint
 IDENTICAL, ALIKE, DIFFERENT = "identical", "alike", "different"
 OVERALL = "(all)"
 
@@ -146,23 +146,19 @@ def _train(
     pipeline: Pipeline, recipe: Recipe, work: Path, progress: Callable[[EpochReport], None]
 ) -> tuple[Path, list[str]]:
     """Train as then; and say what was not as it should be on the way."""
-    data, whole = work / "data", work / "data.version"
-    if not whole.is_file() or whole.read_text() != recipe.version:
-        config = pipeline.config
-        DataRepository(config.folders.data, config.dataset.remote).export(recipe.version, data)
-        write_file(whole, recipe.version)
-    start = work / "start.pt"
-    shutil.copyfile(pipeline.objects.path(recipe.record["start_key"]), start)
-    discard_broken_training(work / TRAINING)
+    data = exported_data(pipeline, work, recipe.version)
     interrupted = work / "interrupted"
-    if (work / TRAINING / "weights" / "last.pt").exists() and not is_finished(work / TRAINING):
-        write_file(interrupted, "")
-    conditions = ["it was interrupted and went on now"] if interrupted.exists() else []
+    batches: list[str] = []
 
     def reduced(batch: BatchReduced) -> None:
-        conditions.append(f"now {batch.to_text()}")
+        batches.append(f"now {batch.to_text()}")
 
-    return train(plan_of(recipe.config, start, data, work, TRAINING), progress, reduced), conditions
+    def goes_on() -> None:
+        write_file(interrupted, "")
+
+    start_key = recipe.record["start_key"]
+    checkpoint = train_in(work, pipeline, recipe.config, start_key, data, progress, reduced, goes_on)
+    return checkpoint, [*(["it was interrupted and went on now"] if interrupted.exists() else []), *batches]
 
 
 def _reasons(recipe: Recipe) -> list[str]:

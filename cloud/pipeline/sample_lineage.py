@@ -12,8 +12,9 @@ from cloud.pipeline.data_repository import DataRepository
 from cloud.pipeline.forgetting import UnknownSampleError, choose_any
 from cloud.pipeline.labeled_samples import picture_name
 from cloud.pipeline.lineage import moment_text
+from cloud.pipeline.model_family import descendants, release_counters, trained
 from cloud.store import Store
-from cloud.store.models import Candidate, Label, Release, Run, Sample
+from cloud.store.models import Candidate, Label, Run, Sample
 from cloud.store.states import SampleState
 
 __all__ = ["UnknownSampleError", "sample_lineage", "to_text"]
@@ -41,14 +42,16 @@ def sample_lineage(store: Store, data: DataRepository, what: str) -> dict[str, A
         samples = choose_any(session, what)
         names = {picture_name(sample.vehicle, sample.external_id) for sample in samples}
         versions = _versions(data, names)
-        models = [_model(session, candidate, run, versions) for candidate, run in _trained(session, versions)]
+        found = trained(session, [version["version"] for version in versions])
+        models = [_model(session, candidate, run, versions) for candidate, run in found]
+        later = descendants(session, [candidate.sha256 for candidate, _ in found])
         return {
             "what": what,
             "samples": [_sample(session, sample) for sample in samples] if len(samples) == 1 else [],
             "states": _states(samples),
             "versions": versions,
             "models": models,
-            "descendants": _descendants(session, [model["sha256"] for model in models]),
+            "descendants": [_descendant(session, candidate) for candidate in later],
         }
 
 
@@ -65,12 +68,6 @@ def _versions(data: DataRepository, names: set[str]) -> list[dict[str, Any]]:
     return found
 
 
-def _trained(session: Session, versions: Sequence[dict[str, Any]]) -> list[tuple[Candidate, Run]]:
-    tags = [version["version"] for version in versions]
-    query = select(Candidate, Run).join(Run, Candidate.run_id == Run.id).where(Run.dataset_version.in_(tags))
-    return [(candidate, run) for candidate, run in session.execute(query.order_by(Candidate.created))]
-
-
 def _model(
     session: Session, candidate: Candidate, run: Run, versions: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -82,25 +79,17 @@ def _model(
         "dataset": run.dataset_version,
         "roles": roles,
         "verdicts": [verdict.verdict.value for verdict in candidate.verdicts],
-        "releases": _releases(session, candidate.sha256),
+        "releases": release_counters(session, candidate.sha256),
     }
 
 
-def _descendants(session: Session, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Models that were trained from one of these, on other data: what it learned may be in them too."""
-    family, found = set(models), []
-    query = select(Candidate, Run).join(Run, Candidate.run_id == Run.id).order_by(Candidate.created)
-    for candidate, run in session.execute(query):
-        if run.parent_sha256 in family and candidate.sha256 not in family:
-            family.add(candidate.sha256)
-            releases = _releases(session, candidate.sha256)
-            found.append({"sha256": candidate.sha256, "version": candidate.version, "releases": releases})
-    return found
-
-
-def _releases(session: Session, sha256: str) -> list[int]:
-    query = select(Release.counter).where(Release.candidate_sha256 == sha256).order_by(Release.counter)
-    return list(session.scalars(query))
+def _descendant(session: Session, candidate: Candidate) -> dict[str, Any]:
+    """A model that was trained from one of these, on other data: what it learned may be in it too."""
+    return {
+        "sha256": candidate.sha256,
+        "version": candidate.version,
+        "releases": release_counters(session, candidate.sha256),
+    }
 
 
 def _sample(session: Session, sample: Sample) -> dict[str, Any]:

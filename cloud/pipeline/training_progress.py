@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -170,45 +171,30 @@ def read_by(sink: Sink, path: Path) -> Iterator[None]:
     """Hand what other processes write to a file on to a sink, in a thread, for the block and to its end.
 
     Args:
-        sink: called in that thread. What it raises is raised at the block's end.
+        sink: called in that thread. What it raises is raised at the block's end, whatever the block raised.
         path: what was in it before is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("")
-    reader = _Reader(sink, path)
-    thread = threading.Thread(target=reader.run, name="training-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        reader.stop.set()
-        thread.join()
-    if reader.error is not None:
-        raise reader.error
-
-
-class _Reader:
-    def __init__(self, sink: Sink, path: Path) -> None:
-        self._sink, self._path, self._read = sink, path, 0
-        self.stop = threading.Event()
-        self.error: Exception | None = None
-
-    def run(self) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, "training-progress") as pool:
+        reading = pool.submit(_hand_on, sink, path, stop)
         try:
-            while not self.stop.wait(POLL_S):
-                self._hand_on()
-            self._hand_on()
-        except Exception as error:  # noqa: BLE001 - the thread's top; the block's end raises it
-            self.error = error
+            yield
+        finally:
+            stop.set()
+            reading.result()
 
-    def _hand_on(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.decode().splitlines():
-            self._sink(_report_of(json.loads(line)))
+
+def _hand_on(sink: Sink, path: Path, stop: threading.Event) -> None:
+    """Read whole lines as they come, until told to stop and the file is at its end."""
+    with path.open("rb") as file:
+        last, rest = False, b""
+        while not last:
+            last = stop.wait(POLL_S)
+            *lines, rest = (rest + file.read()).split(b"\n")
+            for line in lines:
+                sink(_report_of(json.loads(line)))
 
 
 def _report_of(line: dict[str, Any]) -> EpochReport | BatchReduced | str:

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+from cloud.datasets.files import write_file
 from edge.errors import TrafficVisionError
 
 
@@ -66,13 +68,17 @@ def import_ultralytics(*, online: bool = False) -> Any:
 def trainer_that_tells(failed: Callable[[BaseException], None]) -> type:
     """Give Ultralytics' trainer of detectors, which tells what it fails of before it fails.
 
+    No callback of Ultralytics' is told of a failure, and of the processes of several GPUs only the exit code
+    comes back.
+
     Args:
         failed: is told. With several GPUs in their processes, so that it must be one that can be pickled.
     """
     import_ultralytics()
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    class TellingTrainer(DetectionTrainer):  # type: ignore[misc]
+    # In here it goes to those processes by value, as Ultralytics pickles it.
+    class TellingTrainer(DetectionTrainer):  # type: ignore[misc]  # its library is not read for types
         def _do_train(self) -> None:
             import_ultralytics()  # a process of several GPUs has not come by here
             try:
@@ -126,15 +132,19 @@ def find_weights(weights: str) -> Path:
     from ultralytics.utils.downloads import attempt_download_asset
 
     kept.parent.mkdir(exist_ok=True)
-    try:
-        attempt_download_asset(str(kept))
-    except Exception as error:  # boundary: it raises whatever the network and its own checks raise
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{weights}: not here, and could not be downloaded ({reason}); give a checkpoint's file"
-        ) from error
-    if not kept.is_file():
-        raise WeightsError(f"{weights}: neither a file nor weights that Ultralytics publishes")
+    with TemporaryDirectory(dir=kept.parent) as folder:
+        # It writes in place: killed on the way, it would leave half a file under the name.
+        part = Path(folder) / weights
+        try:
+            attempt_download_asset(str(part))
+        except Exception as error:  # boundary: it raises whatever the network and its own checks raise
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(
+                f"{weights}: not here, and could not be downloaded ({reason}); give a checkpoint's file"
+            ) from error
+        if not part.is_file():
+            raise WeightsError(f"{weights}: neither a file nor weights that Ultralytics publishes")
+        write_file(kept, part.read_bytes())
     return kept
 
 

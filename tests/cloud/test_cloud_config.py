@@ -85,6 +85,7 @@ def test_a_rule_that_is_given_in_part_keeps_the_rest(path: Path) -> None:
             '[dataset]\nremote = "s3://me:secret@host/data"\n',
             "dataset.remote = ***: expected a path or an URL",
         ),
+        ('[orchestration]\npages = "http://me:secret@host"\n', "orchestration.pages = ***: expected"),
         ('[training]\ndevice = "0,gpu"\n', "training.device = '0,gpu'"),
         ("[trigger]\nmin_features = 0\n", "trigger.min_features = 0: expected greater than 0"),
     ],

@@ -195,6 +195,25 @@ def test_a_row_that_another_process_stored_in_between_is_a_duplicate(
     assert outcomes(ingest.commit(uploads("a", "b"))) == ["DUPLICATE", "STORED"]
 
 
+def test_bytes_that_are_forgotten_as_they_come_from_another_vehicle_are_there(
+    ingest: Ingest, store: Store, objects: FolderObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_all = objects.put_all
+
+    def forgotten_then(contents: Sequence[bytes]) -> list[str]:
+        monkeypatch.setattr(objects, "put_all", put_all)
+        keys = put_all(contents)
+        for key in keys:
+            objects.delete(key)
+        return keys
+
+    # The moment between the two cannot be met otherwise.
+    monkeypatch.setattr(objects, "put_all", forgotten_then)
+    assert outcomes(ingest.commit(uploads("a"))) == ["STORED"]
+    with store.reading() as session:
+        assert objects.exists(session.scalars(select(Sample)).one().object_key)
+
+
 def test_what_was_deleted_on_purpose_does_not_come_back(ingest: Ingest, store: Store) -> None:
     assert outcomes(ingest.commit(uploads("a"))) == ["STORED"]
     with store.writing() as session:

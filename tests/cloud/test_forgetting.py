@@ -25,7 +25,7 @@ from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.exported_data import exported_data
 from cloud.pipeline.forgetting import begin_forgetting, finish_forgetting
 from cloud.pipeline.forgetting_models import golden_to_take_on
-from cloud.pipeline.job import Job, Pipeline
+from cloud.pipeline.job import Pipeline
 from cloud.pipeline.running import run_stage
 from cloud.pipeline.runs import reopen_run
 from cloud.pipeline.samples import finish, forget, preview
@@ -110,7 +110,7 @@ def test_a_sample_is_gone_from_every_store_and_stays_away(tmp_path: Path) -> Non
             assert (tmp_path / "remote" / "files" / "md5" / md5[:2] / md5[2:]).is_file()
         # What held it says so.
         with pytest.raises(PipelineError, match="v2 cannot be had any more: 1 of its 10 pictures"):
-            exported_data(Job(pipeline, run_id, "train", {}), "v2")
+            exported_data(pipeline, pipeline.work_folder(run_id), "v2")
         assert [(line.version, line.forgotten, line.forgets) for line in list_versions(pipeline.store)] == [
             ("v1", 0, 0),
             ("v2", 1, 0),
@@ -174,7 +174,7 @@ def test_what_is_meant_must_be_clear(tmp_path: Path) -> None:
 def test_a_stage_that_runs_is_not_waited_for_and_the_next_one_finishes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(running, "LOCK_WAIT_S", 0.01)  # for the test's sake alone: nobody lets go of it
     with retrain_cloud(tmp_path) as pipeline:
         run_id = begin(pipeline)
         run_stage(pipeline, "label", run_id)

@@ -134,6 +134,18 @@ def test_a_failure_is_told_in_the_programs_own_words_without_passwords(tmp_path:
         run_command("x", ["no-such-program"], tmp_path, 60)
 
 
+def test_a_remote_that_cannot_be_reached_for_forgetting_is_named(tmp_path: Path) -> None:
+    data = DataRepository(tmp_path / "data")
+    md5s = data.files(data.add("v1", a_dataset(tmp_path / "new", "a.jpg"), MANIFEST, "the first").dvc_md5)
+    config = data.folder / ".dvc" / "config"
+    config.write_text(f"{config.read_text()}['remote \"far\"']\n    url = oss://bucket/data\n")
+    with pytest.raises(PipelineError, match="the remote far: oss is supported, but requires 'dvc-oss'"):
+        data.remove(md5s.values())
+    config.write_text(f"[core\n{config.read_text()}")
+    with pytest.raises(PipelineError, match="DVC's configuration: config file error"):
+        data.remove(md5s.values())
+
+
 def entry(name: str, *, side: str = "train", used: bool = True, light: str = "day") -> Entry:
     return Entry(name, "d", side, used, light, "0" * 16, "v1")
 

@@ -305,7 +305,7 @@ def test_a_release_needs_the_gates_key(tmp_path: Path) -> None:
 def test_one_process_at_a_time_and_one_retrain_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(running, "LOCK_WAIT_S", 0.01)  # for the test's sake alone: nobody lets go of it
     with retrain_cloud(tmp_path) as pipeline:
         run_id = begin(pipeline)
         with locked(pipeline.config.folders.work), pytest.raises(BusyError, match="another process"):

@@ -11,9 +11,8 @@ import pytest
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Pipeline, StageEvent
 from cloud.pipeline.reproducing import recipe_of, reproduce
-from cloud.pipeline.resuming import discard_broken_training
+from cloud.pipeline.resuming import TRAINING, discard_broken_training
 from cloud.pipeline.running import run_stage
-from cloud.pipeline.stages.train import TRAINING
 from cloud.pipeline.tracking import Tracking
 from cloud.pipeline.training_record import RECORD
 from cloud.release import embedding

@@ -24,7 +24,12 @@ from cloud.pipeline.training import (
     train,
 )
 from cloud.pipeline.training_progress import FileSink, Watch, read_by
-from cloud.pipeline.ultralytics_boundary import import_ultralytics, trainer_that_tells
+from cloud.pipeline.ultralytics_boundary import (
+    WeightsError,
+    find_weights,
+    import_ultralytics,
+    trainer_that_tells,
+)
 from tests.clouds import ROOT
 from tools.drives.export import SimulationPlan, write_frames
 
@@ -345,10 +350,38 @@ def test_what_other_processes_tell_comes_whole_and_in_order(tmp_path: Path) -> N
 
     with pytest.raises(OSError, match="no room for x"), read_by(refuse, path):
         FileSink(path)("x")
+    # Nor is it lost where the training fails too: that may be of the same cause.
+    with pytest.raises(OSError, match="no room for x") as both, read_by(refuse, path):
+        FileSink(path)("x")
+        raise RuntimeError("a process failed")
+    assert isinstance(both.value.__context__, RuntimeError)
     watch = Watch("data.yaml", 1, 1, 4, False, heard.append)
     watch.fail(RuntimeError("CUDA out of memory. Tried to allocate"))
     watch.fail(RuntimeError("something else"))
     assert heard[len(reports) :] == ["CUDA out of memory. Tried to allocate"]
+
+
+def test_weights_that_were_downloaded_in_part_are_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_ultralytics()
+    from ultralytics.utils import downloads
+
+    def killed(target: str) -> None:
+        Path(target).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(downloads, "attempt_download_asset", killed)  # there is no network for tests
+    with pytest.raises(KeyboardInterrupt):
+        find_weights("yolov8n.pt")
+    whole = b"the whole"
+    monkeypatch.setattr(downloads, "attempt_download_asset", lambda target: Path(target).write_bytes(whole))
+    assert find_weights("yolov8n.pt").read_bytes() == whole
+    monkeypatch.setattr(downloads, "attempt_download_asset", lambda target: None)
+    assert find_weights("yolov8n.pt").read_bytes() == whole
+    with pytest.raises(WeightsError, match="neither a file nor weights that Ultralytics publishes"):
+        find_weights("yolov8x.pt")
 
 
 def test_missing_data_is_said_before_anything_else(tmp_path: Path) -> None:

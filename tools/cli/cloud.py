@@ -19,9 +19,9 @@ from tools.cli import (
     cloud_trigger,
     cloud_vehicles,
 )
+from tools.cli.cloud_opening import CONFIG, opened_store
 
 _PATH = click.Path(path_type=Path)
-_CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
 
 
 @click.group("cloud")
@@ -88,7 +88,7 @@ def enrol(vehicle: str, folder: Path, valid_hours: float, fleet: str | None, out
 
 
 @command.command("serve")
-@_CONFIG
+@CONFIG
 def serve(config: Path) -> None:
     """Serve the fleet until interrupted.
 
@@ -109,20 +109,14 @@ def serve(config: Path) -> None:
 
 
 @command.command("status")
-@_CONFIG
+@CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def status(config: Path, as_json: bool) -> None:
     """Show vehicles, drift, samples, runs, releases and rollouts."""
-    from cloud.config import load_config
     from cloud.status import read_status
-    from cloud.store import open_database
 
-    loaded = load_config(config)
-    store = open_database(loaded.store.database)
-    try:
+    with opened_store(config) as (loaded, store):
         report = read_status(loaded, store)
-    finally:
-        store.close()
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
 
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from tools.cli.cloud_opening import CONFIG, opened_store
 from tools.cli.cloud_pipeline import opened_pipeline
 
-if TYPE_CHECKING:
-    from cloud.config import CloudConfig
-    from cloud.store import Store
-
 _PATH = click.Path(path_type=Path)
-_CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -36,12 +29,12 @@ def _dataset() -> None:
 
 @_dataset.command("list")
 @_JSON
-@_CONFIG
+@CONFIG
 def _list(as_json: bool, config: Path) -> None:
     """Show each version: on top of which, how many pictures of which slice, and the models trained on it."""
     from cloud.pipeline.dataset_versions import list_to_text, list_versions
 
-    with _store(config) as (_, store):
+    with opened_store(config) as (_, store):
         lines = list_versions(store)
     click.echo(json.dumps([asdict(line) for line in lines], indent=2) if as_json else list_to_text(lines))
 
@@ -49,13 +42,13 @@ def _list(as_json: bool, config: Path) -> None:
 @_dataset.command("checkout")
 @click.argument("version")
 @click.argument("folder", type=_PATH)
-@_CONFIG
+@CONFIG
 def _checkout(version: str, folder: Path, config: Path) -> None:
     """Write VERSION's pictures and labels to FOLDER, from the cache here or from the remote."""
     from cloud.pipeline.data_repository import DataRepository
     from cloud.pipeline.dataset_versions import checkout
 
-    with _store(config) as (loaded, store):
+    with opened_store(config) as (loaded, store):
         data = DataRepository(loaded.folders.data, loaded.dataset.remote)
         pictures = checkout(store, data, version, folder)
     click.echo(f"{folder}: {version}, {pictures} pictures")
@@ -66,21 +59,21 @@ def _checkout(version: str, folder: Path, config: Path) -> None:
 @click.argument("after")
 @click.option("--names", is_flag=True, help="Name the pictures.")
 @_JSON
-@_CONFIG
+@CONFIG
 def _diff(before: str, after: str, names: bool, as_json: bool, config: Path) -> None:
     """Show what AFTER has and BEFORE has not, the other way round, and what both have otherwise."""
     from cloud.config import load_config
     from cloud.pipeline.data_repository import DataRepository
-    from cloud.pipeline.dataset_versions import compare, difference_to_text, to_json
+    from cloud.pipeline.dataset_versions import compare, difference_to_text
 
     found = compare(DataRepository(load_config(config).folders.data), before, after)
-    click.echo(json.dumps(to_json(found), indent=2) if as_json else difference_to_text(found, names))
+    click.echo(json.dumps(asdict(found), indent=2) if as_json else difference_to_text(found, names))
 
 
 @click.command("lineage")
 @click.argument("what")
 @_JSON
-@_CONFIG
+@CONFIG
 def _lineage(what: str, as_json: bool, config: Path) -> None:
     """Show where a model comes from, or where a sample went.
 
@@ -92,7 +85,7 @@ def _lineage(what: str, as_json: bool, config: Path) -> None:
     from cloud.pipeline.data_repository import DataRepository
     from cloud.pipeline.errors import PipelineError
 
-    with _store(config) as (loaded, store):
+    with opened_store(config) as (loaded, store):
         try:
             chain = lineage.lineage(store, what)
             text = lineage.to_text(chain)
@@ -117,7 +110,7 @@ def _lineage(what: str, as_json: bool, config: Path) -> None:
 )
 @click.option("--device", help="To train on, in place of the one that it was trained on.")
 @_JSON
-@_CONFIG
+@CONFIG
 def _reproduce(model: str, tolerance: float, device: str | None, as_json: bool, config: Path) -> None:
     """Train MODEL again from its lineage, and compare: bit for bit, else by figures on the gate's pictures.
 
@@ -146,7 +139,7 @@ def _samples() -> None:
 @click.option("--reason", help="For the audit trail; needed unless with --dry-run or --resume.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be forgotten.")
 @click.option("--resume", is_flag=True, help="Only finish what earlier calls began.")
-@_CONFIG
+@CONFIG
 def _forget(what: str | None, reason: str | None, dry_run: bool, resume: bool, config: Path) -> None:
     """Delete samples for good: a VEHICLE's, all of them, or one: VEHICLE/SAMPLE.
 
@@ -172,16 +165,3 @@ def _forget(what: str | None, reason: str | None, dry_run: bool, resume: bool, c
         else:
             line = forget(pipeline, what, reason or "", operator())
     click.echo(json.dumps(line))
-
-
-@contextmanager
-def _store(config: Path) -> Iterator[tuple[CloudConfig, Store]]:
-    from cloud.config import load_config
-    from cloud.store import open_database
-
-    loaded = load_config(config)
-    store = open_database(loaded.store.database)
-    try:
-        yield loaded, store
-    finally:
-        store.close()

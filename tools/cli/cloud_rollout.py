@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tools.cli.cloud_opening import CONFIG, opened_store
+
 if TYPE_CHECKING:
     from cloud.config import CloudConfig, RolloutConfig
-    from cloud.store import Store
 
 _PATH = click.Path(path_type=Path)
-_CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's cloud.toml.")
 _RELEASE = click.option("--release", "counter", type=int, help="Its counter  [default: the newest that fits]")
 _REASON = click.option("--reason", required=True, help="For the audit trail.")
 _FORCE = click.option("--force", is_flag=True, help="Whatever it still waits for.")
@@ -35,7 +33,7 @@ def command() -> None:
 @click.option("--everyone", is_flag=True, help="All at once, in place of the stages of the configuration.")
 @click.option("--policy", type=_PATH, help="A TOML file with a [rollout], in place of the configuration's.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only vehicles with it; repeat.")
-@_CONFIG
+@CONFIG
 def start(
     counter: int | None, everyone: bool, policy: Path | None, labels: tuple[str, ...], config: Path
 ) -> None:
@@ -44,7 +42,7 @@ def start(
 
     if everyone and policy is not None:
         raise click.UsageError("give one of --everyone and --policy")
-    with _opened(config) as (loaded, store):
+    with opened_store(config) as (loaded, store):
         chosen = _policy(loaded, everyone, policy, labels)
         started = rollout_actions.start(store, counter, chosen, _actor(), _now())
     click.echo(f"release {started}: the rollout begins, {len(chosen.stages)} stages")
@@ -52,13 +50,13 @@ def start(
 
 @command.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@_CONFIG
+@CONFIG
 def status(as_json: bool, config: Path) -> None:
     """Show the newest rollouts, what their vehicles report, pins and labels."""
     from cloud.fleet import rollout_report
     from cloud.status_text import rollouts_to_text
 
-    with _opened(config) as (_, store), store.reading() as session:
+    with opened_store(config) as (_, store), store.reading() as session:
         lines = rollout_report.rollout_lines(session, _now())
         pins = rollout_report.pin_lines(session, _now())
         labels = rollout_report.labels_by_vehicle(session)
@@ -71,12 +69,12 @@ def status(as_json: bool, config: Path) -> None:
 @command.command("pause")
 @_RELEASE
 @_REASON
-@_CONFIG
+@CONFIG
 def pause(counter: int | None, reason: str, config: Path) -> None:
     """Take no more vehicles in, until it is resumed."""
     from cloud.fleet import rollout_actions
 
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         paused = rollout_actions.pause(store, counter, reason, _actor(), _now())
     click.echo(f"release {paused}: paused")
 
@@ -85,12 +83,12 @@ def pause(counter: int | None, reason: str, config: Path) -> None:
 @_RELEASE
 @_REASON
 @click.option("--force", is_flag=True, help="Also one that was halted; what was reported counts no more.")
-@_CONFIG
+@CONFIG
 def resume(counter: int | None, reason: str, force: bool, config: Path) -> None:
     """Go on with a rollout that is paused or halted; the time of its stage begins anew."""
     from cloud.fleet import rollout_actions
 
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         resumed = rollout_actions.resume(store, counter, reason, _actor(), _now(), force=force)
     click.echo(f"release {resumed}: goes on")
 
@@ -98,12 +96,12 @@ def resume(counter: int | None, reason: str, force: bool, config: Path) -> None:
 @command.command("approve")
 @_RELEASE
 @_FORCE
-@_CONFIG
+@CONFIG
 def approve(counter: int | None, force: bool, config: Path) -> None:
     """Let the next stage begin."""
     from cloud.fleet import rollout_actions
 
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         approved, stage = rollout_actions.approve(store, counter, _actor(), _now(), force=force)
     click.echo(f"release {approved}: stage {stage} may begin")
 
@@ -111,12 +109,12 @@ def approve(counter: int | None, force: bool, config: Path) -> None:
 @command.command("halt")
 @_RELEASE
 @_REASON
-@_CONFIG
+@CONFIG
 def halt(counter: int | None, reason: str, config: Path) -> None:
     """Stop it for all vehicles that do not have the release yet. Who has it keeps it: see `return`."""
     from cloud.fleet import rollout_actions
 
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         halted = rollout_actions.halt(store, counter, reason, _actor(), _now())
     click.echo(f"release {halted}: halted")
 
@@ -124,7 +122,7 @@ def halt(counter: int | None, reason: str, config: Path) -> None:
 @command.command("return")
 @_RELEASE
 @_REASON
-@_CONFIG
+@CONFIG
 def take_back(counter: int | None, reason: str, config: Path) -> None:
     """Take a release back: its vehicles get the model before it, as a new release.
 
@@ -133,7 +131,7 @@ def take_back(counter: int | None, reason: str, config: Path) -> None:
     """
     from cloud.fleet import rollout_actions, rollout_return
 
-    with _opened(config) as (loaded, store):
+    with opened_store(config) as (loaded, store):
         wanted = rollout_actions.take_back(store, counter, reason, _actor(), _now())
         troubles = rollout_return.take_back(store, loaded, _actor(), _now())
     for trouble in troubles:
@@ -146,25 +144,25 @@ def take_back(counter: int | None, reason: str, config: Path) -> None:
 @click.argument("counter", type=int, metavar="RELEASE")
 @click.option("--for", "duration", metavar="TIME", help="Such as 12h or 7d  [default: until it is unpinned]")
 @_REASON
-@_CONFIG
+@CONFIG
 def pin(vehicle: str, counter: int, duration: str | None, reason: str, config: Path) -> None:
     """Keep VEHICLE on RELEASE, whatever rollouts say. One that has a newer release keeps that."""
     from cloud.fleet import rollout_actions
 
     until = None if duration is None else _now() + _duration(duration)
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         rollout_actions.pin(store, vehicle, counter, until, reason, _actor(), _now())
     click.echo(f"{vehicle}: pinned to release {counter}")
 
 
 @command.command("unpin")
 @click.argument("vehicle")
-@_CONFIG
+@CONFIG
 def unpin(vehicle: str, config: Path) -> None:
     """Let rollouts decide about VEHICLE again."""
     from cloud.fleet import rollout_actions
 
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         rollout_actions.unpin(store, vehicle, _actor())
     click.echo(f"{vehicle}: not pinned any more")
 
@@ -172,27 +170,14 @@ def unpin(vehicle: str, config: Path) -> None:
 @command.command("label")
 @click.argument("vehicle")
 @click.argument("labels", nargs=-1, metavar="[KEY=VALUE]...")
-@_CONFIG
+@CONFIG
 def label(vehicle: str, labels: tuple[str, ...], config: Path) -> None:
     """Put labels on VEHICLE, which cohorts are chosen by; KEY= takes one off. Prints what it has."""
     from cloud.fleet import rollout_actions
 
-    with _opened(config) as (_, store):
+    with opened_store(config) as (_, store):
         has = rollout_actions.label(store, vehicle, _pairs(labels), _actor())
     click.echo(f"{vehicle}: {' '.join(f'{key}={value}' for key, value in has.items()) or 'no labels'}")
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[CloudConfig, Store]]:
-    from cloud.config import load_config
-    from cloud.store import open_database
-
-    config = load_config(path)
-    store = open_database(config.store.database)
-    try:
-        yield config, store
-    finally:
-        store.close()
 
 
 def _policy(config: CloudConfig, everyone: bool, path: Path | None, labels: tuple[str, ...]) -> RolloutConfig:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import click
 
-_CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), required=True, help="The cloud's cloud.toml."
-)
+from tools.cli.cloud_opening import CONFIG, opened_store
 
 
 def register(group: click.Group) -> None:
@@ -28,19 +26,13 @@ def _trigger() -> None:
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line an entry.")
-@_CONFIG
+@CONFIG
 def _log(limit: int, as_json: bool, config: Path) -> None:
     """Show each decision with its reasons, the oldest first; the same again and again is one line."""
-    from cloud.config import load_config
     from cloud.pipeline.trigger_log import read_log, to_json, to_text
-    from cloud.store import open_database
 
-    store = open_database(load_config(config).store.database)
-    try:
-        with store.reading() as session:
-            entries = read_log(session, limit)
-    finally:
-        store.close()
+    with opened_store(config) as (_, store), store.reading() as session:
+        entries = read_log(session, limit)
     for entry in entries:
         click.echo(json.dumps(to_json(entry)) if as_json else to_text(entry))
     if not entries and not as_json:
@@ -49,26 +41,19 @@ def _log(limit: int, as_json: bool, config: Path) -> None:
 
 @_trigger.command("explain")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_CONFIG
+@CONFIG
 def _explain(as_json: bool, config: Path) -> None:
     """Show what the rule would decide at this moment, condition by condition. Begins nothing."""
-    from cloud.config import load_config
     from cloud.pipeline.runs import running_run
     from cloud.pipeline.trigger import decide
     from cloud.pipeline.trigger_log import explain
     from cloud.pipeline.trigger_situation import observe
-    from cloud.store import open_database
     from cloud.store.columns import utc_now
 
-    loaded = load_config(config)
     now = utc_now()
-    store = open_database(loaded.store.database)
-    try:
-        with store.reading() as session:
-            decision = decide(observe(session, now, loaded.trigger), loaded.trigger, now)
-            run = running_run(session)
-    finally:
-        store.close()
+    with opened_store(config) as (loaded, store), store.reading() as session:
+        decision = decide(observe(session, now, loaded.trigger), loaded.trigger, now)
+        run = running_run(session)
     running = run.id if run is not None else None
     if as_json:
         alarms = [

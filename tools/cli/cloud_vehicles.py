@@ -7,9 +7,7 @@ from pathlib import Path
 
 import click
 
-_CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), required=True, help="The cloud's cloud.toml."
-)
+from tools.cli.cloud_opening import CONFIG, opened_store
 
 
 def register(group: click.Group) -> None:
@@ -23,19 +21,14 @@ def _vehicles() -> None:
 
 
 @_vehicles.command("list")
-@_CONFIG
+@CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def _list(config: Path, as_json: bool) -> None:
     """Show each vehicle's certificate, connection, daemon and model."""
-    from cloud.config import load_config
     from cloud.fleet.vehicles import list_vehicles, to_text
-    from cloud.store import open_database
 
-    store = open_database(load_config(config).store.database)
-    try:
+    with opened_store(config) as (_, store):
         vehicles = list_vehicles(store)
-    finally:
-        store.close()
     click.echo(
         json.dumps([vehicle.to_json() for vehicle in vehicles], indent=2) if as_json else to_text(vehicles)
     )
@@ -44,7 +37,7 @@ def _list(config: Path, as_json: bool) -> None:
 @_vehicles.command("revoke")
 @click.argument("vehicle")
 @click.option("--reason", required=True, help="For the audit trail.")
-@_CONFIG
+@CONFIG
 def _revoke(vehicle: str, reason: str, config: Path) -> None:
     """Take VEHICLE's identity away for good: from now on it gets nothing, and its name is not given again."""
     from cloud.config import load_config
@@ -58,7 +51,7 @@ def _revoke(vehicle: str, reason: str, config: Path) -> None:
 @click.argument("vehicles", nargs=-1, metavar="[VEHICLE]...")
 @click.option("--all", "accept_all", is_flag=True, help="Every vehicle: the cloud's database was restored.")
 @click.option("--reason", required=True, help="For the audit trail.")
-@_CONFIG
+@CONFIG
 def _accept(vehicles: tuple[str, ...], accept_all: bool, reason: str, config: Path) -> None:
     """Vouch for each VEHICLE: its state was lost or restored, and nobody has a copy of its identity.
 

@@ -7,16 +7,17 @@ from collections import Counter
 
 from sqlalchemy.orm import Session
 
-from cloud.datasets import LabeledImage, canonical, dataset_sha256, read_dataset
+from cloud.datasets import LabeledImage, canonical, read_dataset
 from cloud.pipeline.building import Ingredients, build, usable
 from cloud.pipeline.champion import champion_of
-from cloud.pipeline.data_repository import DATASET, DataRepository, next_tag
+from cloud.pipeline.data_repository import DataRepository, next_tag
+from cloud.pipeline.dataset_versions import row_of_newest
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.labeled_samples import LabeledSample, labeled_samples
 from cloud.pipeline.manifest import Manifest
 from cloud.pipeline.mixing import assign_sides, pick_old
-from cloud.store.models import Dataset, DatasetSample, Run
+from cloud.store.models import DatasetSample, Run
 
 
 def run(job: Job) -> Outcome:
@@ -90,34 +91,23 @@ def _add(job: Job, data: DataRepository, tag: str, parent: str, new: list[Labele
 
 
 def _outcome(job: Job, data: DataRepository, tag: str, parent: str, samples: list[LabeledSample]) -> Outcome:
-    version, manifest = data.version(tag), data.manifest(tag)
-    # One retrain at a time: the newest version, which is checked out, is this one.
-    sha256 = dataset_sha256(read_dataset(data.folder / DATASET))
+    manifest = data.manifest(tag)
+    # One retrain at a time: the newest version is this one.
+    row = row_of_newest(data, parent, {"slices": _slices(manifest, tag)})
     side = {entry.name: entry.side for entry in manifest.entries}
-    counts = manifest.counts()
     facts = {
         "version": tag,
         "parent": parent,
-        "sha256": sha256,
-        "dvc_md5": version.dvc_md5,
-        "git_commit": version.git_commit,
-        "images": len(manifest.entries),
+        "sha256": row.sha256,
+        "dvc_md5": row.dvc_md5,
+        "git_commit": row.git_commit,
+        "images": row.images,
         "new": len(samples),
-        "lists": counts,
+        "lists": row.facts["counts"],
     }
 
     def commit(session: Session) -> None:
-        session.add(
-            Dataset(
-                version=tag,
-                parent_version=parent,
-                sha256=sha256,
-                dvc_md5=version.dvc_md5,
-                git_commit=version.git_commit,
-                images=len(manifest.entries),
-                facts={"counts": counts, "slices": _slices(manifest, tag)},
-            )
-        )
+        session.add(row)
         session.flush()
         for sample in samples:
             if sample.image is not None and sample.image.name in side:

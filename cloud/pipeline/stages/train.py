@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,16 +24,15 @@ from cloud.pipeline.forgetting_models import golden_to_take_on
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.judging import judging_pictures
 from cloud.pipeline.parity import Parity
-from cloud.pipeline.resuming import discard_broken_training
+from cloud.pipeline.resuming import train_in
 from cloud.pipeline.starting import Start, start_of
 from cloud.pipeline.tracking import CHALLENGER, REGISTERED_MODEL, Tracking
-from cloud.pipeline.training import BatchReduced, EpochReport, is_finished, portable_checkpoint, train
-from cloud.pipeline.training_record import RECORD, environment, plan_of
+from cloud.pipeline.training import BatchReduced, EpochReport, portable_checkpoint
+from cloud.pipeline.training_record import RECORD, environment
 from cloud.release.assembly import AssemblyOptions
 from cloud.store.models import Candidate, Dataset, Run
 from edge.perception.model_file import ModelFile, read_model_file
 
-TRAINING = "training"  # name of Ultralytics' run in the retrain's folder
 TELL_EVERY = 8
 
 _LOG = logging.getLogger(__name__)
@@ -66,7 +64,7 @@ def run(job: Job) -> Outcome:
     inputs = _inputs(job)
     tracking = Tracking(job.pipeline.config.folders.mlruns)
     mlflow_id = _record(job, inputs, tracking)
-    data = exported_data(job, inputs.dataset.version)
+    data = exported_data(job.pipeline, job.work, inputs.dataset.version)
     began = time.monotonic()
     best = _train(job, inputs, data, tracking, mlflow_id)
     seconds = time.monotonic() - began
@@ -149,11 +147,6 @@ def _record(job: Job, inputs: _Inputs, tracking: Tracking) -> str:
 
 def _train(job: Job, inputs: _Inputs, data: Path, tracking: Tracking, mlflow_id: str) -> Path:
     config = job.pipeline.config.training
-    checkpoint = job.work / "start.pt"
-    shutil.copyfile(job.pipeline.objects.path(inputs.start.object_key), checkpoint)
-    discard_broken_training(job.work / TRAINING)
-    if (job.work / TRAINING / "weights" / "last.pt").exists() and not is_finished(job.work / TRAINING):
-        _note(job, resumed_after=[*job.saved.get("resumed_after", []), job.saved.get("epoch", 0)])
 
     def report(epoch: EpochReport) -> None:
         _note(job, epoch=epoch.epoch)
@@ -167,7 +160,11 @@ def _train(job: Job, inputs: _Inputs, data: Path, tracking: Tracking, mlflow_id:
         tracking.log_metrics(mlflow_id, {"batch": batch.after}, batch.epoch)
         job.tell(step="out of memory", batch=batch.after, batch_before=batch.before)
 
-    return train(plan_of(config, checkpoint, data, job.work, TRAINING), report, reduced)
+    def goes_on() -> None:
+        _note(job, resumed_after=[*job.saved.get("resumed_after", []), job.saved.get("epoch", 0)])
+
+    start_key = inputs.start.object_key
+    return train_in(job.work, job.pipeline, config, start_key, data, report, reduced, goes_on)
 
 
 def _note(job: Job, **facts: Any) -> None:

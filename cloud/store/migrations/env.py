@@ -6,17 +6,21 @@ A new revision, from the repository's root, with a database at the previous one:
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any, Literal
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy import JSON, Enum
 
-# Importing the tables is what fills the metadata.
-from cloud.store import decisions as _decisions  # noqa: F401
-from cloud.store import models as _models  # noqa: F401
-from cloud.store import rollouts as _rollouts  # noqa: F401
+from cloud import store
 from cloud.store.columns import Base, UtcTime
+
+# Importing the tables is what fills the metadata: whichever modules there are beside this folder.
+for _module in pkgutil.iter_modules(store.__path__, f"{store.__name__}."):
+    if not _module.ispkg:
+        importlib.import_module(_module.name)
 
 
 def plain_types(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
