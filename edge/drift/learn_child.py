@@ -101,10 +101,11 @@ class ChildLearner:
             self._backoff.reset()
         except (DriftReferenceError, OSError) as error:
             if not self._stopping.is_set():
-                self._put_off()
                 names = ", ".join(lesson.name for lesson in question.lessons)
                 _LOG.warning("camera %s: %s is not learned yet: %s", self._camera, names, error)
         finally:
+            if not fitted:
+                self._put_off()
             # Last: from now on the frame loop may ask again.
             self._answer = Answer(question, fitted)
 

@@ -139,7 +139,7 @@ class Scan(Sequence[DriftState]):
         ends = [*(period.begin for period in self.periods[1:]), len(self)]
         for period, end in zip(self.periods, ends, strict=True):
             rows = slice(period.begin, end)
-            per_window = period.yardstick.per_window(self.d[rows])
+            per_window = period.yardstick.per_window(self.d[rows].astype(np.float64))
             found[rows] = period.yardstick.per_day(per_window, self.step_s[rows])
         return found
 

@@ -163,7 +163,9 @@ class ShadowSeen:
         if model == self._waiting:
             self._is_put_in = True
         terms = ShadowFitTerms(model, target_hours, self._terms.learn_s)
-        self._submit(partial(self._settle, terms, judged, past, is_first))
+        if not self._submit(partial(self._settle, terms, judged, past, is_first)):
+            text = "camera %s: too many fits wait; what model %s found in shadow waits for the next start"
+            _LOG.warning(text, self._camera, model[:12])
 
     def stop(self) -> None:
         """End a fit that is under way; the next start does it again."""
@@ -194,6 +196,10 @@ class ShadowSeen:
                 return
             text = "camera %s: what model %s finds is learned on the way: %s"
             _LOG.info(text, self._camera, terms.model[:12], error)
+        except OSError as error:
+            text = "camera %s: what model %s found in shadow is fitted after the next start: %s"
+            _LOG.warning(text, self._camera, terms.model[:12], error)
+            return
         with self._lock:
             if generation != self._generation or terms.model != self._judging:
                 return

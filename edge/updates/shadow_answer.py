@@ -13,6 +13,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from edge.perception.agreement import Agreement
+from edge.perception.metadata import MAX_DETECTIONS
 from protos.traffic_vision.v1 import common_pb2
 
 _MOST_NAME = 100  # letters of a class's name
@@ -47,7 +48,7 @@ def read_answer(answer: Mapping[str, Any], features: int) -> ShadowAnswer:
         features: how many there must be.
 
     Raises:
-        AnswerError: it is no such answer, or has numbers that are none.
+        AnswerError: it is no such answer, or has numbers that cannot be.
     """
     try:
         classes = {
@@ -59,6 +60,12 @@ def read_answer(answer: Mapping[str, Any], features: int) -> ShadowAnswer:
         drift = common_pb2.DriftState.FromString(b64decode(answer["drift"])) if answer["drift"] else None
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, DecodeError) as error:
         raise AnswerError(f"its process answered nonsense: {error!r}") from None
+    for one in classes.values():
+        fewer, more = sorted((one.active, one.candidate))
+        if not 0 <= one.matched <= fewer or more > MAX_DETECTIONS:
+            raise AnswerError(f"its process matched {one.matched} of {one.active} and {one.candidate} boxes")
+    if latency_ms < 0:
+        raise AnswerError(f"its process took {latency_ms} ms")
     if not math.isfinite(latency_ms + sum(one.score_difference for one in classes.values())):
         raise AnswerError("its process answered what is no number")
     if len(seen) != features:

@@ -169,9 +169,7 @@ def test_the_arrays_say_what_the_states_say() -> None:
         for number, name in enumerate(NAMES):
             (feature,) = (one for one in state.features if one.name == name)
             if feature.window_s:
-                assert feature.false_alarms_per_day == pytest.approx(
-                    np.nanmin(per_day[step, :, number]), rel=1e-5
-                )  # float32's arithmetic
+                assert feature.false_alarms_per_day == pytest.approx(np.nanmin(per_day[step, :, number]))
             else:
                 assert np.isnan(per_day[step, :, number]).all()
 

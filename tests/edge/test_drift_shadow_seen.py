@@ -43,6 +43,7 @@ class Camera:
         disk = budget or DiskBudget()
         self.folder = folder
         self.at_once, self.waits = True, list[Callable[[], object]]()
+        self.is_full = False
         self.fail: Exception | None = None
         self.fits = 0
         self.number = 0
@@ -58,6 +59,8 @@ class Camera:
         )
 
     def _submit(self, job: Callable[[], object]) -> bool:
+        if self.is_full:
+            return False
         self.waits.append(job)
         while self.at_once and self.waits:
             self.waits.pop(0)()
@@ -168,6 +171,31 @@ def test_a_fit_that_fails_is_said_and_not_tried_for_ever(
         camera.judges(X)
     assert "is learned on the way: it takes more than 1000 MB" in caplog.text
     assert camera.knows() == "" and left(tmp_path) == []
+
+
+def test_a_fit_whose_process_cannot_be_started_is_left_to_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = Camera(tmp_path).judges(OLD).shadow(X)
+    camera.it.passed()
+    camera.fail = OSError(errno.EAGAIN, "no process more")
+    with caplog.at_level(logging.WARNING):
+        camera.judges(X)
+    assert "fitted after the next start" in caplog.text
+    assert camera.knows() == "" and kept(tmp_path) == 200
+    assert Camera(tmp_path).judges(X).knows() == X
+
+
+def test_what_finds_no_place_among_the_fits_is_said_and_left_to_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = Camera(tmp_path).judges(OLD).shadow(X)
+    camera.it.passed()
+    camera.is_full = True
+    with caplog.at_level(logging.WARNING):
+        camera.judges(X)
+    assert "waits for the next start" in caplog.text and kept(tmp_path) == 200
+    assert Camera(tmp_path).judges(X).knows() == X
 
 
 def test_a_model_that_is_taken_back_takes_along_what_it_was_known_by(tmp_path: Path) -> None:
