@@ -16,7 +16,7 @@ from cloud.airflow import handover, orchestrating
 from cloud.airflow.client import Airflow, AirflowError
 from cloud.airflow.orchestrating import Place, keep_going, named_place, place_of
 from cloud.config import load_config
-from cloud.pipeline.errors import PipelineError
+from cloud.pipeline.errors import BusyError, PipelineError
 from cloud.pipeline.job import Pipeline
 from cloud.pipeline.opening import opened
 from cloud.pipeline.runner import run_once, watch
@@ -180,7 +180,7 @@ def test_a_run_that_somebody_began_at_airflow_is_one_retrain(pipeline: Pipeline,
     assert begun["run"] == "retrain-0001" and begun["samples"] == 4 and begun["vehicles"] == ["car-1"]
     assert handover.begin(pipeline, place, None) == begun
     assert fake.runs[DAG, "manual__1"]["note"] == "Traffic Vision retrain-0001: begun by hand"
-    with pytest.raises(PipelineError, match="retrain-0001 is running: one retrain at a time"):
+    with pytest.raises(BusyError, match="retrain-0001 is running: one retrain at a time"):
         handover.begin(pipeline, at(pipeline, f"{DAG}/manual__2"), None)
     # It is looked after as those that the cloud began are.
     assert run_once(pipeline)["airflow"]["run"] == "manual__1" and len(fake.runs) == 1
@@ -280,5 +280,5 @@ def test_a_newer_retrain_keeps_an_older_one_closed(pipeline: Pipeline) -> None:
     handover.begin(pipeline, place, None)
     handover.end(pipeline, place, "failed")
     newer = begin_run(pipeline, {"by": "hand", "why": "a newer one"})
-    with pytest.raises(PipelineError, match=f"{newer} is running: one retrain at a time"):
+    with pytest.raises(BusyError, match=f"{newer} is running: one retrain at a time"):
         handover.begin(pipeline, place, None)
