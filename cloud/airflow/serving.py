@@ -128,4 +128,5 @@ def airflow_environment(config_path: Path, config: CloudConfig, choices: Airflow
         "TRAFFIC_VISION_CONFIG": str(config_path.absolute()),
         "TRAFFIC_VISION_DAG": orchestration.dag,
         "TRAFFIC_VISION_ALERT_URL": choices.alert_url,
+        "TRAFFIC_VISION_MAX_WAIT_HOURS": str(config.labels.max_wait_hours),
     }

@@ -1,34 +1,16 @@
-"""A retrain on Apache Airflow 3 and Kubernetes: each task is a command of `traffic-vision` in its own pod.
-
-As `traffic_vision_retrain`, with the image of `docker/cloud.Dockerfile`; training has a GPU of NVIDIA's. This
-file imports nothing of Traffic Vision's. What it goes by is in the environment of Airflow's processes:
-
-    TRAFFIC_VISION_IMAGE          the image (traffic-vision-cloud:latest)
-    TRAFFIC_VISION_NAMESPACE      of the pods (traffic-vision)
-    TRAFFIC_VISION_VOLUME_CLAIM   with the cloud's folder, for all pods (traffic-vision-cloud)
-    TRAFFIC_VISION_KEYS_SECRET    with the keys that sign, for the releasing pod alone (traffic-vision-keys)
-    TRAFFIC_VISION_GPU_NODES      label=value of the nodes for training (nvidia.com/gpu.present=true)
-    TRAFFIC_VISION_PODS_DAG       this DAG's name (traffic_vision_retrain_pods)
-    TRAFFIC_VISION_ALERT_URL      is posted a JSON document for each task that fails
-
-`store.database` in cloud.toml must be PostgreSQL's there: SQLite's locks do not hold on every network's disk.
-"""
+"""The pod of a task: its image, what it may do, what it is given. What is set, the DAG's file says."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import urllib.request
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk import DAG
 from kubernetes.client import models as k8s
+from traffic_vision_run import RETRAIN
 
-IMAGE = os.environ.get("TRAFFIC_VISION_IMAGE", "traffic-vision-cloud:latest")
+IMAGE = os.environ["TRAFFIC_VISION_IMAGE"]
 NAMESPACE = os.environ.get("TRAFFIC_VISION_NAMESPACE", "traffic-vision")
 CLAIM = os.environ.get("TRAFFIC_VISION_VOLUME_CLAIM", "traffic-vision-cloud")
 KEYS = os.environ.get("TRAFFIC_VISION_KEYS_SECRET", "traffic-vision-keys")
@@ -37,17 +19,13 @@ GPU_NODES = os.environ.get("TRAFFIC_VISION_GPU_NODES", "nvidia.com/gpu.present=t
 FOLDER = "/srv/traffic-vision"
 CONFIG, KEYS_FOLDER = f"{FOLDER}/cloud.toml", f"{FOLDER}/keys"
 USER = 10001
-RETRIES = 2
-RETRY_DELAY, LONGEST_RETRY_DELAY = timedelta(seconds=30), timedelta(minutes=10)
-SHORT, LONG, TRAINING = timedelta(minutes=20), timedelta(hours=3), timedelta(hours=24)
-LABELS_LIMIT, RUN_LIMIT = timedelta(days=7), timedelta(days=9)
 STARTUP = timedelta(minutes=15)
-ALERT_TIMEOUT_S = 10.0
 
-PLACE = "{{ dag.dag_id }}/{{ run_id }}"
-RUN = "{{ ti.xcom_pull(task_ids='ingest')['run'] }}"
-# The JSON line is what the pod's sidecar takes for the task's XCom. Arguments are words, never the shell's.
-SCRIPT = 'set -uo pipefail; mkdir -p /airflow/xcom; traffic-vision "$@" | tee /airflow/xcom/return.json'
+# Arguments are words, never the shell's. The last line is JSON, which the pod's sidecar takes for the task's
+# XCom: where the command failed without one, the file is empty, which it takes for none.
+SCRIPT = """line=$(traffic-vision "$@"); code=$?; printf '%s\\n' "$line"
+mkdir -p /airflow/xcom; printf '%s\\n' "$line" | tail -n 1 | tr -d '\\n' > /airflow/xcom/return.json
+exit $code"""
 CLOSE = 'traffic-vision "$@"; echo "a task before this one failed, and so does the run" >&2; exit 1'
 
 SMALL = k8s.V1ResourceRequirements(
@@ -86,52 +64,16 @@ SIGNING_KEYS = (
 # PyTorch's workers hand pictures over by shared memory, of which a container has 64 MB.
 SHARED_MEMORY = (
     k8s.V1Volume(name="shm", empty_dir=k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit="4Gi")),
-    k8s.V1VolumeMount(name="shm", mount_path="/dev/shm"),  # noqa: S108
+    k8s.V1VolumeMount(name="shm", mount_path="/dev/shm"),  # noqa: S108 (its own, of the pod alone)
 )
-
-
-def alert(context: Any) -> None:
-    """Tell of a task that failed for good: in the log, and to whoever asked for it."""
-    task = context["ti"]
-    _tell(
-        {
-            "event": "task failed",
-            "dag": task.dag_id,
-            "dag_run": task.run_id,
-            "task": task.task_id,
-            "tries": task.try_number,
-            "why": str(context.get("exception") or ""),
-            "log": getattr(task, "log_url", "") or "",
-        }
-    )
-
-
-def alert_of_run(context: Any) -> None:
-    """Tell of a run that failed otherwise than by a task: its time is over."""
-    if context.get("reason") != "task_failure":
-        _tell(
-            {
-                "event": "run failed",
-                "dag": context["dag"].dag_id,
-                "dag_run": context["run_id"],
-                "why": str(context.get("reason") or ""),
-            }
-        )
-
-
-def _tell(alert: dict[str, Any]) -> None:
-    log = logging.getLogger("traffic_vision.alerts")
-    log.error("alert: %s", json.dumps(alert))
-    url = os.environ.get("TRAFFIC_VISION_ALERT_URL", "")
-    if not url.startswith(("http://", "https://")):
-        return
-    request = urllib.request.Request(  # noqa: S310
-        url, json.dumps(alert).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        urllib.request.urlopen(request, timeout=ALERT_TIMEOUT_S).close()  # noqa: S310
-    except OSError as error:
-        log.error("the alert could not be delivered: %s", error)
+# What training is given beside its command.
+_GPU_LABEL, _, _GPU_VALUE = GPU_NODES.partition("=")
+ON_A_GPU: dict[str, Any] = {
+    "resources": GPU,
+    "further": (SHARED_MEMORY,),
+    "node_selector": {_GPU_LABEL: _GPU_VALUE},
+    "tolerations": [k8s.V1Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")],
+}
 
 
 def pod(name: str, limit: timedelta, words: list[str], **options: Any) -> KubernetesPodOperator:
@@ -145,7 +87,7 @@ def pod(name: str, limit: timedelta, words: list[str], **options: Any) -> Kubern
         image=IMAGE,
         cmds=["bash", "-c", script, "traffic-vision"],
         arguments=["cloud", *words, "--config", CONFIG],
-        env_vars={"HOME": "/tmp", "PYTHONUNBUFFERED": "1"},  # noqa: S108
+        env_vars={"HOME": "/tmp", "PYTHONUNBUFFERED": "1"},  # noqa: S108 (the pod's own)
         volumes=[volume for volume, _ in volumes],
         volume_mounts=[mount for _, mount in volumes],
         container_resources=options.pop("resources", LARGE),
@@ -166,66 +108,4 @@ def pod(name: str, limit: timedelta, words: list[str], **options: Any) -> Kubern
 
 def stage(name: str, limit: timedelta, *words: str, **options: Any) -> KubernetesPodOperator:
     """Give the task of a stage."""
-    return pod(name, limit, ["stage", name, "--run", RUN, "--reopen", *words], **options)
-
-
-with DAG(
-    dag_id=os.environ.get("TRAFFIC_VISION_PODS_DAG") or "traffic_vision_retrain_pods",
-    description="Labels, purity check, dataset, training on a GPU, gate, release: each in a pod",
-    doc_md=__doc__,
-    schedule=None,
-    catchup=False,
-    max_active_runs=1,
-    is_paused_upon_creation=False,
-    dagrun_timeout=RUN_LIMIT,
-    on_failure_callback=alert_of_run,
-    tags=["traffic-vision"],
-    default_args={
-        "owner": "traffic-vision",
-        "retries": RETRIES,
-        "retry_delay": RETRY_DELAY,
-        "retry_exponential_backoff": True,
-        "max_retry_delay": LONGEST_RETRY_DELAY,
-        "on_failure_callback": alert,
-    },
-):
-    gpu_label, _, gpu_value = GPU_NODES.partition("=")
-    stages = [
-        pod(
-            "ingest",
-            SHORT,
-            ["begin", "--airflow", PLACE, "--run", "{{ (dag_run.conf or {}).get('run', '') }}"],
-            resources=SMALL,
-        ),
-        # Waits in its pod, a small one, for people's labels too.
-        stage("label", LABELS_LIMIT, "--wait", str(int(LABELS_LIMIT.total_seconds())), resources=SMALL),
-        stage("purity", LONG),
-        stage("dataset", LONG),
-        stage(
-            "train",
-            TRAINING,
-            resources=GPU,
-            further=(SHARED_MEMORY,),
-            node_selector={gpu_label: gpu_value},
-            tolerations=[k8s.V1Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")],
-        ),
-        stage("validate", LONG),
-        # Fails where the gate did not say pass, and with it the run: to try again would change nothing.
-        pod("verdict", SHORT, ["verdict", "--run", RUN], resources=SMALL, retries=0),
-        stage("deploy", SHORT, resources=SMALL, further=(SIGNING_KEYS,)),
-    ]
-    for before, after in pairwise(stages):
-        before >> after
-    # A run is what its last tasks are: without this one's own failure, the retrain's would be a success.
-    close = pod(
-        "close",
-        SHORT,
-        ["end", "--airflow", PLACE, "--why", "a task of Airflow's failed"],
-        resources=SMALL,
-        script=CLOSE,
-        do_xcom_push=False,
-        trigger_rule="one_failed",
-        retries=0,
-        on_failure_callback=None,
-    )
-    stages >> close
+    return pod(name, limit, ["stage", name, "--run", RETRAIN, "--reopen", *words], **options)
