@@ -110,6 +110,17 @@ def test_a_task_that_moves_to_the_next_page_meanwhile_is_no_second_one(
     assert sorted(ours) == before
 
 
+def test_a_task_that_somebody_deleted_is_made_again(world: FakeLabelStudio, tmp_path: Path) -> None:
+    around = surroundings(tmp_path)
+    asked = samples(around, 2)
+    list(contract.service(world, tmp_path, around).label(asked))
+    gone = contract.task_of(world, around, asked[0])["id"]
+    del world.tasks[gone]
+    answers = list(contract.service(world, tmp_path, around).label(asked))
+    assert len(answers) == 2 and all(answer.waits for answer in answers)
+    assert contract.task_of(world, around, asked[0])["id"] != gone and len(world.tasks) == 2
+
+
 def test_suggestions_of_no_class_of_ours_keep_nobody(world: FakeLabelStudio, tmp_path: Path) -> None:
     around = surroundings(tmp_path)
     strange = samples(around, 2, [suggestion(1, 1, 20, 20, "tuk-tuk")])
