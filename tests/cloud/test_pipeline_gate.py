@@ -16,7 +16,7 @@ from cloud.pipeline.bootstrap import paired_bootstrap
 from cloud.pipeline.evaluation_coco import SIZES, Matches, RankedClass
 from cloud.pipeline.gate import BETTER, NO_REGRESSION, NOT_WORSE, Demand, Judgement, decide, demands_of, judge
 from cloud.pipeline.gate_power import power_of
-from cloud.pipeline.gate_slices import OVERALL, Ranked, SliceFigures, measure
+from cloud.pipeline.gate_slices import OVERALL, Ranked, SliceFigures, measure, targets_of
 from cloud.pipeline.gate_text import to_text
 from cloud.store.states import VerdictKind
 
@@ -180,6 +180,13 @@ def test_without_a_target_or_its_slice_nothing_is_released() -> None:
     figures = [a_slice(OVERALL, 0.01, 0.1)]
     assert judge(figures, ["night"], GateConfig()).verdict is VerdictKind.INCONCLUSIVE
     assert judge(figures, [], GateConfig()).verdict is VerdictKind.INCONCLUSIVE
+
+
+def test_a_retrain_is_for_the_slice_of_most_samples_and_never_for_none() -> None:
+    assert targets_of({"(none)": 9, "undefined": 8, "night": 3, "dawn/dusk": 3, "daytime": 1}) == (
+        "dawn/dusk",
+    )
+    assert targets_of({"(none)": 9}) == targets_of({}) == ()
 
 
 def test_the_table_shows_power_figures_rules_and_verdict() -> None:

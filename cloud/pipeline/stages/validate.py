@@ -24,13 +24,12 @@ from cloud.pipeline.evaluation import evaluation_options, load_picture, predict
 from cloud.pipeline.evaluation_coco import Matches
 from cloud.pipeline.gate import Judgement, RuleResult, demands_of, judge
 from cloud.pipeline.gate_power import power_of
-from cloud.pipeline.gate_slices import Ranked, map50_95, measure
+from cloud.pipeline.gate_slices import Ranked, map50_95, measure, targets_of
 from cloud.pipeline.gate_text import to_text
 from cloud.pipeline.hardware import hardware_rules, measure_hardware
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.judging import judging_pictures
 from cloud.pipeline.lineage import lineage
-from cloud.pipeline.mixing import most_frequent
 from cloud.pipeline.model_card import CardFacts, write_card
 from cloud.pipeline.promise import detections_by_slice
 from cloud.pipeline.tracking import Tracking
@@ -79,7 +78,7 @@ def run(job: Job) -> Outcome:
         dataset = session.get_one(models.Dataset, retrain.dataset_version)
     images, left_out = judging_pictures(job, dataset.version)
     contest = _see(job, images, champion, candidate)
-    judgement = _judge(job, contest, config.gate.targets or _targets(dataset))
+    judgement = _judge(job, contest, config.gate.targets or targets_of(dataset.facts.get("slices", {})))
     threshold = contest.files[1].metadata.score_threshold
     detections = detections_by_slice(images, contest.seen[1], threshold, config.gate.slice_by)
     holdout = {"images": len(images), "drives": len({image.drive for image in images}), **left_out}
@@ -109,12 +108,6 @@ def run(job: Job) -> Outcome:
         **document,
     }
     return Outcome(facts, commit)
-
-
-def _targets(dataset: models.Dataset) -> tuple[str, ...]:
-    """Most of the new samples are of this slice: it is what the retrain is for."""
-    slices = [value for value, count in dataset.facts.get("slices", {}).items() for _ in range(count)]
-    return (most_frequent(slices),) if slices else ()
 
 
 def _see(job: Job, images: list[LabeledImage], champion: Candidate, candidate: Candidate) -> _Contest:
