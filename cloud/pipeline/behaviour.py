@@ -7,8 +7,6 @@ metamorphic relations of Y. Tian et al., DeepTest, ICSE 2018, with bounds in pla
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.config import BehaviourConfig, GateConfig
-from cloud.datasets import LabeledImage
-from cloud.pipeline.evaluation import NO_VALUE, load_picture
+from cloud.datasets import LabeledImage, spread_out
+from cloud.pipeline.evaluation import load_picture
 from cloud.pipeline.gate import RuleResult
 from cloud.store.states import VerdictKind
 from edge.perception.agreement import Agreement, compare
@@ -135,24 +133,6 @@ def measure_behaviour(
             pairs[kind].append(sum(compare(before, after, names, names).values(), Agreement()))
     drives = [image.drive for image in chosen]
     return tuple(_figures(kind, pairs[kind], drives, gate, seed) for kind in KINDS)
-
-
-def spread_out(images: Sequence[LabeledImage], count: int, slice_by: str) -> list[LabeledImage]:
-    """Choose some pictures, the same each time: of each slice in turns, one of each drive first."""
-    by_slice: dict[str, list[LabeledImage]] = defaultdict(list)
-    for image in sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest()):
-        by_slice[image.attributes.get(slice_by, NO_VALUE)].append(image)
-    order: list[tuple[int, str, LabeledImage]] = []
-    for value, some in by_slice.items():
-        turns: Counter[str] = Counter()
-        turn_of = {}
-        for image in some:
-            turn_of[image.name] = turns[image.drive]
-            turns[image.drive] += 1
-        some.sort(key=lambda image: turn_of[image.name])
-        order += [(place, value, image) for place, image in enumerate(some)]
-    order.sort(key=lambda item: item[:2])
-    return [image for *_, image in order[:count]]
 
 
 def _figures(

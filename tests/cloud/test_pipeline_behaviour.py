@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.config import BehaviourConfig, GateConfig
-from cloud.datasets import Box, LabeledImage
+from cloud.datasets import Box, LabeledImage, spread_out
 from cloud.pipeline.behaviour import (
     COMPRESSION,
     FLIP,
@@ -23,7 +23,6 @@ from cloud.pipeline.behaviour import (
     brought_back,
     changed,
     measure_behaviour,
-    spread_out,
 )
 from cloud.store.states import VerdictKind
 from edge.perception.detector import Detector

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.config import PurityRules
-from cloud.datasets import Box, LabeledImage
+from cloud.datasets import Box, LabeledImage, spread_out
 from cloud.pipeline.purity import (
     ImpureError,
     LabelRules,
@@ -18,7 +18,6 @@ from cloud.pipeline.purity import (
     drives_on_both_sides,
 )
 from cloud.pipeline.purity.balance import BalanceRules, class_findings, expected_boxes, slice_findings
-from cloud.pipeline.purity.checking import spread
 from cloud.pipeline.purity.duplicates import TwinRules, find_twins, near_hashes, small_copy
 from cloud.pipeline.purity.findings import UNITS, Finding, Kind, Verdict, judge
 from cloud.pipeline.purity.norms import LEAST_SIGMA, slice_norms
@@ -231,9 +230,9 @@ def test_each_kind_has_a_rule_and_a_unit() -> None:
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 30))
 def test_a_sample_takes_each_drive_before_one_twice(drives: list[int], count: int) -> None:
     images = [picture(f"{number}.jpg", drive=str(drive)) for number, drive in enumerate(drives)]
-    chosen = spread(images, count)
+    chosen = spread_out(images, count)
     assert len(chosen) == min(count, len(images))
-    assert chosen == spread(list(reversed(images)), count)
+    assert chosen == spread_out(list(reversed(images)), count)
     times = [sum(image.drive == str(drive) for image in chosen) for drive in set(drives)]
     room = [drives.count(drive) for drive in set(drives)]
     assert all(least >= min(max(times, default=0) - 1, have) for least, have in zip(times, room, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from cloud.config import PurityConfig
 from cloud.datasets.dataset import LabeledImage, Refusal
+from cloud.datasets.spreading import spread_out
 from cloud.pipeline.purity import looking
 from cloud.pipeline.purity.agreement import agreement
 from cloud.pipeline.purity.balance import BalanceRules, class_findings, slice_findings
@@ -191,19 +191,9 @@ def _unreadable(image: LabeledImage, error: ImpureError) -> Finding:
 def _known_sample(check: _Check) -> tuple[list[LabeledImage], dict[str, Measures]]:
     """Known pictures to compare with, one of each drive first; the same of the same data."""
     there = [image for image in check.known.images if image.path is not None]
-    sample = spread(there, check.config.known_pictures)
+    sample = spread_out(there, check.config.known_pictures)
     measures = _measured(check, "known pictures", sample)
     return [image for image in sample if image.name in measures], measures
-
-
-def spread(images: Sequence[LabeledImage], count: int) -> list[LabeledImage]:
-    """Choose so many pictures, by the hashes of their names, one of each drive before a drive's second."""
-    turns: Counter[str] = Counter()
-    order: list[tuple[int, int, LabeledImage]] = []
-    for image in sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest()):
-        order.append((turns[image.drive], len(order), image))
-        turns[image.drive] += 1
-    return [image for _, _, image in sorted(order, key=lambda item: item[:2])[:count]]
 
 
 def _norms(
@@ -324,7 +314,7 @@ def _review(check: _Check) -> None:
         return
     unreadable = {one.where[0] for one in check.findings if one.kind is Kind.PICTURE}
     there = [image for image in check.batch.images if image.name not in unreadable]
-    chosen = spread(there, check.config.review_pictures)
+    chosen = spread_out(there, check.config.review_pictures)
     found = check.known.predict(chosen)
     seen = [(image, rows) for image, rows in zip(chosen, found, strict=True) if rows is not None]
     images = [image for image, _ in seen]

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256
+from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256, spread_out
 from cloud.datasets.files import atomic_file
-from cloud.pipeline.behaviour import behaviour_rules, measure_behaviour, spread_out
+from cloud.pipeline.behaviour import behaviour_rules, measure_behaviour
 from cloud.pipeline.card_pictures import View, wins_and_losses
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.evaluation import evaluation_options, load_picture, predict
