@@ -44,7 +44,7 @@ def picture_size(source: Path | bytes, decode: bool = False) -> tuple[int, int]:
                 width, height = picture.size
                 rotated = picture.getexif().get(ExifTags.Base.Orientation) in _ROTATED_BY_90
                 if decode:
-                    picture.draft("RGB", (width // 8, height // 8))
+                    picture.draft("RGB", (max(1, width // 8), max(1, height // 8)))
                     picture.load()
     except FileNotFoundError:
         raise PictureError("image is missing") from None
