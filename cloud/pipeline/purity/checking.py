@@ -76,13 +76,21 @@ class Known:
 
 @dataclass(slots=True)
 class _Check:
-    """What the steps of one check share."""
+    """What the steps of one check share.
+
+    Attributes:
+        measures: of the batch's pictures that can be used, by name.
+        sample, sampled: known pictures to compare with, and their measures.
+    """
 
     batch: Batch
     known: Known
     config: PurityConfig
     slice_by: str
     tell: Tell
+    measures: dict[str, Measures] = field(default_factory=dict)
+    sample: list[LabeledImage] = field(default_factory=list)
+    sampled: dict[str, Measures] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     looked_at: dict[Kind, int] = field(default_factory=dict)
     notes: dict[Kind, str] = field(default_factory=dict)
@@ -90,6 +98,10 @@ class _Check:
 
     def slice_of(self, image: LabeledImage) -> str:
         return image.attributes.get(self.slice_by, NO_SLICE)
+
+    def usable(self) -> list[LabeledImage]:
+        """The batch's pictures that were measured."""
+        return [image for image in self.batch.images if image.name in self.measures]
 
     def refused(self) -> set[str]:
         """The pictures that are refused by now."""
@@ -118,13 +130,13 @@ def check_purity(
     """
     check = _Check(batch, known or Known(), config, slice_by, tell)
     _labels(check)
-    measures = _measured(check, "pictures", batch.images, batch)
-    sample, sampled = _known_sample(check)
-    _norms(check, measures, sample, sampled)
-    _twins(check, measures, sampled)
+    check.measures = _measured(check, "pictures", batch.images, batch)
+    check.sample, check.sampled = _known_sample(check)
+    _norms(check)
+    _twins(check)
     _splits(check)
     _balance(check)
-    _drift(check, measures, sample, sampled)
+    _drift(check)
     _review(check)
     _sources(check)
     check.facts = {**_counts(check), **check.facts}
@@ -196,17 +208,12 @@ def _known_sample(check: _Check) -> tuple[list[LabeledImage], dict[str, Measures
     return [image for image in sample if image.name in measures], measures
 
 
-def _norms(
-    check: _Check,
-    measures: Mapping[str, Measures],
-    sample: Sequence[LabeledImage],
-    sampled: Mapping[str, Measures],
-) -> None:
-    here = [image for image in check.batch.images if image.name in measures]
-    everything = [(check.slice_of(image), measures[image.name]) for image in here]
-    everything += [(check.slice_of(image), sampled[image.name]) for image in sample]
+def _norms(check: _Check) -> None:
+    here = check.usable()
+    everything = [(check.slice_of(image), check.measures[image.name]) for image in here]
+    everything += [(check.slice_of(image), check.sampled[image.name]) for image in check.sample]
     findings, norms, judged = looking.norm_findings(
-        [(image.name, check.slice_of(image), measures[image.name]) for image in here],
+        [(image.name, check.slice_of(image), check.measures[image.name]) for image in here],
         everything,
         check.config.norm_deviations,
         check.config.min_norm_pictures,
@@ -220,19 +227,18 @@ def _norms(
         check.notes[Kind.BLUR] = check.notes[Kind.EXPOSURE] = why
 
 
-def _twins(check: _Check, measures: Mapping[str, Measures], sampled: Mapping[str, Measures]) -> None:
+def _twins(check: _Check) -> None:
     refused = check.refused()
-    readable = [image for image in check.batch.images if image.name in measures]
     # Of two that are alike, the one that is refused anyway is the later one: the other one is kept.
-    here = sorted(readable, key=lambda image: image.name in refused)
+    here = sorted(check.usable(), key=lambda image: image.name in refused)
     known = [image for image in check.known.images if image.path or image.name in check.known.hashes]
-    hashes = {**{name: one.dhash for name, one in sampled.items()}, **check.known.hashes}
+    hashes = {**{name: one.dhash for name, one in check.sampled.items()}, **check.known.hashes}
     missing = [image for image in known if image.name not in hashes]
     hashes |= {name: one.dhash for name, one in _measured(check, "known pictures", missing).items()}
     known = [image for image in known if image.name in hashes]
     check.findings += looking.twin_findings(
         here,
-        [measures[image.name] for image in here],
+        [check.measures[image.name] for image in here],
         {image.name: check.batch.sides.get(image.name, ()) for image in here},
         known,
         [hashes[image.name] for image in known],
@@ -284,16 +290,10 @@ def _balance(check: _Check) -> None:
     check.looked_at[Kind.CLASS_BALANCE] = sum(len(classes) for classes in figures.values())
 
 
-def _drift(
-    check: _Check,
-    measures: Mapping[str, Measures],
-    sample: Sequence[LabeledImage],
-    sampled: Mapping[str, Measures],
-) -> None:
-    here = [image for image in check.batch.images if image.name in measures]
+def _drift(check: _Check) -> None:
     findings, figures = looking.drift_findings(
-        looking.feature_rows(here, measures, check.slice_of),
-        looking.feature_rows(sample, sampled, check.slice_of),
+        looking.feature_rows(check.usable(), check.measures, check.slice_of),
+        looking.feature_rows(check.sample, check.sampled, check.slice_of),
         check.config.drift_distance,
         check.config.drift_p_value,
     )
