@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256, spread_out
-from cloud.datasets.files import atomic_file
 from cloud.pipeline.behaviour import behaviour_rules, measure_behaviour
 from cloud.pipeline.card_pictures import View, wins_and_losses
 from cloud.pipeline.errors import PipelineError
@@ -31,6 +28,7 @@ from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.judging import judging_pictures
 from cloud.pipeline.lineage import lineage
 from cloud.pipeline.model_card import CardFacts, write_card
+from cloud.pipeline.predictions_file import Predictions, load_predictions, save_predictions
 from cloud.pipeline.promise import detections_by_slice
 from cloud.pipeline.tracking import Tracking
 from cloud.store import models
@@ -45,8 +43,6 @@ TIMED_PICTURES = 8
 
 _LOG = logging.getLogger(__name__)
 _NO_METRIC = re.compile(r"[^\w\-. ]")
-
-Predictions = list[npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +160,7 @@ def _telling(job: Job, step: str) -> Callable[[int, int], None]:
 def _predict(job: Job, file: ModelFile, images: list[LabeledImage], holdout_sha256: str) -> Predictions:
     kept = job.work / f"seen-{file.digest[:16]}-{holdout_sha256[:16]}.npz"
     if kept.is_file():
-        return _load(kept)
+        return load_predictions(kept)
     gate = job.pipeline.config.gate
     detector = Detector(file, evaluation_options(gate.threads, gate.hardware.providers))
 
@@ -178,20 +174,8 @@ def _predict(job: Job, file: ModelFile, images: list[LabeledImage], holdout_sha2
     if refusals:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in refusals.items())
         raise PipelineError(f"{len(images) - len(used)} pictures of the holdout cannot be judged: {reasons}")
-    _save(kept, predictions)
+    save_predictions(kept, predictions)
     return predictions
-
-
-def _save(path: Path, predictions: Predictions) -> None:
-    boxes = np.concatenate([np.zeros((0, 6), np.float32), *predictions])
-    lengths = np.array([len(rows) for rows in predictions], np.int64)
-    with atomic_file(path) as file:
-        np.savez(file, boxes=boxes, lengths=lengths)
-
-
-def _load(path: Path) -> Predictions:
-    with np.load(path) as kept:
-        return np.split(kept["boxes"], np.cumsum(kept["lengths"])[:-1])
 
 
 def _track(job: Job, mlflow_id: str, judgement: Judgement) -> None:
