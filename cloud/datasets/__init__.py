@@ -4,6 +4,7 @@ from cloud.datasets.classes import CANONICAL, canonical
 from cloud.datasets.dataset import Box, Dataset, DatasetError, LabeledImage, Refusal
 from cloud.datasets.digest import dataset_sha256
 from cloud.datasets.reading import read_dataset
+from cloud.datasets.spreading import spread_out
 from cloud.datasets.writing import DatasetWriter, Written, write_dataset
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "canonical",
     "dataset_sha256",
     "read_dataset",
+    "spread_out",
     "write_dataset",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from cloud.datasets.classes import CANONICAL
 from cloud.datasets.dataset import Dataset, LabeledImage
 from cloud.datasets.files import write_file
 from cloud.datasets.pictures import PictureError, picture_size
+from cloud.datasets.spreading import spread_out
 from cloud.datasets.summary import Counts, Summary, summarize
 
 SAMPLE_WIDTH = 640  # pixels
@@ -88,14 +88,9 @@ def _groups(dataset: Dataset, group_by: str | None) -> list[tuple[str, list[Samp
 
 
 def _samples(images: Sequence[LabeledImage]) -> list[Sample]:
-    """Choose pictures by the hash of their names, one of each drive first."""
-    order = sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest())
-    first: dict[str, LabeledImage] = {}
-    for image in order:
-        first.setdefault(image.drive, image)
-    chosen = {id(image) for image in first.values()}
+    """Choose pictures that are there, one of each drive first."""
     samples: list[Sample] = []
-    for image in [*first.values(), *(image for image in order if id(image) not in chosen)]:
+    for image in spread_out(images, len(images)):
         if len(samples) == SAMPLES_PER_GROUP:
             break
         if image.path and (sample := _sample(image, image.path)):

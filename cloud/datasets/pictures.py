@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from cloud.datasets.dataset import IMAGE_SUFFIXES
 
 # What Pillow raises on bytes that are no picture, or only a part of one.
-_PICTURE_ERRORS = (
+PICTURE_ERRORS = (
     OSError,
     UnidentifiedImageError,
     SyntaxError,
@@ -44,11 +44,11 @@ def picture_size(source: Path | bytes, decode: bool = False) -> tuple[int, int]:
                 width, height = picture.size
                 rotated = picture.getexif().get(ExifTags.Base.Orientation) in _ROTATED_BY_90
                 if decode:
-                    picture.draft("RGB", (width // 8, height // 8))
+                    picture.draft("RGB", (max(1, width // 8), max(1, height // 8)))
                     picture.load()
     except FileNotFoundError:
         raise PictureError("image is missing") from None
-    except _PICTURE_ERRORS as error:
+    except PICTURE_ERRORS as error:
         # Only the operating system's errors have a number, Pillow's have none.
         if isinstance(error, OSError) and error.errno:
             raise PictureError("image cannot be read") from None

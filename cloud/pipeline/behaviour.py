@@ -7,8 +7,6 @@ metamorphic relations of Y. Tian et al., DeepTest, ICSE 2018, with bounds in pla
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.config import BehaviourConfig, GateConfig
-from cloud.datasets import LabeledImage
-from cloud.pipeline.evaluation import NO_VALUE, load_picture
+from cloud.datasets import LabeledImage, spread_out
+from cloud.pipeline.evaluation import load_picture
 from cloud.pipeline.gate import RuleResult
 from cloud.store.states import VerdictKind
 from edge.perception.agreement import Agreement, compare
@@ -42,7 +40,7 @@ class BehaviourFigures:
         pictures: so many were changed.
         found: detections on them as they are.
         f1: of all pictures together; None: nothing was found on any, before or after.
-        low, high: one-sided bounds, by a bootstrap over pictures.
+        low, high: one-sided bounds, by a bootstrap over drives: pictures of one drive are alike.
         least: what is asked.
     """
 
@@ -133,42 +131,24 @@ def measure_behaviour(
             after = detector.detect(changed(picture, kind, config, seed + number)).boxes
             after = brought_back(after, kind, config, picture.shape[1])
             pairs[kind].append(sum(compare(before, after, names, names).values(), Agreement()))
-    least = {kind: getattr(config, f"least_{kind}") for kind in KINDS}
-    return tuple(
-        _figures(kind, pairs[kind], least[kind], gate.confidence, gate.resamples, seed) for kind in KINDS
-    )
-
-
-def spread_out(images: Sequence[LabeledImage], count: int, slice_by: str) -> list[LabeledImage]:
-    """Choose some pictures, the same each time: of each slice in turns, one of each drive first."""
-    by_slice: dict[str, list[LabeledImage]] = defaultdict(list)
-    for image in sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest()):
-        by_slice[image.attributes.get(slice_by, NO_VALUE)].append(image)
-    order: list[tuple[int, str, LabeledImage]] = []
-    for value, some in by_slice.items():
-        turns: Counter[str] = Counter()
-        turn_of = {}
-        for image in some:
-            turn_of[image.name] = turns[image.drive]
-            turns[image.drive] += 1
-        some.sort(key=lambda image: turn_of[image.name])
-        order += [(place, value, image) for place, image in enumerate(some)]
-    order.sort(key=lambda item: item[:2])
-    return [image for *_, image in order[:count]]
+    drives = [image.drive for image in chosen]
+    return tuple(_figures(kind, pairs[kind], drives, gate, seed) for kind in KINDS)
 
 
 def _figures(
-    kind: str, pairs: Sequence[Agreement], least: float, confidence: float, resamples: int, seed: int
+    kind: str, pairs: Sequence[Agreement], drives: Sequence[str], gate: GateConfig, seed: int
 ) -> BehaviourFigures:
+    least = getattr(gate.behaviour, f"least_{kind}")
     found = sum(pair.active for pair in pairs)
     if not any(pair.active + pair.candidate for pair in pairs):
         return BehaviourFigures(kind, len(pairs), found, None, None, None, least)
-    matched = np.array([2.0 * pair.matched for pair in pairs])
-    total = np.array([float(pair.active + pair.candidate) for pair in pairs])
-    draws = np.random.default_rng(seed).integers(0, len(pairs), (resamples, len(pairs)))
+    names, drive_of = np.unique(np.asarray(drives), return_inverse=True)
+    matched = np.bincount(drive_of, [2.0 * pair.matched for pair in pairs])
+    total = np.bincount(drive_of, [float(pair.active + pair.candidate) for pair in pairs])
+    draws = np.random.default_rng(seed).integers(0, len(names), (gate.resamples, len(names)))
     totals = total[draws].sum(axis=1)
     scores = matched[draws].sum(axis=1)[totals > 0] / totals[totals > 0]
-    low, high = np.quantile(scores, [1 - confidence, confidence])
+    low, high = np.quantile(scores, [1 - gate.confidence, gate.confidence])
     return BehaviourFigures(
         kind, len(pairs), found, float(matched.sum() / total.sum()), float(low), float(high), least
     )

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloud.pipeline.ultralytics_boundary import WeightsError, import_ultralytics
+from cloud.pipeline.ultralytics_boundary import WeightsError, import_ultralytics, reading_checkpoint
 
 # x1, y1, x2, y2 (pixels of the picture), score, class name.
 Found = tuple[float, float, float, float, float, str]
@@ -69,13 +69,8 @@ def open_detector(weights: Path, imgsz: int, least_score: float, device: str | N
         MissingCloudExtraError: Ultralytics is not installed.
     """
     ultralytics = import_ultralytics()
-    try:
+    with reading_checkpoint(weights, "no checkpoint that Ultralytics can read"):
         model = ultralytics.YOLO(str(weights))
-    except Exception as error:  # boundary: unpickling fails in ways without a root
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{weights}: no checkpoint that Ultralytics can read ({type(error).__name__}: {reason})"
-        ) from error
     if model.task != "detect":
         raise WeightsError(f"{weights}: a checkpoint for task {model.task!r}, expected 'detect'")
     return Detector(model, imgsz, least_score, device)

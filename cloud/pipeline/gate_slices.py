@@ -113,6 +113,18 @@ def measure(
     return tuple(found)
 
 
+def targets_of(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Name what a retrain is for: the slice that most of its new samples are of.
+
+    Of several the first by name. Samples of which nobody knows the slice count for none: no holdout has it.
+
+    Args:
+        counts: new samples by value of the main attribute.
+    """
+    known = {value: count for value, count in counts.items() if value not in _NOTHING}
+    return (min(known, key=lambda value: (-known[value], value)),) if known else ()
+
+
 def slice_name(kind: str, value: str, gate: GateConfig) -> str:
     """Name a slice: the values of the main attribute by themselves, others with their kind."""
     return value if kind == gate.slice_by else f"{kind}={value}"

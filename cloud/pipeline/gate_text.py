@@ -41,7 +41,13 @@ def power_text(power: Mapping[str, Any], targets: list[str]) -> str:
     """Say in a sentence what the holdout can show."""
     where = " and ".join(targets) or "no slice"
     needed = power["needed_drives"]
-    more = "no number of drives would be enough" if needed is None else f"{needed:,} drives are enough"
+    unknown = [rule["slice"] for rule in power["rules"] if rule["spread"] is None]
+    if needed is not None:
+        more = f"{needed:,} drives are enough"
+    elif unknown:
+        more = f"how many would be enough is not known: too little of {' and '.join(unknown)}"
+    else:
+        more = "no number of drives would be enough"
     return (
         f"power: a candidate that is better by {power['effect']:.3f} on {where} and as good elsewhere is "
         f"released in at least {power['power']:.0%} of holdouts like this one of {power['drives']:,} drives "

@@ -8,7 +8,7 @@ could do is not forgotten and the retrain stays short.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
 from cloud.datasets.splitting import split_of_drive
@@ -72,8 +72,3 @@ def _by_turns(entries: Sequence[Entry], seed: int) -> list[Entry]:
 
 def _chance(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
-
-
-def most_frequent(values: Sequence[str]) -> str:
-    """Give the value that is there most often, the first by name of several."""
-    return min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from cloud.datasets import canonical
 from cloud.datasets.files import write_file
@@ -70,18 +70,12 @@ def write_card(folder: Path, facts: CardFacts) -> None:
 
 def to_markdown(facts: CardFacts) -> str:
     """The card as Markdown; its pictures are files beside it."""
-    environment = _environment(escaped=False)
-    environment.filters["md"] = markdown_text
-    return environment.get_template("model_card.md.jinja").render(_values(facts))
+    return _environment().get_template("model_card.md.jinja").render(_values(facts))
 
 
 def to_html(facts: CardFacts) -> str:
     """The card as one HTML file: no script, nothing fetched, light and dark."""
-    environment = _environment(escaped=True)
-    environment.filters["uri"] = lambda jpeg: (
-        f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-    )
-    return environment.get_template("model_card.html.jinja").render(_values(facts))
+    return _environment().get_template("model_card.html.jinja").render(_values(facts))
 
 
 def markdown_text(value: object) -> str:
@@ -136,10 +130,11 @@ def _values(facts: CardFacts) -> dict[str, Any]:
     }
 
 
-def _environment(*, escaped: bool) -> Environment:
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("cloud.pipeline", "."),
-        autoescape=escaped,  # noqa: S701 - Markdown is escaped by its own filter
+        # Markdown is escaped by its own filter, md.
+        autoescape=select_autoescape(["html.jinja"], disabled_extensions=["md.jinja"], default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -147,7 +142,13 @@ def _environment(*, escaped: bool) -> Environment:
     environment.filters["figure"] = _figure
     environment.filters["grouped"] = lambda number: f"{number:,}"
     environment.filters["rule"] = rule_text
+    environment.filters["md"] = markdown_text
+    environment.filters["uri"] = _data_uri
     return environment
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _figure(value: float | None, decimals: int = 3, sign: str = "") -> str:

@@ -90,6 +90,24 @@ def trainer_that_tells(failed: Callable[[BaseException], None]) -> type:
     return TellingTrainer
 
 
+@contextmanager
+def reading_checkpoint(checkpoint: Path, otherwise: str) -> Iterator[None]:
+    """Unpickle within: that fails in ways without a root.
+
+    Args:
+        checkpoint: the file.
+        otherwise: what it is where it cannot be read.
+
+    Raises:
+        WeightsError: it cannot.
+    """
+    try:
+        yield
+    except Exception as error:  # boundary: see above
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{checkpoint}: {otherwise} ({type(error).__name__}: {reason})") from error
+
+
 def architecture_of(checkpoint: Path) -> str:
     """Name the architecture of a checkpoint, such as `yolov8n`.
 
@@ -102,13 +120,10 @@ def architecture_of(checkpoint: Path) -> str:
     import_ultralytics()
     import torch
 
-    try:
+    with reading_checkpoint(checkpoint, "no checkpoint of a detector"):
         contents = torch.load(checkpoint, map_location="cpu", weights_only=False)
         net = contents.get("ema") or contents["model"]
         return Path(str(net.yaml["yaml_file"])).stem
-    except Exception as error:  # boundary: unpickling fails in ways without a root
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{checkpoint}: no checkpoint of a detector ({reason})") from error
 
 
 def find_weights(weights: str) -> Path:

@@ -26,7 +26,7 @@ class RunState(str, enum.Enum):
 class VerdictKind(str, enum.Enum):
     """What the gate says. Inconclusive is a verdict of its own and never releases."""
 
-    PASS = "pass"  # noqa: S105
+    PASS = "pass"  # noqa: S105 - a verdict, no password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
 

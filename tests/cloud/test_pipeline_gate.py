@@ -16,8 +16,8 @@ from cloud.pipeline.bootstrap import paired_bootstrap
 from cloud.pipeline.evaluation_coco import SIZES, Matches, RankedClass
 from cloud.pipeline.gate import BETTER, NO_REGRESSION, NOT_WORSE, Demand, Judgement, decide, demands_of, judge
 from cloud.pipeline.gate_power import power_of
-from cloud.pipeline.gate_slices import OVERALL, Ranked, SliceFigures, measure
-from cloud.pipeline.gate_text import to_text
+from cloud.pipeline.gate_slices import OVERALL, Ranked, SliceFigures, measure, targets_of
+from cloud.pipeline.gate_text import power_text, to_text
 from cloud.store.states import VerdictKind
 
 NAMES = ("car", "pedestrian")
@@ -180,6 +180,13 @@ def test_without_a_target_or_its_slice_nothing_is_released() -> None:
     figures = [a_slice(OVERALL, 0.01, 0.1)]
     assert judge(figures, ["night"], GateConfig()).verdict is VerdictKind.INCONCLUSIVE
     assert judge(figures, [], GateConfig()).verdict is VerdictKind.INCONCLUSIVE
+
+
+def test_a_retrain_is_for_the_slice_of_most_samples_and_never_for_none() -> None:
+    assert targets_of({"(none)": 9, "undefined": 8, "night": 3, "dawn/dusk": 3, "daytime": 1}) == (
+        "dawn/dusk",
+    )
+    assert targets_of({"(none)": 9}) == targets_of({}) == ()
 
 
 def test_the_table_shows_power_figures_rules_and_verdict() -> None:
@@ -376,3 +383,6 @@ def test_where_a_rule_cannot_be_judged_or_has_no_room_no_number_is_enough() -> N
     assert (report.power, report.enough, report.needed_drives) == (0.0, False, None)
     none = power_of(demands_of(gate, figures, []), figures, [], 0.04)
     assert (none.power, none.needed_drives) == (0.0, None)
+    # Of a slice that is too small nobody knows; without a rule that asks for better nothing is released.
+    assert "not known: too little of night)" in power_text(report.to_json(), ["night"])
+    assert "no number of drives would be enough" in power_text(none.to_json(), [])

@@ -18,7 +18,7 @@ from cloud.datasets.sides import read_sides
 from cloud.pipeline.purity.checking import Batch, Known, check_purity
 from cloud.pipeline.purity.findings import Kind, PurityReport, Verdict
 from cloud.pipeline.purity.on_disk import CheckOptions, check_dataset
-from tests.labelled import scene
+from tests.labelled import jpeg, scene
 
 CAR = Box(100, 60, 180, 120, "car")
 PICTURES = 40
@@ -197,6 +197,20 @@ def test_data_that_must_stay_apart_and_other_labels(clean: Path, tmp_path: Path)
     assert "clean and people: F1 " in checked.to_text()
     with pytest.raises(DatasetError, match="people has labels of none of"):
         check_dataset(clean, CheckOptions(labels={"people": apart}))
+    with pytest.raises(DatasetError, match="clean is the name of"):
+        check_dataset(clean, CheckOptions(labels={"clean": labels}))
+
+
+def test_data_apart_that_are_called_like_a_side_are_a_side_of_their_own(clean: Path, tmp_path: Path) -> None:
+    changes = {
+        # 6 is on the side val, and so is its drive.
+        200: (scene(6, 1.0), plain(200)[1]),
+        202: (plain(202)[0], replace(plain(202)[1], drive="drive3")),
+    }
+    apart = drawn(tmp_path / "val", 200, 10, changes, split=False)
+    checked = check_dataset(clean, CheckOptions(apart=apart, config=QUIET))
+    assert found(checked.report) == {"duplicate_across_splits": 1, "drive_across_splits": 1}
+    assert checked.report.facts["sides"] == {"train": 30, "val": 10, "apart/val": 10}
 
 
 def test_the_page_shows_the_offenders_and_lets_no_name_break_out(tmp_path: Path) -> None:
@@ -213,6 +227,14 @@ def test_the_page_shows_the_offenders_and_lets_no_name_break_out(tmp_path: Path)
     document = json.loads(json.dumps(checked.report.to_json(), allow_nan=False))
     assert document["verdict"] == "fail"
     assert {finding["kind"] for finding in document["findings"]} == {"unknown_class", "duplicate"}
+
+
+def test_a_page_has_a_picture_that_is_a_line(tmp_path: Path) -> None:
+    encoded = jpeg(2000, 1)
+    image = LabeledImage("line.jpg", None, 2000, 1, (Box(5, 0.2, 9, 0.22, "kar"),), {}, "line")
+    folder = drawn(tmp_path / "bad", changes={4: (encoded, image)})
+    page = check_dataset(folder, CheckOptions(config=QUIET)).to_html()
+    assert page.count("<image ") == 1 and "1 finding as a list" in page
 
 
 def test_a_page_of_a_batch_without_pictures_is_a_page(clean: Path) -> None:

@@ -133,6 +133,13 @@ def test_a_box_of_another_ones_shape_is_doubted_where_the_model_tells_nothing() 
     assert place_log_odds(places[:1], classes[:1]).tolist() == [0.0]
 
 
+def test_labels_in_the_very_same_place_do_not_count_for_less_than_nothing() -> None:
+    """More than are asked for as neighbours: a label's own place may not be among them."""
+    places = np.zeros((40, 4))
+    classes = np.array([0] * 38 + [1, 1])
+    assert np.abs(place_log_odds(places, classes)).max() < 1
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_more_for_a_label_never_makes_it_likelier_to_be_wrong_than_chance_allows(
     seed: int, count: int

@@ -5,14 +5,12 @@
 """
 
 from cloud.pipeline.purity.duplicates import difference_hash
-from cloud.pipeline.purity.pictures import ImpureError, LabelRules, check_labels, decode, listed
+from cloud.pipeline.purity.pictures import ImpureError, LabelRules, listed
 from cloud.pipeline.purity.splits import drives_on_both_sides
 
 __all__ = [
     "ImpureError",
     "LabelRules",
-    "check_labels",
-    "decode",
     "difference_hash",
     "drives_on_both_sides",
     "listed",

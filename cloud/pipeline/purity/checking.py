@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from cloud.config import PurityConfig
 from cloud.datasets.dataset import LabeledImage, Refusal
+from cloud.datasets.spreading import spread_out
 from cloud.pipeline.purity import looking
 from cloud.pipeline.purity.agreement import agreement
 from cloud.pipeline.purity.balance import BalanceRules, class_findings, slice_findings
@@ -76,13 +76,21 @@ class Known:
 
 @dataclass(slots=True)
 class _Check:
-    """What the steps of one check share."""
+    """What the steps of one check share.
+
+    Attributes:
+        measures: of the batch's pictures that can be used, by name.
+        sample, sampled: known pictures to compare with, and their measures.
+    """
 
     batch: Batch
     known: Known
     config: PurityConfig
     slice_by: str
     tell: Tell
+    measures: dict[str, Measures] = field(default_factory=dict)
+    sample: list[LabeledImage] = field(default_factory=list)
+    sampled: dict[str, Measures] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     looked_at: dict[Kind, int] = field(default_factory=dict)
     notes: dict[Kind, str] = field(default_factory=dict)
@@ -90,6 +98,10 @@ class _Check:
 
     def slice_of(self, image: LabeledImage) -> str:
         return image.attributes.get(self.slice_by, NO_SLICE)
+
+    def usable(self) -> list[LabeledImage]:
+        """The batch's pictures that were measured."""
+        return [image for image in self.batch.images if image.name in self.measures]
 
     def refused(self) -> set[str]:
         """The pictures that are refused by now."""
@@ -118,13 +130,13 @@ def check_purity(
     """
     check = _Check(batch, known or Known(), config, slice_by, tell)
     _labels(check)
-    measures = _measured(check, "pictures", batch.images, batch)
-    sample, sampled = _known_sample(check)
-    _norms(check, measures, sample, sampled)
-    _twins(check, measures, sampled)
+    check.measures = _measured(check, "pictures", batch.images, batch)
+    check.sample, check.sampled = _known_sample(check)
+    _norms(check)
+    _twins(check)
     _splits(check)
     _balance(check)
-    _drift(check, measures, sample, sampled)
+    _drift(check)
     _review(check)
     _sources(check)
     check.facts = {**_counts(check), **check.facts}
@@ -191,32 +203,17 @@ def _unreadable(image: LabeledImage, error: ImpureError) -> Finding:
 def _known_sample(check: _Check) -> tuple[list[LabeledImage], dict[str, Measures]]:
     """Known pictures to compare with, one of each drive first; the same of the same data."""
     there = [image for image in check.known.images if image.path is not None]
-    sample = spread(there, check.config.known_pictures)
+    sample = spread_out(there, check.config.known_pictures)
     measures = _measured(check, "known pictures", sample)
     return [image for image in sample if image.name in measures], measures
 
 
-def spread(images: Sequence[LabeledImage], count: int) -> list[LabeledImage]:
-    """Choose so many pictures, by the hashes of their names, one of each drive before a drive's second."""
-    turns: Counter[str] = Counter()
-    order: list[tuple[int, int, LabeledImage]] = []
-    for image in sorted(images, key=lambda image: hashlib.sha256(image.name.encode()).digest()):
-        order.append((turns[image.drive], len(order), image))
-        turns[image.drive] += 1
-    return [image for _, _, image in sorted(order, key=lambda item: item[:2])[:count]]
-
-
-def _norms(
-    check: _Check,
-    measures: Mapping[str, Measures],
-    sample: Sequence[LabeledImage],
-    sampled: Mapping[str, Measures],
-) -> None:
-    here = [image for image in check.batch.images if image.name in measures]
-    everything = [(check.slice_of(image), measures[image.name]) for image in here]
-    everything += [(check.slice_of(image), sampled[image.name]) for image in sample]
+def _norms(check: _Check) -> None:
+    here = check.usable()
+    everything = [(check.slice_of(image), check.measures[image.name]) for image in here]
+    everything += [(check.slice_of(image), check.sampled[image.name]) for image in check.sample]
     findings, norms, judged = looking.norm_findings(
-        [(image.name, check.slice_of(image), measures[image.name]) for image in here],
+        [(image.name, check.slice_of(image), check.measures[image.name]) for image in here],
         everything,
         check.config.norm_deviations,
         check.config.min_norm_pictures,
@@ -230,19 +227,18 @@ def _norms(
         check.notes[Kind.BLUR] = check.notes[Kind.EXPOSURE] = why
 
 
-def _twins(check: _Check, measures: Mapping[str, Measures], sampled: Mapping[str, Measures]) -> None:
+def _twins(check: _Check) -> None:
     refused = check.refused()
-    readable = [image for image in check.batch.images if image.name in measures]
     # Of two that are alike, the one that is refused anyway is the later one: the other one is kept.
-    here = sorted(readable, key=lambda image: image.name in refused)
+    here = sorted(check.usable(), key=lambda image: image.name in refused)
     known = [image for image in check.known.images if image.path or image.name in check.known.hashes]
-    hashes = {**{name: one.dhash for name, one in sampled.items()}, **check.known.hashes}
+    hashes = {**{name: one.dhash for name, one in check.sampled.items()}, **check.known.hashes}
     missing = [image for image in known if image.name not in hashes]
     hashes |= {name: one.dhash for name, one in _measured(check, "known pictures", missing).items()}
     known = [image for image in known if image.name in hashes]
     check.findings += looking.twin_findings(
         here,
-        [measures[image.name] for image in here],
+        [check.measures[image.name] for image in here],
         {image.name: check.batch.sides.get(image.name, ()) for image in here},
         known,
         [hashes[image.name] for image in known],
@@ -294,16 +290,10 @@ def _balance(check: _Check) -> None:
     check.looked_at[Kind.CLASS_BALANCE] = sum(len(classes) for classes in figures.values())
 
 
-def _drift(
-    check: _Check,
-    measures: Mapping[str, Measures],
-    sample: Sequence[LabeledImage],
-    sampled: Mapping[str, Measures],
-) -> None:
-    here = [image for image in check.batch.images if image.name in measures]
+def _drift(check: _Check) -> None:
     findings, figures = looking.drift_findings(
-        looking.feature_rows(here, measures, check.slice_of),
-        looking.feature_rows(sample, sampled, check.slice_of),
+        looking.feature_rows(check.usable(), check.measures, check.slice_of),
+        looking.feature_rows(check.sample, check.sampled, check.slice_of),
         check.config.drift_distance,
         check.config.drift_p_value,
     )
@@ -324,7 +314,7 @@ def _review(check: _Check) -> None:
         return
     unreadable = {one.where[0] for one in check.findings if one.kind is Kind.PICTURE}
     there = [image for image in check.batch.images if image.name not in unreadable]
-    chosen = spread(there, check.config.review_pictures)
+    chosen = spread_out(there, check.config.review_pictures)
     found = check.known.predict(chosen)
     seen = [(image, rows) for image, rows in zip(chosen, found, strict=True) if rows is not None]
     images = [image for image, _ in seen]

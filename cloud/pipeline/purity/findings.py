@@ -64,7 +64,7 @@ OF_PICTURES = frozenset(
 class Verdict(str, enum.Enum):
     """The worst of all rules."""
 
-    PASS = "pass"  # noqa: S105
+    PASS = "pass"  # noqa: S105 - a verdict, no password
     WARN = "warn"
     FAIL = "fail"
 

@@ -77,7 +77,8 @@ def check_dataset(path: Path, options: CheckOptions) -> DatasetCheck:
         options: by what.
 
     Raises:
-        DatasetError: the dataset, or one that it is held against, cannot be read.
+        DatasetError: the dataset, or one that it is held against, cannot be read; or other labels have the
+            name of its own, or are of none of its pictures.
         ModelFileError: the model cannot.
     """
     dataset = read_dataset(path, options.images)
@@ -88,11 +89,14 @@ def check_dataset(path: Path, options: CheckOptions) -> DatasetCheck:
     if options.apart is not None:
         other = _apart(read_dataset(options.apart), {image.name for image in images})
         sides = {image.name: sides.get(image.name, (THIS,)) for image in images}
-        sides |= {image.name: (options.apart.name,) for image in other}
+        sides |= dict.fromkeys((image.name for image in other), (_side_of(options.apart, sides),))
         images += other
     sources = {name: read_dataset(place).images for name, place in options.labels.items()}
     if sources:
-        sources = {path.resolve().name: dataset.images, **sources}
+        own = path.resolve().name
+        if own in sources:
+            raise DatasetError(f"{own} is the name of {path}'s own labels: give the others another name")
+        sources = {own: dataset.images, **sources}
         _check_sources(path, sources)
     report = check_purity(
         Batch(images, sides, dataset.refusals, dataset.clipped),
@@ -127,6 +131,12 @@ def _apart(other: Dataset, taken: set[str]) -> list[LabeledImage]:
     return [
         replace(image, name=f"apart/{image.name}") if image.name in taken else image for image in other.images
     ]
+
+
+def _side_of(apart: Path, sides: Mapping[str, tuple[str, ...]]) -> str:
+    """Name the side of the other data: its folder's name, unless the dataset has a side of that name."""
+    name = apart.resolve().name
+    return f"apart/{name}" if any(name in those for those in sides.values()) else name
 
 
 def _check_sources(path: Path, sources: Mapping[str, Sequence[LabeledImage]]) -> None:

@@ -6,14 +6,12 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
 from cloud.datasets.dataset import LabeledImage
-from cloud.datasets.files import write_file
 from cloud.pipeline.purity.findings import Finding, Kind, PurityReport, Tally, Verdict
 from cloud.pipeline.purity.pictures import ImpureError, open_picture
 
@@ -125,21 +123,6 @@ def render_page(
     )
 
 
-def write_page(
-    path: Path,
-    report: PurityReport,
-    title: str,
-    images: Sequence[LabeledImage],
-    read: Callable[[LabeledImage], bytes],
-) -> None:
-    """Write the page to a file.
-
-    Raises:
-        FileError: it cannot be written.
-    """
-    write_file(path, render_page(report, title, {image.name: image for image in images}, read))
-
-
 def _lead(report: PurityReport) -> str:
     def named(verdict: Verdict) -> list[Tally]:
         return [tally for tally in report.tallies if tally.verdict is verdict]
@@ -241,7 +224,8 @@ def _view(
     high = min(wide * height / width, float(height))
     left = min(max((x1 + x2 - wide) / 2, 0.0), width - wide)
     top = min(max((y1 + y2 - high) / 2, 0.0), height - high)
-    return float(round(left)), float(round(top)), float(round(wide)), float(round(high))
+    # Of a line of a picture the part in its shape would have no height.
+    return float(round(left)), float(round(top)), float(max(1, round(wide))), float(max(1, round(high)))
 
 
 def _overlays(

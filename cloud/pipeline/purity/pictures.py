@@ -10,12 +10,11 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from cloud.datasets.classes import CANONICAL, UNSURE, canonical
 from cloud.datasets.dataset import Box, fit_box
+from cloud.datasets.pictures import PICTURE_ERRORS
 from cloud.pipeline.purity.findings import Kind
 
 JPEG_END = b"\xff\xd9"
@@ -59,7 +58,10 @@ def known_classes(names: Collection[str] = ()) -> frozenset[str]:
 
 
 def label_faults(boxes: Sequence[Box], width: int, height: int, rules: LabelRules) -> list[ImpureError]:
-    """Find what is wrong with a picture's labels, at most one thing a box, in the order of the boxes."""
+    """Find what is wrong with a picture's labels, at most one thing a box, in the order of the boxes.
+
+    One bad box spoils them all: what it should have covered would be taught as background.
+    """
     seen: set[Box] = set()
     faults = []
     for number, box in enumerate(boxes):
@@ -70,18 +72,6 @@ def label_faults(boxes: Sequence[Box], width: int, height: int, rules: LabelRule
         if fault is not None:
             faults.append(ImpureError(fault[1], fault[0], number))
     return faults
-
-
-def check_labels(boxes: Sequence[Box], width: int, height: int, rules: LabelRules) -> None:
-    """Judge a picture's labels. One bad box spoils them all: what it should have covered would be taught
-    as background.
-
-    Raises:
-        ImpureError: a box is out of bounds or malformed, comes twice, or is of an unknown class.
-    """
-    faults = label_faults(boxes, width, height, rules)
-    if faults:
-        raise faults[0]
 
 
 def _box_fault(box: Box, width: int, height: int, rules: LabelRules) -> tuple[Kind, str] | None:
@@ -125,27 +115,11 @@ def open_picture(
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(encoded), formats=list(formats)) as opened:
                 picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (
-        OSError,
-        UnidentifiedImageError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ):
+    except PICTURE_ERRORS:
         raise ImpureError("picture does not decode", Kind.PICTURE) from None
     if width is not None and picture.size != (width, height):
         raise ImpureError("picture is not of the size that its labels are for", Kind.PICTURE)
     return picture
-
-
-def decode(jpeg: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Decode a JPEG whole, and give its grey values, `uint8[H, W]`.
-
-    Raises:
-        ImpureError: it does not decode, is cut short, or is of another size than its labels.
-    """
-    return np.asarray(open_picture(jpeg, width, height, ("JPEG",)).convert("L"))
 
 
 def listed(reasons: Mapping[str, int]) -> str:

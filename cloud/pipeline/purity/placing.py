@@ -59,11 +59,12 @@ def place_log_odds(where: Array, classes: Numbers) -> Array:
     if count < 1:
         return np.zeros(len(classes))
     _, near = cKDTree(where).query(where, count + 1)
-    # Itself is among them, and counts for nothing.
-    own = (classes[near] == classes[:, np.newaxis]).sum(axis=1) - 1
+    # Itself counts for nothing; it is among them, unless more are in the very same place.
+    others = near != np.arange(len(classes))[:, np.newaxis]
+    own = (others & (classes[near] == classes[:, np.newaxis])).sum(axis=1)
     share = np.bincount(classes)[classes] / len(classes)
-    posterior = (own + _BORROWED * share) / (count + _BORROWED)
-    return np.asarray(np.log(share) - np.log(np.maximum(posterior, 1e-9)), np.float64)
+    posterior = (own + _BORROWED * share) / (others.sum(axis=1) + _BORROWED)
+    return np.asarray(np.log(share) - np.log(posterior), np.float64)
 
 
 def support_log_odds(

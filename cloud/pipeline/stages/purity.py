@@ -98,12 +98,11 @@ def _known(job: Job) -> Known:
     manifest = data.newest_manifest()
     with job.pipeline.store.reading() as session:
         champion = champion_of(session)
-    names = champion.facts["class_names"]
     model = read_model_file(job.pipeline.objects.path(champion.object_key))
     return Known(
         images=_known_images(data.folder / DATASET, manifest),
         hashes={entry.name: int(entry.dhash, 16) for entry in manifest.entries},
-        class_names=names,
+        class_names=model.metadata.class_names,
         holdout=holdout_drives(config.gate),
         predict=predictor(model, config.gate.threads, _teller(job)),
         model_classes=model.metadata.class_names,

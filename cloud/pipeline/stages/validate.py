@@ -10,28 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256
-from cloud.datasets.files import atomic_file
-from cloud.pipeline.behaviour import behaviour_rules, measure_behaviour, spread_out
+from cloud.datasets import Dataset, LabeledImage, canonical, dataset_sha256, spread_out
+from cloud.pipeline.behaviour import behaviour_rules, measure_behaviour
 from cloud.pipeline.card_pictures import View, wins_and_losses
 from cloud.pipeline.errors import PipelineError
 from cloud.pipeline.evaluation import evaluation_options, load_picture, predict
 from cloud.pipeline.evaluation_coco import Matches
 from cloud.pipeline.gate import Judgement, RuleResult, demands_of, judge
 from cloud.pipeline.gate_power import power_of
-from cloud.pipeline.gate_slices import Ranked, map50_95, measure
+from cloud.pipeline.gate_slices import Ranked, map50_95, measure, targets_of
 from cloud.pipeline.gate_text import to_text
 from cloud.pipeline.hardware import hardware_rules, measure_hardware
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.judging import judging_pictures
 from cloud.pipeline.lineage import lineage
-from cloud.pipeline.mixing import most_frequent
 from cloud.pipeline.model_card import CardFacts, write_card
+from cloud.pipeline.predictions_file import Predictions, load_predictions, save_predictions
 from cloud.pipeline.promise import detections_by_slice
 from cloud.pipeline.tracking import Tracking
 from cloud.store import models
@@ -46,8 +43,6 @@ TIMED_PICTURES = 8
 
 _LOG = logging.getLogger(__name__)
 _NO_METRIC = re.compile(r"[^\w\-. ]")
-
-Predictions = list[npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +74,7 @@ def run(job: Job) -> Outcome:
         dataset = session.get_one(models.Dataset, retrain.dataset_version)
     images, left_out = judging_pictures(job, dataset.version)
     contest = _see(job, images, champion, candidate)
-    judgement = _judge(job, contest, config.gate.targets or _targets(dataset))
+    judgement = _judge(job, contest, config.gate.targets or targets_of(dataset.facts.get("slices", {})))
     threshold = contest.files[1].metadata.score_threshold
     detections = detections_by_slice(images, contest.seen[1], threshold, config.gate.slice_by)
     holdout = {"images": len(images), "drives": len({image.drive for image in images}), **left_out}
@@ -109,12 +104,6 @@ def run(job: Job) -> Outcome:
         **document,
     }
     return Outcome(facts, commit)
-
-
-def _targets(dataset: models.Dataset) -> tuple[str, ...]:
-    """Most of the new samples are of this slice: it is what the retrain is for."""
-    slices = [value for value, count in dataset.facts.get("slices", {}).items() for _ in range(count)]
-    return (most_frequent(slices),) if slices else ()
 
 
 def _see(job: Job, images: list[LabeledImage], champion: Candidate, candidate: Candidate) -> _Contest:
@@ -171,7 +160,7 @@ def _telling(job: Job, step: str) -> Callable[[int, int], None]:
 def _predict(job: Job, file: ModelFile, images: list[LabeledImage], holdout_sha256: str) -> Predictions:
     kept = job.work / f"seen-{file.digest[:16]}-{holdout_sha256[:16]}.npz"
     if kept.is_file():
-        return _load(kept)
+        return load_predictions(kept)
     gate = job.pipeline.config.gate
     detector = Detector(file, evaluation_options(gate.threads, gate.hardware.providers))
 
@@ -185,20 +174,8 @@ def _predict(job: Job, file: ModelFile, images: list[LabeledImage], holdout_sha2
     if refusals:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in refusals.items())
         raise PipelineError(f"{len(images) - len(used)} pictures of the holdout cannot be judged: {reasons}")
-    _save(kept, predictions)
+    save_predictions(kept, predictions)
     return predictions
-
-
-def _save(path: Path, predictions: Predictions) -> None:
-    boxes = np.concatenate([np.zeros((0, 6), np.float32), *predictions])
-    lengths = np.array([len(rows) for rows in predictions], np.int64)
-    with atomic_file(path) as file:
-        np.savez(file, boxes=boxes, lengths=lengths)
-
-
-def _load(path: Path) -> Predictions:
-    with np.load(path) as kept:
-        return np.split(kept["boxes"], np.cumsum(kept["lengths"])[:-1])
 
 
 def _track(job: Job, mlflow_id: str, judgement: Judgement) -> None:

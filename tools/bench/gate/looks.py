@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud.datasets import Dataset, LabeledImage, dataset_sha256
-from cloud.datasets.files import atomic_file
 from cloud.pipeline.evaluation import evaluation_options, load_picture
+from cloud.pipeline.predictions_file import Predictions, load_predictions, save_predictions
 from edge.perception.detector import Detector
 from edge.perception.model_file import ModelFile
 
-Boxes = npt.NDArray[np.float32]
 Tell = Callable[[str, int, int], None]
 
 
@@ -27,7 +25,7 @@ def look(
     tell: Tell,
     *,
     mirrored: bool = False,
-) -> list[Boxes]:
+) -> Predictions:
     """Run a model on pictures by the vehicle's detector, all that counts for an evaluation.
 
     Args:
@@ -45,10 +43,9 @@ def look(
     key = f"{model.digest} {dataset_sha256(Dataset(tuple(images)))} {what}"
     kept = None if cache is None else cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     if kept is not None and kept.is_file():
-        with np.load(kept) as file:
-            return np.split(file["boxes"], np.cumsum(file["lengths"])[:-1])
+        return load_predictions(kept)
     detector = Detector(model, evaluation_options(threads))
-    found = []
+    found: Predictions = []
     for number, image in enumerate(images):
         tell(f"{model.metadata.name}, {what}", number, len(images))
         picture = load_picture(image)
@@ -59,10 +56,5 @@ def look(
         boxes[:, [0, 2]] = picture.shape[1] - boxes[:, [2, 0]]
         found.append(boxes)
     if kept is not None:
-        with atomic_file(kept) as out:
-            np.savez(
-                out,
-                boxes=np.concatenate([np.zeros((0, 6), np.float32), *found]),
-                lengths=np.array([len(rows) for rows in found], np.int64),
-            )
+        save_predictions(kept, found)
     return found
