@@ -388,6 +388,53 @@ def test_an_alarm_stands_since_the_same_moment_after_a_restart() -> None:
     assert feature(state, "light").since_ns == state.time_ns
 
 
+def test_what_a_restart_finds_is_all_that_was_known() -> None:
+    """A feature that takes long to learn is not asked about again, and what was infinite is still said."""
+    rng = np.random.default_rng(0)
+    series = np.concatenate([ar1(rng, 0.9, 3600, 1), ar1(rng, 0.0, 3600, 2)], axis=1)
+    series[150, 2] = np.inf
+    series[160:190, 1] = np.nan
+    whole, first, second = (DriftMonitor(unlearned(RATE_HZ, NAMES), learn_s=30) for _ in range(3))
+    expected = watch(whole, series)
+    before = watch(first, series[:200])
+    assert feature(before[-1], "light").verdict is Verdict.LEARNING
+    assert before[-1].verdict is Verdict.UNCALIBRATED
+    second.restore(first.to_bytes())
+    after = watch(second, series[200:], start_s=100)
+    assert any("infinite" in note and "cars" in note for note in after[0].notes)
+    assert after == expected[len(before) :]
+    assert second.reference.digest == whole.reference.digest
+
+
+def test_a_file_from_before_all_was_kept_is_read() -> None:
+    first, second = DriftMonitor(DAY, learn_s=30), DriftMonitor(DAY, learn_s=30)
+    first.model_changed()
+    watch(first, ar1(np.random.default_rng(0), 0.9, 120, 3))
+    document = json.loads(first.to_bytes())
+    for context in document["contexts"]:
+        assert context.pop("needed") and context.pop("infinite")
+    second.restore(json.dumps(document).encode())
+    (found,) = second.snapshot().contexts
+    assert found.needed == {} and not found.infinite.any()
+    np.testing.assert_array_equal(found.learning[2], first.snapshot().contexts[0].learning[2])
+
+
+def test_no_file_makes_a_feature_wait_for_ever() -> None:
+    document = json.loads(SAVED)
+    document["contexts"][0]["needed"] = {"2": 2**62}
+    monitor = DriftMonitor(DAY)
+    monitor.restore(json.dumps(document).encode())
+    assert monitor.snapshot().contexts[0].needed == {2: 10 * 3600 * RATE_HZ}
+
+
+@pytest.mark.parametrize("damage", [{"needed": {"0": 100}}, {"needed": {"2": 0}}, {"infinite": [True]}])
+def test_what_does_not_fit_the_reference_is_refused(damage: dict[str, object]) -> None:
+    document = json.loads(SAVED)
+    document["contexts"][0].update(damage)
+    with pytest.raises(DriftReferenceError, match="not a saved drift monitor"):
+        DriftMonitor(DAY).restore(json.dumps(document).encode())
+
+
 def test_a_saved_monitor_of_another_reference_is_refused() -> None:
     with pytest.raises(DriftReferenceError, match="another reference"):
         DriftMonitor(NIGHT).restore(DriftMonitor(DAY).to_bytes())
