@@ -21,6 +21,7 @@ from edge.drift import rows
 from edge.drift.fitting import fit
 from edge.drift.frame_rate import SAME_RATE, context_at, slowdown, taken_to
 from edge.drift.own import OF_A_MODEL, UNSORTED
+from edge.drift.pacing import GAP_S
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.rows import Segment, Vectors
 from edge.drift.state import Origin, Scope
@@ -31,7 +32,6 @@ from edge.perception.model_child import ModelRefusedError, ask_child, question, 
 
 MEMORY_BYTES = 1_000_000_000
 TIMEOUT_S = 3600.0
-GAP_S = 60.0
 
 _PAUSE = 5.0  # steps: between frames that are farther apart the vehicle stood, or rows were left out
 _WHAT = "the fit of a drift reference"

@@ -19,7 +19,7 @@ from edge.drift.fitting import JUDGED_EVERY_S
 from edge.drift.frame_rate import FrameRate
 from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, is_due, question_of, taken_in
 from edge.drift.memory import ContextMemory, Snapshot
-from edge.drift.pacing import Pace, Step
+from edge.drift.pacing import GAP_S, Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, remember
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare, usual_share
@@ -31,7 +31,6 @@ _LOG = logging.getLogger(__name__)
 # An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
 # goes on, so that one change is one alarm.
 ORDINARY = 0.2
-GAP_S = 60.0
 # An alarm goes on while another context is driven through (a tunnel), but not for longer.
 STANDS_NS = 600 * 10**9
 

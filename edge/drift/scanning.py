@@ -13,8 +13,8 @@ from edge.drift.distances import sliding_distances
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES
 from edge.drift.learning import is_due
 from edge.drift.memory import ContextMemory
-from edge.drift.monitor import GAP_S, ORDINARY, STANDS_NS, DriftMonitor
-from edge.drift.pacing import Pace, Step
+from edge.drift.monitor import ORDINARY, STANDS_NS, DriftMonitor
+from edge.drift.pacing import GAP_S, Pace, Step
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference
 from edge.drift.series import VERDICTS, Period, Scan
 from edge.drift.state import DriftState, FeatureDrift, Verdict

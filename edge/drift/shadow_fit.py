@@ -20,10 +20,11 @@ from edge.drift import rows
 from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Assignment
 from edge.drift.finding import UNKNOWN, Labels, stretches
-from edge.drift.fit_child import GAP_S, answer_with, ask_for_reference
+from edge.drift.fit_child import answer_with, ask_for_reference
 from edge.drift.fitting import fit_feature, is_short
 from edge.drift.frame_rate import at_rate, feature_at
 from edge.drift.own import OF_A_MODEL
+from edge.drift.pacing import GAP_S
 from edge.drift.reference import (
     CALIBRATED_HOURS,
     ContextReference,
