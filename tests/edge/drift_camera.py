@@ -13,11 +13,7 @@ from edge.drift.commission_terms import Present, Terms
 from edge.drift.commissioning import Commissioning
 from edge.drift.fit_child import FitTerms, fit_context, sort
 from edge.drift.own import UNSORTED
-from edge.drift.reference import (
-    ContextReference,
-    Reference,
-    unknown_feature,
-)
+from edge.drift.reference import ContextReference, Reference, unknown_feature
 from edge.drift.rows import read
 from edge.drift.state import Origin
 from edge.machine.disk_budget import DiskBudget
@@ -40,6 +36,7 @@ class Camera:
         self.waits: list[Callable[[], object]] = []
         self.fail: Exception | None = None
         self.at_once = True
+        self.meanwhile: Callable[[], object] = lambda: None  # while a fit is under way
         self.today = "2026-03-01"
         disk = budget or DiskBudget()
         self.it = Commissioning(
@@ -69,7 +66,9 @@ class Camera:
         if self.fail is not None:
             raise self.fail
         found = list(read(folder))
-        return sort(found, terms) if terms.context == UNSORTED else fit_context(found, terms, prior)
+        made = sort(found, terms) if terms.context == UNSORTED else fit_context(found, terms, prior)
+        self.meanwhile()
+        return made
 
     def drive(self, hours: float, context: str = "day", level: float = 0.0, *, alarm: bool = False) -> None:
         rng = np.random.default_rng(self.number)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.drift import (
-    DriftMonitor,
-    DriftState,
-    Reference,
-    fit,
-)
+from edge.drift import DriftMonitor, DriftState, FeatureDrift, Reference, fit
 from tests.edge.drift_streams import ar1
 
 NAMES = ["light", "colour", "cars"]
@@ -47,5 +42,5 @@ def first_alarm_s(states: list[DriftState]) -> float | None:
     return next((state.time_ns / SECOND for state in states if state.alarm), None)
 
 
-def feature(state: DriftState, name: str) -> object:
+def feature(state: DriftState, name: str) -> FeatureDrift:
     return next(one for one in state.features if one.name == name)

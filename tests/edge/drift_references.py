@@ -7,12 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.drift import (
-    DriftReferenceError,
-    Reference,
-    combine,
-    fit,
-)
+from edge.drift import DriftReferenceError, Reference, combine, fit
 from tests.edge.drift_streams import ar1
 
 NAMES = ["light", "noise", "cars"]

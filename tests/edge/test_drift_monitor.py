@@ -344,7 +344,7 @@ def test_what_becomes_known_is_judged_at_once_and_all_else_goes_on() -> None:
     for name in ("light", "colour"):
         assert [feature(one, name) for one in states] == [feature(one, name) for one in others]
     # What was seen since the change fills its windows: of 60 s and more, 20 s were seen before it was known.
-    full = next(one.time_ns for one in states if feature(one, "cars").window_s > 0) / SECOND  # type: ignore[attr-defined]
+    full = next(one.time_ns for one in states if feature(one, "cars").window_s > 0) / SECOND
     shorter = DAY.contexts[0].features[2].tails[0].frames / RATE_HZ
     assert full == pytest.approx(200 + max(20.0, shorter), abs=2)
 

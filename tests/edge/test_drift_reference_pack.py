@@ -13,13 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.drift import (
-    DriftReferenceError,
-    Reference,
-    combine,
-    fit,
-    unlearned,
-)
+from edge.drift import DriftReferenceError, Reference, combine, fit, unlearned
 from edge.drift.features import NAMES as WATCHED
 from edge.drift.features import ORIGINS as WATCHED_ORIGINS
 from edge.drift.reference_file import PACKED, PACKED_SINCE, PLAIN, version_for, version_of

@@ -9,23 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.drift import (
-    DriftMonitor,
-    DriftReferenceError,
-    Verdict,
-    combine,
-    unlearned,
-)
-from tests.edge.drift_drives import (
-    DAY,
-    NAMES,
-    NIGHT,
-    RATE_HZ,
-    drive,
-    feature,
-    reference_of,
-    watch,
-)
+from edge.drift import DriftMonitor, DriftReferenceError, Verdict, combine, unlearned
+from tests.edge.drift_drives import DAY, NAMES, NIGHT, RATE_HZ, drive, feature, reference_of, watch
 from tests.edge.drift_streams import ar1
 
 

@@ -46,6 +46,7 @@ class Camera:
         self.is_full = False
         self.fail: Exception | None = None
         self.fits = 0
+        self.meanwhile: Callable[[], object] = lambda: None  # while a fit is under way
         self.number = 0
         self.judged = PICTURE
         self.it = ShadowSeen(
@@ -77,7 +78,9 @@ class Camera:
         self.fits += 1
         if self.fail is not None:
             raise self.fail
-        return fit_shadow(list(read(folder)), terms, judged, past)
+        made = fit_shadow(list(read(folder)), terms, judged, past)
+        self.meanwhile()
+        return made
 
     def judges(self, model: str) -> Camera:
         self.it.judges(model, self.judged, None, 24.0)
@@ -234,18 +237,15 @@ def test_the_next_candidate_does_not_take_away_what_the_one_that_judges_is_known
 def test_a_fit_that_ends_after_the_next_shadow_leaves_its_rows(tmp_path: Path) -> None:
     camera = Camera(tmp_path).judges(OLD).shadow(X)
     camera.it.passed()
-    real = camera._fit
 
-    def meanwhile(*given: object) -> Reference:
-        made = real(*given)  # type: ignore[arg-type]
+    def another() -> None:
         camera.shadow(Y)
         camera.it.passed()
-        return made
 
-    camera.it._fitter = meanwhile
+    camera.meanwhile = another
     camera.judges(X)
     assert camera.knows() == X and kept(tmp_path) == 200
-    camera.it._fitter = real
+    camera.meanwhile = lambda: None
     assert camera.judges(Y).knows() == Y
 
 
@@ -258,8 +258,7 @@ def test_another_camera_is_known_by_nothing(tmp_path: Path) -> None:
     # Nor by a fit of the one before that was under way.
     camera.shadow(Y)
     camera.it.passed()
-    real = camera._fit
-    camera.it._fitter = lambda *given: (real(*given), camera.it.camera_is_another())[0]  # type: ignore[func-returns-value]
+    camera.meanwhile = camera.it.camera_is_another
     assert camera.judges(Y).knows() == "" and left(tmp_path) == []
 
 
@@ -327,7 +326,7 @@ def test_the_days_bytes_are_asked_and_a_full_disk_loses_nothing_else(
 
     camera = Camera(tmp_path / "full").judges(OLD).shadow(X)
     camera.it.passed()
-    monkeypatch.setattr("edge.drift.own.atomic_write", full)
+    monkeypatch.setattr("edge.drift.own.atomic_write", full)  # no disk can be filled for a test
     assert camera.judges(X).knows() == X, "until the next start"
     assert "No space left on device" in caplog.text and left(tmp_path) == []
 

@@ -11,9 +11,7 @@ import pytest
 
 from edge.drift import DriftMonitor, fit
 from edge.drift.own import UNSORTED, merged
-from edge.drift.reference import (
-    Reference,
-)
+from edge.drift.reference import Reference
 from edge.drift.state import Scope
 from tests.edge.drift_camera import HOUR, LEARNING, NAMES, ORIGINS, RATE_HZ, A, Camera, S, context_of
 
