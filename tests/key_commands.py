@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from cloud.config import CloudConfig
 from cloud.store import open_database
-from cloud.store.models import AuditEntry
+from cloud.store.audit_entry import AuditEntry
 from tools.cli.cloud import command
 
 

@@ -21,7 +21,8 @@ from cloud.release.key_publishing import publish as publish_keys
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
 from cloud.store import Store, open_database
-from cloud.store.models import AuditEntry, Candidate, Release
+from cloud.store.audit_entry import AuditEntry
+from cloud.store.models import Candidate, Release
 from cloud.store.models import Vehicle as VehicleRow
 from cloud.store.releases import release_row
 from cloud.store.rollouts import Rollout, RolloutMember

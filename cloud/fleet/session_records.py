@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from cloud.fleet.session_chain import Chain, Link, confirmed, connected, digest, judge
 from cloud.store import Store
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.database import audit
-from cloud.store.models import AuditEntry, Vehicle
+from cloud.store.models import Vehicle
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 
 IDENTITY_IN_USE = "identity in use"  # in the audit trail

@@ -15,9 +15,10 @@ from cloud.fleet.enrolment import EnrolmentError, operator
 from cloud.fleet.session_chain import Chain
 from cloud.fleet.session_records import IDENTITY_IN_USE, cleared, keep_chain
 from cloud.store import Store, open_database
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
-from cloud.store.models import AuditEntry, Certificate, EnrolmentToken, Vehicle
+from cloud.store.models import Certificate, EnrolmentToken, Vehicle
 from protos.traffic_vision.v1 import common_pb2 as common
 
 

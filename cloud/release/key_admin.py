@@ -13,8 +13,8 @@ from cloud.release import ceremony, key_publishing
 from cloud.release.change_file import KeyChange, pending_path
 from cloud.release.keys import RoleKey, load_keys, move_key
 from cloud.store import open_database
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.database import audit
-from cloud.store.models import AuditEntry
 
 
 @dataclass(frozen=True, slots=True)

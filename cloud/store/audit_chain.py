@@ -29,7 +29,7 @@ class AuditError(TrafficVisionError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry, as it is in the database. See `models.AuditEntry`."""
+    """An entry, as it is in the database. See `audit_entry.AuditEntry`."""
 
     id: int
     at: datetime

@@ -20,8 +20,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from cloud.store.audit_chain import FIRST, Entry, entry_sha256
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.columns import utc_now
-from cloud.store.models import AuditEntry
 from edge.errors import TrafficVisionError
 
 BUSY_TIMEOUT_S = 30

@@ -13,7 +13,6 @@ from edge.config import DriftConfig
 from edge.drift.commission_terms import Present
 from edge.drift.commissioning import Commissioning
 from edge.drift.features import NAMES, ORIGINS
-from edge.drift.fit_child import GAP_S
 from edge.drift.fitting import unlearned
 from edge.drift.frame_rate import at_rate
 from edge.drift.learning import Learner
@@ -98,7 +97,6 @@ class CameraDrift:
             target_hours=config.target_hours,
             cameras=cameras,
             learn_s=config.learn_s,
-            gap_s=GAP_S,
             learner=learner,
         )
         if reference is None and fallback is not None:

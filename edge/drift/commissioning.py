@@ -28,8 +28,9 @@ import numpy.typing as npt
 from edge.backoff import Backoff, BackoffOptions
 from edge.drift import patience
 from edge.drift.commission_terms import Present, Terms
-from edge.drift.fit_child import GAP_S, FitTerms, fit_in_child
+from edge.drift.fit_child import FitTerms, fit_in_child
 from edge.drift.own import FILE_NAME, UNNAMED, UNSORTED, Fitted, Own, joined, merged
+from edge.drift.pacing import GAP_S
 from edge.drift.progress import Progress, contexts_of, progress_of, progress_text, unsorted_text
 from edge.drift.recommission import WISH
 from edge.drift.reference import CALIBRATED_HOURS, ContextReference, DriftReferenceError, Reference, align

@@ -1,15 +1,12 @@
 """The fit of one context of a camera's own reference, in a process of its own.
 
-It takes minutes of a core after a day of driving, which the frame loop cannot spare. The child reads the rows
-and writes nothing: it answers with the reference, and one that is killed leaves all as it was.
+It takes minutes of a core after a day of driving. The child reads the rows; see `edge.drift.child`.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift import rows
+from edge.drift.child import answer_with, ask_for_reference
 from edge.drift.fitting import fit
 from edge.drift.frame_rate import SAME_RATE, context_at, slowdown, taken_to
 from edge.drift.own import OF_A_MODEL, UNSORTED
+from edge.drift.pacing import GAP_S
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.rows import Segment, Vectors
 from edge.drift.state import Origin, Scope
 from edge.drift.unsorted import Stretch, contexts_in
-from edge.errors import TrafficVisionError
-from edge.perception.child_limits import hold, limits_for
-from edge.perception.model_child import ModelRefusedError, ask_child, question, took_too_much
 
-MEMORY_BYTES = 1_000_000_000
-TIMEOUT_S = 3600.0
-GAP_S = 60.0
+FIT, TIMEOUT_S = "the fit of a drift reference", 3600.0
 
 _PAUSE = 5.0  # steps: between frames that are farther apart the vehicle stood, or rows were left out
-_WHAT = "the fit of a drift reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +68,7 @@ def fit_in_child(
     if prior is not None:
         kept = Reference(terms.rate_hz, terms.target_hours, (prior,)).to_bytes().decode()
     about = {"folder": str(folder), "terms": asdict(terms), "prior": kept}
-    return ask_for_reference("edge.drift.fit_child", about, stopping)
-
-
-def ask_for_reference(module: str, about: dict[str, Any], stopping: threading.Event) -> Reference:
-    """Have a child process make a reference.
-
-    Args:
-        module: its `main` is `answer_with`.
-        about: JSON values that say what is asked for.
-        stopping: once set, the child is killed.
-
-    Raises:
-        DriftReferenceError: the child says that there is none, or came to no end.
-    """
-    limits = limits_for(MEMORY_BYTES, TIMEOUT_S)
-    try:
-        answer = ask_child(module, about, b"", limits, timeout_s=TIMEOUT_S, stopping=stopping, what=_WHAT)
-    except ModelRefusedError as error:
-        raise DriftReferenceError(str(error)) from None
-    if answer.get("reason"):
-        raise DriftReferenceError(str(answer["reason"]))
-    return Reference.from_bytes(str(answer.get("reference")).encode())
+    return ask_for_reference("edge.drift.fit_child", about, what=FIT, timeout_s=TIMEOUT_S, stopping=stopping)
 
 
 def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReference | None) -> Reference:
@@ -183,21 +155,6 @@ def _drives(fitting: Sequence[Segment], terms: FitTerms) -> list[tuple[Segment, 
 def main() -> None:
     """Run the child."""
     answer_with(_answer)
-
-
-def answer_with(made: Callable[[dict[str, Any]], Reference]) -> None:
-    """Answer as a child: a JSON line on standard input, a JSON line on standard output."""
-    about, limits = question()
-    hold(limits, hard_memory=True)
-    answer: dict[str, Any] = {"reason": "", "reference": ""}
-    try:
-        answer["reference"] = made(about).to_bytes().decode()
-    except TrafficVisionError as error:
-        answer["reason"] = str(error)
-    except MemoryError:
-        answer["reason"] = took_too_much(limits, _WHAT)
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 def _answer(about: dict[str, Any]) -> Reference:

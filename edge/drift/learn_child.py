@@ -6,7 +6,6 @@ being learned goes on growing until the next question.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edge.backoff import Backoff, BackoffOptions
+from edge.drift.child import answer_with, ask_for_reference
 from edge.drift.learning import Answer, Lesson, Question, answered
 from edge.drift.reference import (
     ContextReference,
@@ -28,11 +28,7 @@ from edge.drift.reference import (
     unknown_feature,
 )
 from edge.drift.state import Origin
-from edge.errors import TrafficVisionError
-from edge.perception.child_limits import hold, limits_for
-from edge.perception.model_child import ModelRefusedError, ask_child, question, took_too_much
 
-MEMORY_BYTES = 1_000_000_000
 TIMEOUT_S = 600.0
 
 _WHAT = "the fit of what is learned"
@@ -123,42 +119,19 @@ def fit_in_child(question: Question, stopping: threading.Event) -> tuple[Feature
     Raises:
         DriftReferenceError: the child came to no end, or answers something else.
     """
-    limits = limits_for(MEMORY_BYTES, TIMEOUT_S)
     data = b"".join(lesson.values.astype("<f4").tobytes() for lesson in question.lessons)
-    try:
-        answer = ask_child(
-            "edge.drift.learn_child",
-            _about(question),
-            data,
-            limits,
-            timeout_s=TIMEOUT_S,
-            stopping=stopping,
-            what=_WHAT,
-        )
-    except ModelRefusedError as error:
-        raise DriftReferenceError(str(error)) from None
-    if answer.get("reason"):
-        raise DriftReferenceError(str(answer["reason"]))
-    features = _features(str(answer.get("features")))
+    answer = ask_for_reference(
+        "edge.drift.learn_child",
+        _about(question),
+        data,
+        what=_WHAT,
+        timeout_s=TIMEOUT_S,
+        stopping=stopping,
+    )
+    features = answer.contexts[0].features
     if [feature.name for feature in features] != [lesson.name for lesson in question.lessons]:
         raise DriftReferenceError("the fit gave something else than was asked for")
     return features
-
-
-def main() -> None:
-    """Run the child: a JSON line and arrays on standard input, a JSON line on standard output."""
-    about, limits = question()
-    hold(limits, hard_memory=True)
-    answer: dict[str, Any] = {"reason": "", "features": ""}
-    try:
-        asked = _question(about, sys.stdin.buffer.read())
-        answer["features"] = _text(answered(asked))
-    except TrafficVisionError as error:
-        answer["reason"] = str(error)
-    except MemoryError:
-        answer["reason"] = took_too_much(limits, _WHAT)
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 def _about(question: Question) -> dict[str, Any]:
@@ -180,11 +153,12 @@ def _about(question: Question) -> dict[str, Any]:
             }
             for lesson in question.lessons
         ],
-        "priors": _text(tuple(priors)),
+        "priors": _reference(tuple(priors)).to_bytes().decode(),
     }
 
 
 def _question(about: dict[str, Any], data: bytes) -> Question:
+    priors = Reference.from_bytes(about["priors"].encode()).contexts[0].features
     ends = np.cumsum([lesson["frames"] for lesson in about["lessons"]])
     series = np.split(np.frombuffer(data, "<f4").astype(np.float32), ends[:-1])
     lessons = tuple(
@@ -197,19 +171,24 @@ def _question(about: dict[str, Any], data: bytes) -> Question:
             lesson["slowdown"],
             prior if prior.known else None,
         )
-        for lesson, values, prior in zip(about["lessons"], series, _features(about["priors"]), strict=True)
+        for lesson, values, prior in zip(about["lessons"], series, priors, strict=True)
     )
     rest = ("context", "rate_hz", "features", "target_hours", "seed")
     return Question(**{name: about[name] for name in rest}, lessons=lessons)
 
 
-def _text(features: tuple[FeatureReference, ...]) -> str:
-    """Features as a file of a reference."""
-    return Reference(1.0, 1.0, (ContextReference("learned", features, math.inf),)).to_bytes().decode()
+def _reference(features: tuple[FeatureReference, ...]) -> Reference:
+    """Features as something that has a file's form."""
+    return Reference(1.0, 1.0, (ContextReference("learned", features, math.inf),))
 
 
-def _features(text: str) -> tuple[FeatureReference, ...]:
-    return Reference.from_bytes(text.encode()).contexts[0].features
+def _answer(about: dict[str, Any]) -> Reference:
+    return _reference(answered(_question(about, sys.stdin.buffer.read())))
+
+
+def main() -> None:
+    """Run the child."""
+    answer_with(_answer)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Following
-from edge.drift.reference import ContextReference, Reference
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.smoothing import smoothed
 from edge.drift.state import Verdict
 from edge.drift.unknown import UnknownSnapshot
@@ -36,6 +36,8 @@ class ContextSnapshot:
         judged_ns: when it was last judged; 0: never.
         learning: `float32[n]` for each feature that is being learned; NaN between two stretches of driving.
         learning_ns: how long these frames took; empty: at the reference's rate.
+        needed: how many frames the features take that are learned for longer than usual.
+        infinite: `bool[F]` of which a value was infinite since the windows began; None: of none.
     """
 
     values: tuple[npt.NDArray[np.float32], ...]
@@ -45,6 +47,8 @@ class ContextSnapshot:
     judged_ns: int
     learning: dict[int, npt.NDArray[np.float32]]
     learning_ns: dict[int, int] = field(default_factory=dict)
+    needed: dict[int, int] = field(default_factory=dict)
+    infinite: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +79,17 @@ class Snapshot:
     last_ns: int | None
     step_s: float | None = None
 
+    def require_of(self, given: Reference) -> None:
+        """It is of a monitor that was given this reference.
+
+        Raises:
+            DriftReferenceError: it is of another.
+        """
+        if self.given_digest != given.digest:
+            raise DriftReferenceError("the saved drift monitor is of another reference; it begins anew")
+        if (self.reference.names, self.reference.origins) != (given.names, given.origins):
+            raise DriftReferenceError("the saved drift monitor is of other features; it begins anew")
+
 
 class ContextMemory:
     """What was seen in one context: the windows, which of them are in alarm, and what is being learned."""
@@ -85,7 +100,6 @@ class ContextMemory:
         self.latched = np.zeros((len(WINDOWS_TAU), len(reference.features)), np.bool_)
         self.alarmed_ns = np.zeros(len(reference.features), np.int64)
         self.missing = np.zeros(len(reference.features))
-        self._any_missing = False
         # Which features were not a number that can be judged, since the windows began.
         self.infinite = np.zeros(len(reference.features), np.bool_)
         self._new = 1.0 - np.exp(-1.0 / self.windows.lengths[0])
@@ -128,7 +142,6 @@ class ContextMemory:
         finite = np.isfinite(vector)
         if not finite.all() or self._any_missing:
             self.missing += self._new * (~finite - self.missing)
-            self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
             self.infinite |= np.isinf(vector)
         for number, seen in self.learning.items():
             if math.isfinite(vector[number]) and len(seen) < self._most_learned:
@@ -149,7 +162,6 @@ class ContextMemory:
             shares = smoothed(missing[:, number], float(self._new[number]), float(self.missing[number]))
             gone[:, number] = shares[ends - 1] > _GONE
             self.missing[number] = shares[-1]
-        self._any_missing = bool(self.missing.max() > _HARDLY_MISSING)
         return gone
 
     def take_back(self, vectors: npt.NDArray[np.floating]) -> None:
@@ -183,6 +195,11 @@ class ContextMemory:
         self.alarmed_ns[~in_alarm] = 0
 
     @property
+    def _any_missing(self) -> bool:
+        """Whether the shares of what is missing are worth following."""
+        return bool(self.missing.max() > _HARDLY_MISSING)
+
+    @property
     def gone(self) -> npt.NDArray[np.bool_]:
         """Which features most of the latest frames did not have: their windows tell of times past."""
         return self.missing > _GONE
@@ -205,7 +222,6 @@ class ContextMemory:
                 self.learning_ns[feature] = before.learning_ns[feature]
                 if feature in before.needed:
                     self.needed[feature] = before.needed[feature]
-        self._any_missing = bool(self.missing.any())
 
     def knowing(self, reference: ContextReference, features: Iterable[int], rate_hz: float) -> ContextMemory:
         """The same under a reference that knows these features, which were being learned."""
@@ -230,6 +246,8 @@ class ContextMemory:
             self.judged_ns,
             learning,
             dict(self.learning_ns),
+            dict(self.needed),
+            self.infinite.copy(),
         )
 
     @classmethod
@@ -241,10 +259,13 @@ class ContextMemory:
         memory.latched = snapshot.latched.copy()
         memory.alarmed_ns = snapshot.alarmed_ns.copy()
         memory.missing = snapshot.missing.copy()
-        memory._any_missing = bool(memory.missing.any())
         memory.judged_ns = snapshot.judged_ns
         for number, seen in snapshot.learning.items():
             memory.learning[number] = array("f", seen.tolist())
             at_rate_ns = int(np.isfinite(seen).sum()) * memory._period_ns
             memory.learning_ns[number] = snapshot.learning_ns.get(number, at_rate_ns)
+        # More than is kept would never be seen.
+        memory.needed = {number: min(most, memory._most_learned) for number, most in snapshot.needed.items()}
+        if snapshot.infinite is not None:
+            memory.infinite = snapshot.infinite.copy()
         return memory

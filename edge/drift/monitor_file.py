@@ -36,6 +36,8 @@ class _Context(_Part):
     judged_ns: _Time = 0
     learning: dict[str, str]
     learning_ns: dict[str, Annotated[int, Field(ge=0, lt=2**63)]] = {}
+    needed: dict[str, Annotated[int, Field(ge=1, lt=2**63)]] = {}
+    infinite: list[bool] = []
 
 
 class _Unknown(_Part):
@@ -80,6 +82,8 @@ def encode(snapshot: Snapshot) -> bytes:
             judged_ns=context.judged_ns,
             learning={str(number): _pack(values) for number, values in context.learning.items()},
             learning_ns={str(number): spent for number, spent in context.learning_ns.items()},
+            needed={str(number): frames for number, frames in context.needed.items()},
+            infinite=[] if context.infinite is None else context.infinite.tolist(),
         )
         for context in snapshot.contexts
     ]
@@ -156,8 +160,9 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     shape_fits = len(part.latched) == len(WINDOWS_TAU) and all(
         len(row) == len(context.features) for row in part.latched
     )
-    shape_fits &= all(len(row) in (0, len(context.features)) for row in (part.alarmed_ns, part.missing))
-    shape_fits &= set(part.learning_ns) in (set(), unknown)
+    rows = (part.alarmed_ns, part.missing, part.infinite)
+    shape_fits &= all(len(row) in (0, len(context.features)) for row in rows)
+    shape_fits &= set(part.learning_ns) in (set(), unknown) and set(part.needed) <= unknown
     if len(values) != len(context.features) or not shape_fits or set(part.learning) != unknown:
         raise DriftReferenceError(
             f"not a saved drift monitor: context {context.name} does not fit its reference"
@@ -169,7 +174,17 @@ def _unpacked(part: _Context, context: ContextReference) -> ContextSnapshot:
     alarmed_ns = np.array(part.alarmed_ns or [0] * len(values), np.int64)
     missing = np.array(part.missing or [0.0] * len(values))
     learning_ns = {int(number): spent for number, spent in part.learning_ns.items()}
-    return ContextSnapshot(values, latched, alarmed_ns, missing, part.judged_ns, learning, learning_ns)
+    return ContextSnapshot(
+        values,
+        latched,
+        alarmed_ns,
+        missing,
+        part.judged_ns,
+        learning,
+        learning_ns,
+        needed={int(number): frames for number, frames in part.needed.items()},
+        infinite=np.array(part.infinite, np.bool_) if part.infinite else None,
+    )
 
 
 def _packed_unknown(unknown: UnknownSnapshot) -> _Unknown:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+GAP_S = 60.0  # after so long without a frame, what was seen before does not count
+
 
 class Step(enum.Enum):
     """What a frame's time says."""

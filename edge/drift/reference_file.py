@@ -77,21 +77,22 @@ class _Feature(_Known):
     tails: Annotated[list[_Tail], Field(max_length=len(WINDOWS_TAU))]
 
 
-class _Context(_Part):
+class _AnyContext(_Part):
     name: _Name
     # None: nothing misfits.
     misfit: _AtLeast0 | None
+    # What each form says is its own; here, it keeps its place among the fields, and so a file its bytes.
+    features: Any
+    scope: Scope = Scope.SERIES
+    joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+
+
+class _Context(_AnyContext):
     features: Annotated[list[_Feature], Field(min_length=1, max_length=256)]
-    scope: Scope = Scope.SERIES
-    joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
 
 
-class _PackedContext(_Part):
-    name: _Name
-    misfit: _AtLeast0 | None
+class _PackedContext(_AnyContext):
     features: Annotated[str, Field(max_length=2**20)]
-    scope: Scope = Scope.SERIES
-    joint: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
 
 
 class _DropFit(_Part):
@@ -111,20 +112,21 @@ class _Head(_Part):
     version: Annotated[int, Field(ge=1)]
 
 
-class _Document(_Head):
+class _AnyDocument(_Head):
     rate_hz: Annotated[float, Field(gt=0, lt=1e4)]
     target_hours: Annotated[float, Field(gt=0, lt=1e6)]
-    contexts: Annotated[list[_Context], Field(min_length=1, max_length=64)]
+    contexts: Any
     drop: _Drop | None = None
 
 
-class _PackedDocument(_Head):
-    rate_hz: Annotated[float, Field(gt=0, lt=1e4)]
-    target_hours: Annotated[float, Field(gt=0, lt=1e6)]
+class _Document(_AnyDocument):
+    contexts: Annotated[list[_Context], Field(min_length=1, max_length=64)]
+
+
+class _PackedDocument(_AnyDocument):
+    contexts: Annotated[list[_PackedContext], Field(min_length=1, max_length=64)]
     names: Annotated[list[_Name], Field(min_length=1, max_length=256)]
     origins: list[Origin]
-    contexts: Annotated[list[_PackedContext], Field(min_length=1, max_length=64)]
-    drop: _Drop | None = None
 
 
 def version_for(oldest_daemon: str) -> int:
@@ -152,7 +154,15 @@ def version_of(text: str) -> int:
 
 def encode(reference: Reference, version: int = VERSION) -> bytes:
     """Write the file."""
-    document = _plain(reference) if version == PLAIN else _short(reference)
+    known = reference.contexts
+    document: _AnyDocument
+    if version == PLAIN:
+        plain = [_Context(**_about(one), features=[_packed(each) for each in one.features]) for one in known]
+        document = _Document(**_head(reference, PLAIN), contexts=plain)
+    else:
+        names, origins = list(reference.names), list(reference.origins)
+        packed = [_PackedContext(**_about(one), features=pack(one.features)) for one in known]
+        document = _PackedDocument(**_head(reference, PACKED), names=names, origins=origins, contexts=packed)
     # What came later is left out where it says nothing: an older file keeps its bytes, and so its digest.
     return document.model_dump_json(exclude_defaults=True).encode()
 
@@ -175,7 +185,7 @@ def decode(data: bytes) -> Reference:
         if head.version == PLAIN:
             plain = _Document.model_validate_json(data)
             contexts = tuple(_context(one, _of_plain(one)) for one in plain.contexts)
-            document: _Document | _PackedDocument = plain
+            document: _AnyDocument = plain
         else:
             packed = _PackedDocument.model_validate_json(data)
             kinds = _kinds(packed)
@@ -199,48 +209,25 @@ def _not_one(error: ValidationError) -> DriftReferenceError:
     return DriftReferenceError(f"not a drift reference: {place}: {first['msg']}")
 
 
-def _plain(reference: Reference) -> _Document:
-    contexts = [
-        _Context(
-            name=context.name,
-            misfit=context.misfit if math.isfinite(context.misfit) else None,
-            features=[_packed(feature) for feature in context.features],
-            scope=context.scope,
-            joint=context.joint,
-        )
-        for context in reference.contexts
-    ]
-    return _Document(
-        format="traffic-vision drift reference",
-        version=PLAIN,
-        rate_hz=reference.rate_hz,
-        target_hours=reference.target_hours,
-        contexts=contexts,
-        drop=None if reference.drop is None else _packed_drop(reference.drop),
-    )
+def _head(reference: Reference, version: int) -> dict[str, Any]:
+    """What both forms say of a reference alike."""
+    return {
+        "format": "traffic-vision drift reference",
+        "version": version,
+        "rate_hz": reference.rate_hz,
+        "target_hours": reference.target_hours,
+        "drop": None if reference.drop is None else _packed_drop(reference.drop),
+    }
 
 
-def _short(reference: Reference) -> _PackedDocument:
-    contexts = [
-        _PackedContext(
-            name=context.name,
-            misfit=context.misfit if math.isfinite(context.misfit) else None,
-            features=pack(context.features),
-            scope=context.scope,
-            joint=context.joint,
-        )
-        for context in reference.contexts
-    ]
-    return _PackedDocument(
-        format="traffic-vision drift reference",
-        version=PACKED,
-        rate_hz=reference.rate_hz,
-        target_hours=reference.target_hours,
-        names=list(reference.names),
-        origins=list(reference.origins),
-        contexts=contexts,
-        drop=None if reference.drop is None else _packed_drop(reference.drop),
-    )
+def _about(context: ContextReference) -> dict[str, Any]:
+    """What both forms say of a context alike."""
+    return {
+        "name": context.name,
+        "misfit": context.misfit if math.isfinite(context.misfit) else None,
+        "scope": context.scope,
+        "joint": context.joint,
+    }
 
 
 def _kinds(document: _PackedDocument) -> list[tuple[str, Origin]]:
@@ -249,7 +236,7 @@ def _kinds(document: _PackedDocument) -> list[tuple[str, Origin]]:
     return list(zip(document.names, document.origins, strict=True))
 
 
-def _context(part: _Context | _PackedContext, features: tuple[FeatureReference, ...]) -> ContextReference:
+def _context(part: _AnyContext, features: tuple[FeatureReference, ...]) -> ContextReference:
     misfit = math.inf if part.misfit is None else part.misfit
     return ContextReference(part.name, features, misfit, part.scope, part.joint)
 

@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from edge.drift import rows
 from edge.drift.calibration import WINDOWS_TAU
+from edge.drift.child import answer_with, ask_for_reference
 from edge.drift.contexts import Assignment
 from edge.drift.finding import UNKNOWN, Labels, stretches
-from edge.drift.fit_child import GAP_S, answer_with, ask_for_reference
+from edge.drift.fit_child import FIT, TIMEOUT_S
 from edge.drift.fitting import fit_feature, is_short
 from edge.drift.frame_rate import at_rate, feature_at
 from edge.drift.own import OF_A_MODEL
+from edge.drift.pacing import GAP_S
 from edge.drift.reference import (
     CALIBRATED_HOURS,
     ContextReference,
@@ -74,7 +76,7 @@ def fit_shadow_in_child(
         "judged": judged.to_bytes().decode(),
         "past": None if past is None else past.to_bytes().decode(),
     }
-    return ask_for_reference("edge.drift.shadow_fit", about, stopping)
+    return ask_for_reference("edge.drift.shadow_fit", about, what=FIT, timeout_s=TIMEOUT_S, stopping=stopping)
 
 
 def fit_shadow(

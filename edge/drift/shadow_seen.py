@@ -22,10 +22,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge.drift.fit_child import GAP_S
 from edge.drift.fitting import MIN_FRAMES
 from edge.drift.own import UNNAMED, Fitted, Own
-from edge.drift.pacing import Pace, Step
+from edge.drift.pacing import GAP_S, Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, align
 from edge.drift.rows import Head, Rows, Times, Vectors
 from edge.drift.shadow_fit import ShadowFitTerms, fit_shadow_in_child

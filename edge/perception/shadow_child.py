@@ -39,8 +39,6 @@ from edge.perception.model_file import ModelFile, parse_model_file
 from edge.perception.providers import ProviderError
 from protos.traffic_vision.v1 import common_pb2
 
-_GAP_S = 60.0
-
 
 def main() -> None:
     """Run until the frames end."""
@@ -118,7 +116,7 @@ class _Candidate:
         if self._reference is None:
             return ""
         if camera not in self._monitors:
-            self._monitors[camera] = DriftMonitor(self._reference, gap_s=_GAP_S)
+            self._monitors[camera] = DriftMonitor(self._reference)
         monitor = self._monitors[camera]
         state = monitor.observe(time_ns, features, moving=moving)
         if state is None:

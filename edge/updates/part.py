@@ -20,13 +20,12 @@ from pathlib import Path
 
 import grpc
 
-from edge.backoff import Backoff, BackoffOptions
+from edge.backoff import BackoffOptions
 from edge.config import UpdatesConfig
 from edge.errors import TrafficVisionError
 from edge.logs import Repeated
 from edge.parts import Links
-from edge.perception.model_change import ChangeOutcome
-from edge.perception.model_file import ModelFile, ModelFileError
+from edge.perception.model_file import ModelFile
 from edge.updates.assigned import Assigned
 from edge.updates.client import Progress, UpdateClient, UpdateResult, utc_now
 from edge.updates.contact import CloudContact
@@ -35,23 +34,21 @@ from edge.updates.frame_records import FrameRecords
 from edge.updates.good_start import GoodStart
 from edge.updates.inbox import BUNDLE, ROLLBACK, Answer, Inbox
 from edge.updates.look_schedule import RETRY, LookSchedule
-from edge.updates.models import SlotModels, Work, log_release
+from edge.updates.models import SlotModels, Work
 from edge.updates.probation import ProbationRules
+from edge.updates.putting_in import PuttingIn
 from edge.updates.roll_back import roll_back
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_stage import ShadowStage
 from edge.updates.shown import Shown
-from edge.updates.slot_content import SlotContent
 from edge.updates.telling import Teller
-from edge.updates.watch import BUSY_S, PUT_IN, Watch
+from edge.updates.watch import Watch
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
 
 logger = logging.getLogger(__name__)
 
-CHANGE_RETRY = BackoffOptions(
-    initial_s=5.0, limit_s=3600.0
-)  # of a change of model, whose check may take long
+CHANGE_RETRY = BackoffOptions(initial_s=5.0, limit_s=3600.0)  # of a model's change, whose check may be long
 ALARM_LOOK_S = 60.0  # between two looks whether the metadata has ended
 INBOX_LOOK_S = 0.5  # between two looks whether something is to be installed by hand
 # A vehicle that was never assigned anything waits so long for a cloud that may, before it takes the newest.
@@ -131,9 +128,10 @@ class Updates:
         self._shown, self._teller = Shown(models), Teller()
         self._good_start = good_start or GoodStart(models)
         # The rest is the thread's own.
-        self._change_retry = Backoff(change_retry)
+        self._putting_in = PuttingIn(
+            models, links, self._shadow_stage, self._watch, self._schedule, self._shown, change_retry
+        )
         self._troubles, self._defects = Repeated(logger, logging.WARNING), Repeated(logger, logging.ERROR)
-        self._staged = ""  # the digest that was logged last
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -269,9 +267,7 @@ class Updates:
         except Exception:  # noqa: BLE001  # the thread's top: updates must not end for good
             extra = {"event": "updates_failed"}
             self._defects.log("updates: a defect; they go on after a pause", extra=extra, exc_info=True)
-        pause_s = self._change_retry.next_s()
-        self._schedule.within(pause_s)
-        return pause_s
+        return self._putting_in.try_again()
 
     def _turn(self) -> float:
         """Do the one thing that comes first; seconds until there may be another."""
@@ -295,7 +291,7 @@ class Updates:
         self._schedule.within(self._config.check_interval_s)
         candidate = self._models.slots.candidate()
         if candidate is not None:  # staged while no daemon ran
-            self._put_in(candidate)
+            self._putting_in.put_in(candidate)
         return 0.0
 
     def _install(self, given: Path) -> None:
@@ -315,7 +311,7 @@ class Updates:
                 answer = Answer(result.runs_already, result.detail)
             else:
                 self._assigned.by_hand = result.staged.digest
-                self._put_in(result.staged)
+                self._putting_in.put_in(result.staged)
                 runs = self._models.slots.active().digest == result.staged.digest
                 answer = Answer(runs, f"{result.detail}; {self._came_of_it(runs)}")
         finally:
@@ -349,7 +345,7 @@ class Updates:
             content = self._models.slots.candidate()
         self._take_assignment()  # it may have come during the download
         if content is not None and self._assigned.allows(content) and not self._stopping.is_set():
-            self._put_in(content)
+            self._putting_in.put_in(content)
 
     def _put_off(self, result: UpdateResult) -> None:
         """What came first is done now; the next look is soon after."""
@@ -358,55 +354,12 @@ class Updates:
             self._contact.note(result)
         self._shown.result(result, self._watch.set_aside)
 
-    def _put_in(self, content: SlotContent) -> None:
-        if content.digest != self._staged:
-            self._staged = content.digest
-            self._change_retry.reset()
-            log_release("update_staged", content.release, content.digest, f"is in slot {content.slot}")
-        try:
-            model = self._models.load(content.slot)
-        except ModelFileError as error:  # signed, and no use here
-            self._refuse(content, str(error))
-            return
-        except TrafficVisionError as error:  # damaged since it was staged
-            self._models.lose(content.slot, str(error))
-            self._schedule.within(self._change_retry.next_s())  # which fetches it anew
-            return
-        if not self._shadow_stage.admits(content, model):
-            self._models.show(Work(common_pb2.UPDATE_PHASE_SHADOW, content.release))
-            return
-        result = self._links.change_model(model)
-        if result.outcome in PUT_IN:
-            self._models.activated(common_pb2.SLOT_UNSPECIFIED, model)
-            self._watch.set_aside = ""
-            self._change_retry.reset()
-        elif result.outcome is ChangeOutcome.BUSY:
-            self._schedule.within(BUSY_S)
-        elif result.is_final:
-            self._refuse(content, result.detail)
-        else:  # nothing is said of the model
-            self._models.show(Work(detail=result.detail))
-            self._schedule.within(self._change_retry.next_s())
-
     def _look_at_shadow(self) -> float:
-        """Look how the candidate in shadow does, and act on it; seconds until the next look."""
-        ended = self._shadow_stage.look()
-        if ended is None:
+        """Look how the candidate in shadow does; seconds until the next look."""
+        if not self._putting_in.look_at_shadow():
             return self._shadow_stage.pause_s
-        if not ended.reason:
-            self._put_in(ended.content)
-        elif ended.is_final:
-            self._refuse(ended.content, ended.reason)
-        else:  # the next check begins anew
-            self._models.show(Work(detail=ended.reason))
-            self._schedule.within(self._change_retry.next_s())
         self._tell()
         return 0.0
-
-    def _refuse(self, content: SlotContent, reason: str) -> None:
-        self._models.mark_bad(content, reason)
-        self._shadow_stage.gave_up(content.digest)
-        self._shown.refusal(content.release, reason)
 
     def _progress(self, progress: Progress) -> None:
         self._models.show(

@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from cloud.config import CloudConfig
 from cloud.fleet.vehicles import revoke
-from cloud.store.models import AuditEntry, Candidate, DriftEvent, ModelReport, Release, Vehicle
+from cloud.store.audit_entry import AuditEntry
+from cloud.store.models import Candidate, DriftEvent, ModelReport, Release, Vehicle
 from protos import handshake
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet

@@ -23,7 +23,8 @@ from cloud.fleet.pki import PkiError, check_vehicle_name, vehicle_of
 from cloud.fleet.rollouts import Rollouts
 from cloud.fleet.vehicle_records import IdentityInUse, Record, VehicleRecords
 from cloud.fleet.vehicles import list_vehicles
-from cloud.store.models import AuditEntry, Candidate, EnrolmentToken, Release, Run, Vehicle, Verdict
+from cloud.store.audit_entry import AuditEntry
+from cloud.store.models import Candidate, EnrolmentToken, Release, Run, Vehicle, Verdict
 from cloud.store.states import RunState, VerdictKind
 from edge.errors import TrafficVisionError
 from edge.fleet.identity import new_key, renewal_due, request_for, used_since

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from cloud.fleet.session_chain import Link
 from cloud.fleet.vehicles import VehicleIdentity, list_vehicles
-from cloud.store.models import AuditEntry, Vehicle
+from cloud.store.audit_entry import AuditEntry
+from cloud.store.models import Vehicle
 from edge.errors import TrafficVisionError
 from edge.fleet.identity import Identity
 from protos.traffic_vision.v1 import common_pb2 as common

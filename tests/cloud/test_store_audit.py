@@ -22,8 +22,8 @@ from sqlalchemy.exc import DBAPIError
 
 from cloud.store import Store, open_database
 from cloud.store.audit_chain import FIRST, AuditError, Entry, entry_sha256, verify_chain
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.database import MIGRATIONS, audit, audit_entries
-from cloud.store.models import AuditEntry
 from tests.audits import verified, write_entries
 from tests.clouds import make_cloud
 from tools.cli.cloud import command

@@ -17,9 +17,10 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from cloud.store import Store, open_database
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.columns import Base
 from cloud.store.database import audit, audit_entries
-from cloud.store.models import AuditEntry, StageRecord
+from cloud.store.models import StageRecord
 from tests.audits import verified, write_entries, write_from_processes
 from tests.databases import assert_vehicles_of_before_have_no_session_tokens
 from tests.waiting import eventually

@@ -8,11 +8,10 @@ import pytest
 
 from edge.drift import Reference, combine
 from edge.drift.features import extract
-from edge.drift.part import DriftWatch
 from edge.drift.shadow_seen import FILE_NAME, FOLDER
 from protos.traffic_vision.v1 import common_pb2
 from tests.edge.test_drift_commissioned import HOURS, Commissioned, boxes, prior
-from tests.edge.test_drift_part import BY_DAY, BY_NIGHT, MODEL, RATE_HZ, VERDICTS, a_watch, image
+from tests.edge.test_drift_part import BY_DAY, BY_NIGHT, MODEL, RATE_HZ, VERDICTS, image
 from tests.waiting import eventually
 
 B = "b" * 64
@@ -33,13 +32,8 @@ def day_and_night(day: Reference) -> Reference:
 class InShadow(Commissioned):
     """The same camera, and a candidate that is shown each second frame of it."""
 
-    hours = 24.0  # of a commissioning
-
-    def start(self) -> DriftWatch:
-        parked = lambda camera: self.is_parked  # noqa: E731
-        watch = a_watch(self.folder, self.told, parked, learn_s=LEARN_S, commission_hours=self.hours)
-        watch.start()
-        return watch
+    def __init__(self, folder: Path, prior: Reference, hours: float = 24.0) -> None:
+        super().__init__(folder, prior, learn_s=LEARN_S, hours=hours)
 
     def drive_with_shadow(self, seconds: float, level: float) -> None:
         shadow = self.watch.in_shadow
@@ -61,9 +55,9 @@ class InShadow(Commissioned):
         return found
 
 
-def in_shadow(folder: Path, before: Reference, seconds: float = 300) -> InShadow:
+def in_shadow(folder: Path, before: Reference, seconds: float = 300, hours: float = 24.0) -> InShadow:
     """It has driven by night with the old model, which raised an alarm, and the candidate has passed."""
-    camera = InShadow(folder, before)
+    camera = InShadow(folder, before, hours)
     camera.go(20, BY_DAY)
     camera.watch.in_shadow.begin(B)
     camera.drive_with_shadow(seconds, BY_NIGHT)
@@ -180,10 +174,9 @@ def test_a_model_that_is_taken_back_leaves_nothing(
 
 @pytest.mark.services
 def test_an_own_reference_that_comes_later_takes_its_place(
-    tmp_path: Path, day: Reference, day_and_night: Reference, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, day: Reference, day_and_night: Reference
 ) -> None:
-    monkeypatch.setattr(InShadow, "hours", HOURS)
-    camera = in_shadow(tmp_path, day)
+    camera = in_shadow(tmp_path, day, hours=HOURS)
     exchanged(camera, day_and_night)
     camera.go(60, BY_NIGHT)
     assert "count" in camera.alarming(), "less than in shadow"

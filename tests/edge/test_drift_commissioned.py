@@ -57,7 +57,8 @@ def day_and_night(day: Reference) -> Reference:
 class Commissioned:
     """Frames of one camera at the rate at which they are judged."""
 
-    def __init__(self, folder: Path, prior: Reference) -> None:
+    def __init__(self, folder: Path, prior: Reference, *, learn_s: float = 60, hours: float = HOURS) -> None:
+        self.learn_s, self.hours = learn_s, hours
         self.folder, self.told, self.number = folder, Told(), 0
         self.digest, self.metadata = MODEL.digest, MODEL.metadata
         self.is_parked = False
@@ -66,7 +67,11 @@ class Commissioned:
 
     def start(self) -> DriftWatch:
         watch = a_watch(
-            self.folder, self.told, lambda camera: self.is_parked, learn_s=60, commission_hours=HOURS
+            self.folder,
+            self.told,
+            lambda camera: self.is_parked,
+            learn_s=self.learn_s,
+            commission_hours=self.hours,
         )
         watch.start()
         return watch

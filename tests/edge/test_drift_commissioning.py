@@ -3,100 +3,24 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
-import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.drift import DriftMonitor, fit
-from edge.drift.commission_terms import Present, Terms
-from edge.drift.commissioning import FLUSH_S, Commissioning
-from edge.drift.fit_child import FitTerms, fit_context, sort
-from edge.drift.own import UNSORTED, Own, merged
+from edge.drift import fit
+from edge.drift.commissioning import FLUSH_S
+from edge.drift.own import Own
 from edge.drift.recommission import WISH
-from edge.drift.reference import (
-    ContextReference,
-    DriftReferenceError,
-    Reference,
-    unknown_feature,
-)
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.rows import Rows, read
 from edge.drift.sieve import HOLD_S, PATIENCE_S
-from edge.drift.state import Origin, Scope
+from edge.drift.state import Scope
 from edge.machine.disk_budget import DiskBudget
+from tests.edge.drift_camera import HOUR, LEARNING, NAMES, ORIGINS, RATE_HZ, A, B, Camera, S, context_of
 
-S = 10**9
-A, B = "a" * 64, "b" * 64
-NAMES = ("brightness", "count")
-ORIGINS = (Origin.PICTURE, Origin.DETECTIONS)
-# A frame every half a minute makes hours of driving cheap.
-RATE_HZ = 1 / 30
-HOUR = 120
-RUNS = itertools.count()
 VECTOR = np.zeros(2, np.float32)
-
-
-class Camera:
-    """A commissioning whose writers do at once, or when told to, what they are given."""
-
-    def __init__(self, folder: Path, hours: float = 24.0, budget: DiskBudget | None = None) -> None:
-        self.now_s, self.fits = 0.0, 0
-        self.waits: list[Callable[[], object]] = []
-        self.fail: Exception | None = None
-        self.at_once = True
-        self.today = "2026-03-01"
-        disk = budget or DiskBudget()
-        self.it = Commissioning(
-            "front",
-            folder,
-            Terms(hours, 24.0, NAMES, ORIGINS, f"run-{next(RUNS)}"),
-            disk.lane("drift"),
-            disk.lane("drift-rows"),
-            lambda job: bool(job()) or True,
-            self._submit,
-            fitter=self._fit,
-            clock_s=lambda: self.now_s,
-            today=lambda: self.today,
-        )
-        self.number = 0
-
-    def _submit(self, job: Callable[[], object]) -> bool:
-        self.waits.append(job)
-        while self.at_once and self.waits:
-            self.waits.pop(0)()
-        return True
-
-    def _fit(
-        self, folder: Path, terms: FitTerms, prior: ContextReference | None, stopping: threading.Event
-    ) -> Reference:
-        self.fits += 1
-        if self.fail is not None:
-            raise self.fail
-        found = list(read(folder))
-        return sort(found, terms) if terms.context == UNSORTED else fit_context(found, terms, prior)
-
-    def drive(self, hours: float, context: str = "day", level: float = 0.0, *, alarm: bool = False) -> None:
-        rng = np.random.default_rng(self.number)
-        for _ in range(round(hours * HOUR)):
-            vector = rng.normal(level, 1.0, 2).astype(np.float32)
-            self.it.add(self.number * 30 * S, vector, context, context or "day", alarm=alarm)
-            self.number += 1
-        self.it.flush()
-
-    def under(self, model: str, prior: Reference | None = None) -> Camera:
-        self.it.begin(Present(model, prior, RATE_HZ))
-        return self
-
-
-def context_of(camera: Camera, name: str = "day") -> ContextReference:
-    assert camera.it.own is not None
-    found = camera.it.own.context(name)
-    assert found is not None
-    return found
 
 
 def test_after_four_hours_the_camera_has_a_reference_of_its_own(tmp_path: Path) -> None:
@@ -109,13 +33,6 @@ def test_after_four_hours_the_camera_has_a_reference_of_its_own(tmp_path: Path) 
     assert day.scope is Scope.CAMERA and [one.known for one in day.features] == [True, True]
     assert Own.load(tmp_path / "front" / "own.json").reference.digest == camera.it.own.reference.digest  # type: ignore[union-attr]
     assert camera.it.notes("day", LEARNING, alarm=False) == ("commissioning day: 4.1 of 8 h",)
-
-
-LEARNING = Reference(
-    RATE_HZ,
-    24.0,
-    (ContextReference("day", tuple(unknown_feature(*one) for one in zip(NAMES, ORIGINS, strict=True)), 1.0),),
-)
 
 
 def test_once_all_was_seen_the_rows_go_and_nothing_is_collected_any_more(tmp_path: Path) -> None:
@@ -256,99 +173,6 @@ def test_a_prior_that_is_in_alarm_for_a_day_is_not_believed_over_restarts(tmp_pa
     assert camera.it.progress("day").hours < 30 - PATIENCE_S / 3600 + 0.1
 
 
-def fleets_day() -> Reference:
-    values = np.random.default_rng(0).normal(size=(HOUR, 2))
-    origins = [one.value for one in ORIGINS]
-    return fit(values, RATE_HZ, NAMES, origins=origins, context="day", scope=Scope.FLEET)
-
-
-def driven(folder: Path, drives: Sequence[tuple[str, float, str, float, bool]]) -> Camera:
-    """A camera after drives, each after a restart: date, hours, context, level, whether in alarm."""
-    prior = fleets_day()
-    for day, hours, context, level, alarm in drives:
-        camera = Camera(folder).under(A, prior)
-        camera.today = day
-        camera.drive(hours, context, level, alarm=alarm)
-    return camera
-
-
-LONG_ALARM = ("2026-03-01", 25.0, "", 9.0, True)
-
-
-def test_what_fits_no_known_context_becomes_one_of_its_own_and_widens_none(tmp_path: Path) -> None:
-    nights = [(f"2026-03-0{number}", 1.7, "", 9.0, True) for number in (2, 3)]
-    days = [("2026-03-05", 4.2, "day", 0.0, False)]
-    camera = driven(tmp_path / "front", [LONG_ALARM, *nights, *days])
-    own = camera.it.own
-    assert own is not None and [one.name for one in own.reference.contexts] == ["day", "found-1"]
-    assert context_of(camera).features[0].mean == pytest.approx(0.0, abs=0.3)
-    assert context_of(camera).features[0].sigma < 1.5, "no night is in it"
-    night = context_of(camera, "found-1")
-    assert night.features[0].mean == pytest.approx(9.0, abs=0.3) and night.scope is Scope.CAMERA
-    assert own.fitted["found-1"].hours == pytest.approx(4.0, abs=0.2)
-    assert camera.it.progress(UNSORTED).hours < 1.0, "what it was made of has gone"
-
-
-def test_what_was_found_is_judged_beside_what_the_model_knows(tmp_path: Path) -> None:
-    nights = [(f"2026-03-0{number}", 2.0, "", 9.0, True) for number in (2, 3, 4)]
-    camera = driven(tmp_path / "front", [LONG_ALARM, *nights])
-    judged = merged(camera.it.own, fleets_day(), A)
-    assert judged is not None and {one.name for one in judged.contexts} == {"day", "found-1"}
-    monitor, rng = DriftMonitor(judged), np.random.default_rng(1)
-    states = [
-        monitor.observe(number * 30 * S, rng.normal(level, 1.0, 2))
-        for level, numbers in ((9.0, range(600)), (0.0, range(600, 1200)), (-9.0, range(1200, 1800)))
-        for number in numbers
-    ]
-    seen = [state for state in states if state is not None]
-    quiet = [state for state in seen if state.time_ns < 1200 * 30 * S]
-    assert {state.context for state in quiet} >= {"found-1", "day"} and not any(one.alarm for one in quiet)
-    assert seen[-1].alarm, "what is neither still alarms"
-
-
-def test_two_bad_days_are_not_usual(tmp_path: Path) -> None:
-    nights = [(f"2026-03-0{number}", 3.0, "", 9.0, True) for number in (1, 2)]
-    camera = driven(tmp_path / "front", [LONG_ALARM, *nights])
-    assert camera.it.own is None and camera.fits == 0
-    (note,) = camera.it.notes("", LEARNING, alarm=True)
-    assert note.startswith("commissioning of what fits no known context: 7.") and note.endswith(
-        "on 2 of 3 days"
-    )
-
-
-def test_of_what_fits_no_known_context_each_group_needs_days_of_its_own(tmp_path: Path) -> None:
-    nights = [(f"2026-03-0{number}", 2.0, "", 9.0, True) for number in (2, 3)]
-    rain = [("2026-03-02", 1.0, "", -30.0, True)]
-    camera = driven(tmp_path / "front", [LONG_ALARM, *rain, *nights])
-    assert camera.it.own is not None
-    (found,) = camera.it.own.reference.contexts
-    assert found.name == "found-1" and found.features[0].mean == pytest.approx(9.0, abs=0.3)
-
-
-def test_the_rim_of_a_known_context_is_no_other_and_is_looked_at_again_later(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    rims = [(f"2026-03-0{number}", 2.0, "", 0.5, True) for number in (2, 3, 4)]
-    with caplog.at_level(logging.INFO):
-        camera = driven(tmp_path / "front", [LONG_ALARM, *rims])
-    assert camera.it.own is None and "at the rim of one that is known" in caplog.text
-    tried = camera.fits
-    camera.drive(3.0, "", 0.5, alarm=True)
-    assert camera.fits == tried + 3, "once in an hour more"
-    camera.drive(40.0, "", 0.5, alarm=True)
-    assert camera.it.progress(UNSORTED).hours <= 24.5, "it does not grow for ever"
-
-
-def test_a_second_context_is_found_beside_the_first(tmp_path: Path) -> None:
-    nights = [(f"2026-03-0{number}", 2.0, "", 9.0, True) for number in (2, 3, 4)]
-    snows = [(f"2026-03-1{number}", 2.0, "", 30.0, True) for number in (2, 3, 4)]
-    camera = driven(tmp_path / "front", [LONG_ALARM, *nights])
-    first = context_of(camera, "found-1")
-    camera = driven(tmp_path / "front", snows)
-    assert context_of(camera, "found-1").features[0].frames == first.features[0].frames
-    assert context_of(camera, "found-2").features[0].mean == pytest.approx(30.0, abs=0.3)
-
-
 def test_a_configured_reference_that_promises_needs_no_commissioning(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(10 * HOUR, 2))
     given_by_hand = fit(values, RATE_HZ, NAMES, origins=[one.value for one in ORIGINS], context="day")
@@ -399,8 +223,7 @@ def test_a_fit_of_the_camera_that_was_before_is_not_used(tmp_path: Path) -> None
     (job,) = camera.waits
     (tmp_path / "front" / WISH).touch()
     # The wish comes while the child is at work.
-    real = camera._fit
-    camera.it._fitter = lambda *given: (real(*given), camera.it.look())[0]  # type: ignore[func-returns-value]
+    camera.meanwhile = camera.it.look
     job()
     assert camera.it.own is None and not (tmp_path / "front" / "own.json").exists()
 

@@ -133,7 +133,7 @@ def test_a_restart_while_it_is_answered_asks_again() -> None:
 
 
 def test_what_nobody_fits_grows_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.drift.memory._MOST_LEARNED_S", 100.0)
+    monkeypatch.setattr("edge.drift.memory._MOST_LEARNED_S", 100.0)  # ten hours of frames take too long here
     monitor = DriftMonitor(unlearned(RATE_HZ, NAMES), learn_s=60, learner=Slow())
     watch(monitor, series_of(11, 1000))
     (context,) = monitor.snapshot().contexts

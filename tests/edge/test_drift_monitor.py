@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from edge.drift import (
     DriftMonitor,
     DriftReferenceError,
-    DriftState,
     Origin,
-    Reference,
     Scope,
     Verdict,
     combine,
@@ -23,45 +21,19 @@ from edge.drift import (
     unlearned,
 )
 from edge.drift.fitting import LEARN_TAU
+from tests.edge.drift_drives import (
+    DAY,
+    NAMES,
+    NIGHT,
+    ORIGINS,
+    RATE_HZ,
+    SECOND,
+    drive,
+    feature,
+    first_alarm_s,
+    watch,
+)
 from tests.edge.drift_streams import ar1
-
-NAMES = ["light", "colour", "cars"]
-ORIGINS = ["picture", "picture", "detections"]
-RATE_HZ = 2.0
-SECOND = 1_000_000_000
-
-
-def drive(seed: int, seconds: float = 120, level: float = 0.0) -> np.ndarray:
-    """A drive: a level of its own, small against what day and night differ by."""
-    rng = np.random.default_rng(seed)
-    return ar1(rng, 0.6, round(seconds * RATE_HZ), 3) + rng.normal(level, 0.3, 3)
-
-
-def reference_of(context: str = "day", level: float = 0.0, seed: int = 0) -> Reference:
-    drives = [drive(1000 * seed + number, level=level) for number in range(8)]
-    return fit(drives, RATE_HZ, NAMES, origins=ORIGINS, context=context)
-
-
-DAY = reference_of()
-NIGHT = reference_of("night", -12.0, seed=1)
-
-
-def watch(
-    monitor: DriftMonitor, series: np.ndarray, start_s: float = 0.0, rate_hz: float = RATE_HZ
-) -> list[DriftState]:
-    states = (
-        monitor.observe(round((start_s + number / rate_hz) * SECOND), row)
-        for number, row in enumerate(series)
-    )
-    return [state for state in states if state is not None]
-
-
-def first_alarm_s(states: list[DriftState]) -> float | None:
-    return next((state.time_ns / SECOND for state in states if state.alarm), None)
-
-
-def feature(state: DriftState, name: str) -> object:
-    return next(one for one in state.features if one.name == name)
 
 
 def test_the_first_windows_are_learning_then_a_small_reference_says_what_it_is() -> None:
@@ -354,72 +326,6 @@ def test_what_varies_slowly_is_learned_for_longer(seed: int) -> None:
     assert first_alarm_s(watch(monitor, series[:1200], start_s=1800)) is not None
 
 
-def test_a_restarted_monitor_goes_on_where_it_was() -> None:
-    series = np.concatenate([drive(700), drive(701, level=-12.0)])
-    whole, first, second = (DriftMonitor(combine(DAY, NIGHT), learn_s=60) for _ in range(3))
-    for monitor in (whole, first):
-        monitor.model_changed()
-    expected = watch(whole, series)
-    watch(first, series[:200])
-    second.restore(first.to_bytes())
-    rest = watch(second, series[200:], start_s=100)
-    assert second.reference.digest == whole.reference.digest
-    assert [state.verdict for state in rest[20:]] == [state.verdict for state in expected[120:]]
-    for left, right in zip(rest[-1].features, expected[-1].features, strict=True):
-        assert (left.name, left.verdict, left.d) == (right.name, right.verdict, pytest.approx(right.d))
-
-
-def test_an_alarm_stands_since_the_same_moment_after_a_restart() -> None:
-    series = drive(702, seconds=240)
-    series[200:, 0] += 6
-    first, second = DriftMonitor(DAY), DriftMonitor(DAY)
-    since = feature(watch(first, series)[-1], "light").since_ns
-    assert since > 0
-    second.restore(first.to_bytes())
-    assert feature(watch(second, series[-20:], start_s=240)[-1], "light").since_ns == since
-    # A file from before this was kept: the alarm stands, since it was read.
-    document = json.loads(first.to_bytes())
-    for context in document["contexts"]:
-        del context["alarmed_ns"]
-    older = DriftMonitor(DAY)
-    older.restore(json.dumps(document).encode())
-    state = watch(older, series[-20:], start_s=240)[0]
-    assert state.alarm
-    assert feature(state, "light").since_ns == state.time_ns
-
-
-def test_a_saved_monitor_of_another_reference_is_refused() -> None:
-    with pytest.raises(DriftReferenceError, match="another reference"):
-        DriftMonitor(NIGHT).restore(DriftMonitor(DAY).to_bytes())
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_a_damaged_saved_monitor_is_refused_or_works(data: st.DataObject) -> None:
-    damaged = bytearray(SAVED)
-    position = data.draw(st.integers(0, len(damaged) - 1))
-    if data.draw(st.booleans()):
-        damaged[position] = data.draw(st.integers(0, 255))
-    else:
-        del damaged[position : position + data.draw(st.integers(1, 9000))]
-    monitor = DriftMonitor(DAY)
-    try:
-        monitor.restore(bytes(damaged))
-    except DriftReferenceError:
-        return
-    watch(monitor, drive(1, seconds=5), start_s=60)
-
-
-def _saved() -> bytes:
-    monitor = DriftMonitor(DAY, learn_s=600)
-    monitor.model_changed()
-    watch(monitor, drive(2, seconds=60))
-    return monitor.to_bytes()
-
-
-SAVED = _saved()
-
-
 def test_what_becomes_known_is_judged_at_once_and_all_else_goes_on() -> None:
     after = DriftMonitor(DAY)
     watch(after, drive(50, 200))
@@ -438,22 +344,9 @@ def test_what_becomes_known_is_judged_at_once_and_all_else_goes_on() -> None:
     for name in ("light", "colour"):
         assert [feature(one, name) for one in states] == [feature(one, name) for one in others]
     # What was seen since the change fills its windows: of 60 s and more, 20 s were seen before it was known.
-    full = next(one.time_ns for one in states if feature(one, "cars").window_s > 0) / SECOND  # type: ignore[attr-defined]
+    full = next(one.time_ns for one in states if feature(one, "cars").window_s > 0) / SECOND
     shorter = DAY.contexts[0].features[2].tails[0].frames / RATE_HZ
     assert full == pytest.approx(200 + max(20.0, shorter), abs=2)
-
-
-def test_what_became_known_is_known_after_a_restart_and_no_more_than_that() -> None:
-    monitor = DriftMonitor(combine(DAY, NIGHT).without(["detections"]))
-    watch(monitor, drive(50, 100))
-    monitor.know(DAY)
-    again = DriftMonitor(combine(DAY, NIGHT).without(["detections"]))
-    again.restore(monitor.to_bytes())
-    assert [one.features[2].known for one in again.reference.contexts] == [True, False]
-    assert again.snapshot().reference.digest == monitor.reference.digest
-    before = again.reference.digest
-    again.know(reference_of("day", 40.0, seed=3))
-    assert again.reference.digest == before, "what is judged already stays what it was"
 
 
 def test_what_is_to_become_known_is_of_the_same_features_and_rate() -> None:

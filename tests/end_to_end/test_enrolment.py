@@ -20,7 +20,7 @@ from sqlalchemy import select
 from cloud.config import CloudConfig, load_config
 from cloud.fleet.enrolment import enrol as issue
 from cloud.fleet.enrolment_service import MAX_MESSAGE_BYTES
-from cloud.store.models import AuditEntry
+from cloud.store.audit_entry import AuditEntry
 from edge.config import load_config as load_edge_config
 from edge.doctor import certificates
 from edge.doctor.finding import Level

@@ -16,8 +16,8 @@ from sqlalchemy import select
 
 from cloud.config import CloudConfig
 from cloud.fleet.vehicles import revoke
+from cloud.store.audit_entry import AuditEntry
 from cloud.store.columns import utc_now
-from cloud.store.models import AuditEntry
 from edge.files import atomic_write
 from edge.fleet import identity
 from protos.traffic_vision.v1 import enrolment_pb2 as wire
