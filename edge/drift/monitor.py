@@ -55,7 +55,7 @@ class DriftMonitor:
                 as rare as promised, whichever camera raises them.
             learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen;
                 longer where that is less than LEARN_TAU autocorrelation times of it.
-            gap_s: after so long without a frame, what was seen before does not count.
+            gap_s: after so long without a frame, what was seen before does not count; an alarm goes on.
             seed: of the bootstrap of what is learned.
             learner: fits what is learned; None: `observe` does, which takes some tens of milliseconds then.
         """
@@ -131,7 +131,7 @@ class DriftMonitor:
             raise DriftReferenceError(
                 f"a vector of shape {vector.shape}, the reference has {features} features"
             )
-        step = self._pace.step(time_ns)
+        step = self._step(time_ns)
         if step is Step.SKIP:
             return None
         if step is not Step.TAKE:
@@ -256,16 +256,28 @@ class DriftMonitor:
         self._reference, self._contexts = reference, contexts
         self._asked = None
 
+    def _step(self, time_ns: int) -> Step:
+        """Take a frame's time; where it goes back, alarms are as old as before."""
+        before = self._pace.last
+        step = self._pace.step(time_ns)
+        if step is Step.BACK and before is not None:
+            self._since_ns += time_ns - before
+            for context in self._contexts:
+                context.redate(time_ns - before)
+            if self._unknown is not None:
+                self._unknown.redate(time_ns - before)
+        return step
+
     def _interrupt(self, why: str) -> None:
         _LOG.info("drift monitor: %s, the windows begin anew", why)
         self._interruption = (f"{why}: the windows began anew",)
         self._assignment.restart()
         self._rate.interrupt()
         if self._unknown is not None:
-            self._unknown.clear()
+            self._unknown.restart()
         self._since_judged = 0
         for context in self._contexts:
-            context.clear()
+            context.restart()
 
     def _take(
         self,
