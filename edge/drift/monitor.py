@@ -148,6 +148,15 @@ class DriftMonitor:
         self.state = self._judge(time_ns, self._assignment.current)
         return self.state
 
+    def rest(self, time_ns: int) -> None:
+        """Time goes by that says nothing, as while the vehicle is parked: it goes on from here where it was.
+
+        Args:
+            time_ns: the frames' time, however long after the frame before.
+        """
+        self._step(time_ns)
+        self._rate.interrupt()
+
     def model_changed(self, origins: Iterable[str] = (Origin.DETECTIONS, Origin.EMBEDDING)) -> None:
         """A new model runs: forget the reference of these features, and learn it from what the model sees.
 

@@ -117,6 +117,10 @@ def a_watch(
     return watch
 
 
+def by_name(state: common.DriftState) -> list[common.FeatureDrift]:
+    return sorted(state.features, key=lambda one: one.name)
+
+
 def saved(day: Reference, folder: Path) -> Path:
     day.save(folder / "day.json")
     return folder / "day.json"
@@ -249,21 +253,70 @@ def test_a_reference_of_other_features_is_refused_at_the_start(tmp_path: Path) -
         a_watch(tmp_path, Told(), reference=tmp_path / "other.json")
 
 
-def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(tmp_path: Path, day: Reference) -> None:
+@pytest.mark.parametrize("seconds", [30, 300, 1200])
+def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(
+    tmp_path: Path, day: Reference, seconds: float
+) -> None:
+    told, parked = Told(), False
+    watch = a_watch(tmp_path, told, lambda camera: parked, reference=saved(day, tmp_path))
+    drive = Drive(watch)
+    drive.go(200, BY_DAY)
+    changes = len(told.changes)
+    before, states = told.states[-1], len(told.states)
+    assert before.verdict == common.DRIFT_VERDICT_UNCALIBRATED
+    parked = True
+    drive.go(seconds, BY_NIGHT)
+    assert told.changes[-1] == ("uncalibrated", "paused") and len(told.states) == states + 1
+    watched = watch.latest("front")
+    assert watched is not None and watched.state is not None and VERDICTS[watched.state.verdict] == "paused"
+    parked = False
+    drive.go(2, BY_DAY)
+    assert told.changes[-1] == ("paused", "uncalibrated")
+    # Its windows are full, as long as they were, and nothing is said of gaps or slow frames.
+    assert [(one.name, one.window_s > 0) for one in by_name(told.states[-1])] == [
+        (one.name, one.window_s > 0) for one in by_name(before)
+    ]
+    assert told.states[-1].explanation == before.explanation
+    drive.go(100, BY_DAY)
+    assert "alarm" not in {after for _, after in told.changes}
+    assert len(told.changes) == changes + 2
+
+
+@pytest.mark.parametrize("seconds", [30, 300])
+def test_an_alarm_is_told_once_however_often_the_vehicle_is_parked(
+    tmp_path: Path, day: Reference, seconds: float
+) -> None:
     told, parked = Told(), False
     watch = a_watch(tmp_path, told, lambda camera: parked, reference=saved(day, tmp_path))
     drive = Drive(watch)
     drive.go(100, BY_DAY)
-    before, states = told.changes[-1][1], len(told.states)
-    parked = True
-    drive.go(300, BY_NIGHT)
-    assert told.changes[-1] == (before, "paused") and len(told.states) == states + 1
-    watched = watch.latest("front")
-    assert watched is not None and watched.state is not None and VERDICTS[watched.state.verdict] == "paused"
-    parked = False
+    drive.go(100, BY_NIGHT)
+    since = told.states[-1].since
+    for _ in range(2):
+        parked = True
+        drive.go(seconds, BY_DAY)
+        parked = False
+        drive.go(60, BY_NIGHT)
+    assert [after for _, after in told.changes].count("alarm") == 1
+    assert told.changes[-1][1] == "alarm" and told.states[-1].since == since
     drive.go(100, BY_DAY)
-    assert told.changes[-1][1] == before and "alarm" not in {after for _, after in told.changes}
-    assert sum(after == "paused" for _, after in told.changes) == 1
+    assert told.changes[-1] == ("alarm", "uncalibrated")
+
+
+def test_a_model_that_is_put_in_while_an_alarm_stands_parked_is_not_blamed_for_it(
+    tmp_path: Path, day: Reference, day_and_night: Reference
+) -> None:
+    told, parked = Told(), False
+    watch = a_watch(tmp_path, told, lambda camera: parked, reference=saved(day, tmp_path))
+    drive = Drive(watch)
+    drive.go(100, BY_NIGHT)
+    parked = True
+    drive.go(10, BY_NIGHT)
+    assert told.changes[-1][1] == "alarm"
+    drive.another_model(day_and_night)
+    drive.go(10, BY_NIGHT)
+    assert told.changes[-1] == ("alarm", "paused")
+    assert told.states[-1].model.sha256 == drive.digest
 
 
 def test_what_is_seen_while_standing_at_a_light_adds_nothing(tmp_path: Path, day: Reference) -> None:
