@@ -362,6 +362,8 @@ class DriftMonitor:
         tests = context.windows.yardstick.tests
         limit = context.windows.yardstick.limit(self.target_hours, known.joint)
         there = judgement.full & ~context.gone
+        if (there | ~context.windows.judged | context.gone).all():
+            self._interruption = ()
         unusual = there & (judgement.per_day <= limit)
         context.latch(unusual, judgement.per_window >= ORDINARY, time_ns)
         context.judged_ns, context.judged_step_s = time_ns, step_s
