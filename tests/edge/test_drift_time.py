@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +50,33 @@ def test_what_is_wanted_is_what_is_taken_and_asking_changes_nothing(steps: list[
         taken = asked.step(time_ns)
         assert taken is silent.step(time_ns)
         assert wanted == [taken is not Step.SKIP] * 3
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "back_s"), [(2.0, 0.1), (2.0, 0.9), (10.0, 0.1), (10.0, 0.9), (0.2, 4.0)]
+)
+def test_a_clock_that_is_put_back_a_little_again_and_again_costs_no_window(
+    rate_hz: float, back_s: float
+) -> None:
+    reference = replace(DAY, rate_hz=rate_hz)
+    monitor = DriftMonitor(reference)
+    every_s, at_s, states = 1 / (3 * rate_hz), 0.0, []
+    for row in np.repeat(drive(1, 600), 3, axis=0):
+        states.append(monitor.observe(round(at_s * SECOND), row))
+        at_s += every_s
+        if len(states) % round(25 / every_s) == 0:
+            at_s -= back_s
+    judged = [state for state in states if state is not None]
+    assert judged[-1].notes == ()
+    learns = [state.verdict is Verdict.LEARNING for state in judged]
+    assert learns == sorted(learns, reverse=True) and not learns[-1]
+
+
+def test_a_clock_that_goes_on_going_back_begins_anew_and_is_followed() -> None:
+    pace = Pace(RATE_HZ, 60.0)
+    steps = [pace.step(-number * SECOND // 10) for number in range(40)]
+    assert steps[0] is Step.TAKE and Step.TAKE not in steps[1:]
+    assert steps.count(Step.BACK) == 3  # once a second
 
 
 def test_a_monitor_wants_as_many_frames_as_it_judges_by() -> None:
