@@ -59,6 +59,7 @@ class Drive:
     def __init__(self, watch: DriftWatch) -> None:
         self.watch = watch
         self.number = 0
+        self.epoch = 0
         self.every = 1  # one frame of so many comes
         self.digest = MODEL.digest
         self.metadata = MODEL.metadata
@@ -67,7 +68,7 @@ class Drive:
     def go(self, seconds: float, level: float) -> None:
         for _ in range(0, round(seconds * 10), self.every):
             picture = image(self.number, level)
-            frame = Frame("front", self.number, 0, self.number * 100_000_000, picture)
+            frame = Frame("front", self.number, self.epoch, self.number * 100_000_000, picture)
             noise = np.random.default_rng(self.number).normal(0, 1, 4)
             embedding = None if self.embedding is None else (self.embedding + noise).astype(np.float32)
             found = Detections(NO_BOXES, self.digest, StageTimes(0, 0, 0), embedding)
@@ -76,6 +77,11 @@ class Drive:
                 Publication(frame.key, frame.captured_ns, False, 36, 64, found, self.metadata, 0, 0, 0),
             )
             self.number += self.every
+
+    def reconnect(self, seconds: float) -> None:
+        """The camera is lost, and back after so long."""
+        self.number += round(seconds * 10)
+        self.epoch += 1
 
     def another_model(self, prior: Reference | None) -> None:
         self.digest = "b" * 64
@@ -373,3 +379,28 @@ def test_a_camera_whose_rate_changes_in_mid_stream_alarms_in_no_phase(tmp_path: 
         assert judged
         for one in judged:
             assert min(abs(one.window_s / (factor * s) - 1) for s in nominal[one.name]) < 0.1
+
+
+def test_a_camera_that_is_lost_and_back_again_and_again_raises_no_alarm_and_forgets_nothing_known(
+    tmp_path: Path, day: Reference
+) -> None:
+    told = Told()
+    watch = a_watch(tmp_path, told, reference=saved(day, tmp_path), learn_s=60)
+    drive = Drive(watch)
+    drive.another_model(None)  # what it finds is learned on the way
+    drive.go(300, BY_DAY)
+    known = told.states[-1].reference_sha256  # of all that is judged by, what was learned included
+    assert known != day.digest and VERDICTS[told.states[-1].verdict] == "uncalibrated"
+    for lost_s in (15, 20, 15, 90, 20, 90):
+        changes = len(told.changes)
+        drive.reconnect(lost_s)
+        drive.go(2, BY_DAY)
+        assert VERDICTS[told.states[-1].verdict] == ("learning" if lost_s > 60 else "uncalibrated")
+        drive.go(200, BY_DAY)
+        assert [after for _, after in told.changes[changes:]] == ["learning", "uncalibrated"] * (lost_s > 60)
+        assert told.states[-1].reference_sha256 == known
+    latest = watch.latest("front")
+    assert latest is not None and latest.frame.epoch == 6
+    drive.reconnect(20)
+    drive.go(100, BY_NIGHT)
+    assert told.changes[-1] == ("uncalibrated", "alarm")
