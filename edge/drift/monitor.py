@@ -23,6 +23,7 @@ from edge.drift.pacing import GAP_S, Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, remember, require_alike
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare
+from edge.drift.values import as_frames
 from edge.drift.verdicts import judge_all, judge_features, map50_change, notes, rank
 from edge.drift.windows import DAY_S, ORDINARY, Judgement
 
@@ -108,15 +109,13 @@ class DriftMonitor:
         """
         return self._pace.wants(time_ns)
 
-    def observe(
-        self, time_ns: int, vector: npt.NDArray[np.floating], *, moving: bool = True
-    ) -> DriftState | None:
+    def observe(self, time_ns: int, vector: npt.ArrayLike, *, moving: bool = True) -> DriftState | None:
         """Take the features of one frame.
 
         Args:
             time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned; what
                 slower ones mean for windows and the promise: `edge.drift.frame_rate`.
-            vector: `float[F]`, NaN where a feature is not to be had.
+            vector: `float[F]`, an array or a list, NaN where a feature is not to be had.
             moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
                 says no more of the world than seen once. Time goes on, and nothing else.
 
@@ -124,12 +123,12 @@ class DriftMonitor:
             The state, about once a second of the frames' time; None in between. It is also in `state`.
 
         Raises:
-            DriftReferenceError: the vector has another length than the reference's names.
+            DriftReferenceError: the vector is not of numbers, or not as long as the reference's names.
         """
-        features = len(self._reference.names)
-        if vector.shape != (features,):
+        values, features = as_frames(vector, "the vector"), len(self._reference.names)
+        if values.shape != (features,):
             raise DriftReferenceError(
-                f"a vector of shape {vector.shape}, the reference has {features} features"
+                f"a vector of shape {values.shape}, the reference has {features} features"
             )
         step = self._step(time_ns)
         if step is Step.SKIP:
@@ -138,7 +137,6 @@ class DriftMonitor:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
         step_ns = self._rate.take(time_ns, counts=moving)
         if moving:
-            values = np.asarray(vector, np.float32)
             handover = self._assignment.follow(values)
             self._take(time_ns, values, self._assignment.current, self._assignment.misfit, handover, step_ns)
         self._since_judged += 1
