@@ -125,7 +125,7 @@ class ContextMemory:
 
         Of a feature in alarm they stay: what is seen from now on ends the alarm as ever, and begins no other.
         """
-        quiet = ~self.latched.any(axis=0)
+        quiet: npt.NDArray[np.bool_] = ~np.any(self.latched, axis=0)
         self.windows.clear(quiet)
         self.missing[quiet] = 0.0
         self.infinite[quiet] = False

@@ -289,7 +289,7 @@ def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(
 
 
 @pytest.mark.parametrize("seconds", [30, 300])
-def test_an_alarm_is_told_once_however_often_the_vehicle_is_parked(
+def test_an_alarm_is_told_once_however_often_the_vehicle_is_parked_or_its_camera_lost(
     tmp_path: Path, day: Reference, seconds: float
 ) -> None:
     told, parked = Told(), False
@@ -302,6 +302,8 @@ def test_an_alarm_is_told_once_however_often_the_vehicle_is_parked(
         parked = True
         drive.go(seconds, BY_DAY)
         parked = False
+        drive.go(60, BY_NIGHT)
+        drive.reconnect(seconds + 40)
         drive.go(60, BY_NIGHT)
     assert [after for _, after in told.changes].count("alarm") == 1
     assert told.changes[-1][1] == "alarm" and told.states[-1].since == since
