@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -184,17 +183,15 @@ class DriftMonitor:
         """
         require_alike(reference, self._reference)
         there = {context.name: context for context in reference.contexts}
-        contexts = list(self._reference.contexts)
-        for number, context in enumerate(contexts):
+        for number, context in enumerate(self._reference.contexts):
             pairs = list(zip(context.features, there.get(context.name, context).features, strict=True))
             news = [place for place, (old, new) in enumerate(pairs) if new.known and not old.known]
             if news:
-                features = tuple(old if old.known else new for old, new in pairs)
-                contexts[number] = replace(context, features=features)
-                before, rate_hz = self._contexts[number], self._reference.rate_hz
-                self._contexts[number] = before.knowing(contexts[number], news, rate_hz)
+                features = [old if old.known else new for old, new in pairs]
+                self._reference = self._reference.with_features(number, features)
+                known, rate_hz = self._reference.contexts[number], self._reference.rate_hz
+                self._contexts[number] = self._contexts[number].knowing(known, news, rate_hz)
                 self._asked = None  # for what is known now
-        self._reference = replace(self._reference, contexts=tuple(contexts))
 
     def to_bytes(self) -> bytes:
         """All that a restarted daemon needs to go on where this monitor is."""
@@ -345,11 +342,9 @@ class DriftMonitor:
         if not learned:
             return
         known = self._reference.contexts[current].features
-        features = tuple(learned.get(number, feature) for number, feature in enumerate(known))
-        contexts = list(self._reference.contexts)
-        contexts[current] = replace(contexts[current], features=features)
-        self._reference = replace(self._reference, contexts=tuple(contexts))
-        memory = ContextMemory(contexts[current], self._reference.rate_hz)
+        features = [learned.get(number, feature) for number, feature in enumerate(known)]
+        self._reference = self._reference.with_features(current, features)
+        memory = ContextMemory(self._reference.contexts[current], self._reference.rate_hz)
         memory.carry(self._contexts[current], (n for n in range(len(features)) if n not in learned))
         self._contexts[current] = memory
 
