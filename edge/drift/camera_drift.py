@@ -50,7 +50,7 @@ class CameraDrift:
         monitor: judges.
         model: digest of the model that the monitor judges.
         watched: the latest frame; None before the first.
-        paused: what was told when the vehicle was parked.
+        paused: what was told when the vehicle was parked; None where it drives, or an alarm stands meanwhile.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class CameraDrift:
         self._prior = prior
         self._own: Own | None = None if commissioning is None else commissioning.own
         self._alarm = False
+        self._is_resting = False
         self._seen = seen
         self._known: Own | None = None  # of what was seen, that the monitor judges by
         self._seen_hours: dict[str, float] = {}  # by context, where it does
@@ -133,6 +134,7 @@ class CameraDrift:
 
     def observe(self, time_ns: int, features: npt.NDArray[np.float32], *, moving: bool) -> DriftState | None:
         """Take a frame that the monitor wants; see `DriftMonitor.observe`."""
+        self._is_resting = False
         monitor, commissioning = self.monitor, self._commissioning
         state = monitor.observe(time_ns, features, moving=moving)
         if state is not None:
@@ -151,6 +153,13 @@ class CameraDrift:
             judged = self.monitor.reference
             notes += self._commissioning.notes(context, judged, alarm=self._alarm)
         return notes
+
+    def rest(self, time_ns: int) -> None:
+        """The vehicle is parked: see `DriftMonitor.rest`."""
+        self.monitor.rest(time_ns)
+        if not self._is_resting:
+            self._is_resting = True
+            self.flush()
 
     def flush(self) -> None:
         """Driving ends here, for now."""

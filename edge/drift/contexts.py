@@ -54,7 +54,8 @@ class Fits:
 
     def distances(self, vector: npt.NDArray[np.floating]) -> Scores:
         """Of `float[..., F]`: `float64[..., C]`, 0 to 25; 0 where a frame has none of the features."""
-        squares = np.square(vector[..., None, :] - self._mean) * self._precision
+        with np.errstate(invalid="ignore"):  # infinity has no distance in a feature that is not used
+            squares = np.square(vector[..., None, :] - self._mean) * self._precision
         there = self._used & np.isfinite(squares)
         sums = np.where(there, np.minimum(squares, _MOST), 0.0).sum(axis=-1)
         return np.asarray(sums / np.maximum(there.sum(axis=-1), 1), np.float64)

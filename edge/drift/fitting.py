@@ -38,6 +38,7 @@ from edge.drift.reference import (
 )
 from edge.drift.state import Origin, Scope
 from edge.drift.student import student_quantile
+from edge.drift.values import as_drives
 
 MAX_FEATURES = 256
 MAX_WINDOW = 65_536  # frames; a feature that wants longer ones is judged by fewer of its tau
@@ -55,7 +56,7 @@ _LEAST_DRIVE = 10  # frames: a shorter drive's mean says nothing
 
 
 def fit(
-    features: npt.NDArray[np.floating] | Sequence[npt.NDArray[np.floating]],
+    features: npt.ArrayLike | Sequence[npt.ArrayLike],
     rate_hz: float,
     names: Sequence[str],
     *,
@@ -70,8 +71,9 @@ def fit(
     """Make a reference, of one context unless `contexts` tells of more.
 
     Args:
-        features: `float[frames, features]`, or one such array for each drive. Frames of one array follow each
-            other at `rate_hz`; of what lies between two arrays nothing is assumed. NaN: not to be had.
+        features: `float[frames, features]`, an array or lists, or one of these for each drive. Frames of one
+            follow each other at `rate_hz`; of what lies between two nothing is assumed. NaN: not to be had.
+            They count as float32, as a monitor has them.
         rate_hz: frames per second of the frames' time.
         names: of the features, in the order of the columns.
         origins: `picture`, `detections` or `embedding` for each; `picture` unless given.
@@ -92,14 +94,14 @@ def fit(
     Raises:
         DriftReferenceError: the arguments do not fit each other, or there are no frames.
     """
-    arrays = [features] if isinstance(features, np.ndarray) else list(features)
+    arrays, is_one = as_drives(features)
     kinds = tuple(Origin(origin) for origin in origins) if origins else (Origin.PICTURE,) * len(names)
     _check(arrays, rate_hz, names, kinds, target_hours, context)
     if contexts is not None:
         from edge.drift.finding import by_context
 
         own: Any = contexts
-        if isinstance(features, np.ndarray) and not isinstance(contexts, str):
+        if is_one and not isinstance(contexts, str):
             own = [contexts]
         return combine(
             *(

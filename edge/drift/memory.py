@@ -120,13 +120,15 @@ class ContextMemory:
         """Whether some feature has been seen, and for less long than any is learned."""
         return any(seen and number not in self.needed for number, seen in self.learning.items())
 
-    def clear(self) -> None:
-        """Forget the windows; what is being learned stays, with a mark that time was lost."""
-        self.windows.clear()
-        self.latched[:] = False
-        self.alarmed_ns[:] = 0
-        self.missing[:] = 0.0
-        self.infinite[:] = False
+    def restart(self) -> None:
+        """Time was lost: forget the windows, and mark it in what is being learned.
+
+        Of a feature in alarm they stay: what is seen from now on ends the alarm as ever, and begins no other.
+        """
+        quiet: npt.NDArray[np.bool_] = ~np.any(self.latched, axis=0)
+        self.windows.clear(quiet)
+        self.missing[quiet] = 0.0
+        self.infinite[quiet] = False
         for seen in self.learning.values():
             if seen and not math.isnan(seen[-1]):
                 seen.append(math.nan)
@@ -193,6 +195,12 @@ class ContextMemory:
         begins = in_alarm & (self.alarmed_ns == 0)
         self.alarmed_ns[begins] = time_ns
         self.alarmed_ns[~in_alarm] = 0
+
+    def redate(self, by_ns: int) -> None:
+        """The frames' time has changed by so much: what was dated by it is as long ago as before."""
+        self.alarmed_ns[self.alarmed_ns != 0] += by_ns
+        if self.judged_ns:
+            self.judged_ns += by_ns
 
     @property
     def _any_missing(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from edge.drift.pacing import GAP_S, Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, remember, require_alike
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare
+from edge.drift.values import as_frames
 from edge.drift.verdicts import judge_all, judge_features, map50_change, notes, rank
 from edge.drift.windows import DAY_S, ORDINARY, Judgement
 
@@ -55,7 +55,7 @@ class DriftMonitor:
                 as rare as promised, whichever camera raises them.
             learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen;
                 longer where that is less than LEARN_TAU autocorrelation times of it.
-            gap_s: after so long without a frame, what was seen before does not count.
+            gap_s: after so long without a frame, what was seen before does not count; an alarm goes on.
             seed: of the bootstrap of what is learned.
             learner: fits what is learned; None: `observe` does, which takes some tens of milliseconds then.
         """
@@ -108,15 +108,13 @@ class DriftMonitor:
         """
         return self._pace.wants(time_ns)
 
-    def observe(
-        self, time_ns: int, vector: npt.NDArray[np.floating], *, moving: bool = True
-    ) -> DriftState | None:
+    def observe(self, time_ns: int, vector: npt.ArrayLike, *, moving: bool = True) -> DriftState | None:
         """Take the features of one frame.
 
         Args:
             time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned; what
                 slower ones mean for windows and the promise: `edge.drift.frame_rate`.
-            vector: `float[F]`, NaN where a feature is not to be had.
+            vector: `float[F]`, an array or a list, NaN where a feature is not to be had.
             moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
                 says no more of the world than seen once. Time goes on, and nothing else.
 
@@ -124,21 +122,20 @@ class DriftMonitor:
             The state, about once a second of the frames' time; None in between. It is also in `state`.
 
         Raises:
-            DriftReferenceError: the vector has another length than the reference's names.
+            DriftReferenceError: the vector is not of numbers, or not as long as the reference's names.
         """
-        features = len(self._reference.names)
-        if vector.shape != (features,):
+        values, features = as_frames(vector, "the vector"), len(self._reference.names)
+        if values.shape != (features,):
             raise DriftReferenceError(
-                f"a vector of shape {vector.shape}, the reference has {features} features"
+                f"a vector of shape {values.shape}, the reference has {features} features"
             )
-        step = self._pace.step(time_ns)
+        step = self._step(time_ns)
         if step is Step.SKIP:
             return None
         if step is not Step.TAKE:
             self._interrupt("the frames' time went back" if step is Step.BACK else "there was a gap in time")
         step_ns = self._rate.take(time_ns, counts=moving)
         if moving:
-            values = np.asarray(vector, np.float32)
             handover = self._assignment.follow(values)
             self._take(time_ns, values, self._assignment.current, self._assignment.misfit, handover, step_ns)
         self._since_judged += 1
@@ -147,6 +144,15 @@ class DriftMonitor:
         self._since_judged = 0
         self.state = self._judge(time_ns, self._assignment.current)
         return self.state
+
+    def rest(self, time_ns: int) -> None:
+        """Time goes by that says nothing, as while the vehicle is parked: it goes on from here where it was.
+
+        Args:
+            time_ns: the frames' time, however long after the frame before.
+        """
+        self._step(time_ns)
+        self._rate.interrupt()
 
     def model_changed(self, origins: Iterable[str] = (Origin.DETECTIONS, Origin.EMBEDDING)) -> None:
         """A new model runs: forget the reference of these features, and learn it from what the model sees.
@@ -177,17 +183,15 @@ class DriftMonitor:
         """
         require_alike(reference, self._reference)
         there = {context.name: context for context in reference.contexts}
-        contexts = list(self._reference.contexts)
-        for number, context in enumerate(contexts):
+        for number, context in enumerate(self._reference.contexts):
             pairs = list(zip(context.features, there.get(context.name, context).features, strict=True))
             news = [place for place, (old, new) in enumerate(pairs) if new.known and not old.known]
             if news:
-                features = tuple(old if old.known else new for old, new in pairs)
-                contexts[number] = replace(context, features=features)
-                before, rate_hz = self._contexts[number], self._reference.rate_hz
-                self._contexts[number] = before.knowing(contexts[number], news, rate_hz)
+                features = [old if old.known else new for old, new in pairs]
+                self._reference = self._reference.with_features(number, features)
+                known, rate_hz = self._reference.contexts[number], self._reference.rate_hz
+                self._contexts[number] = self._contexts[number].knowing(known, news, rate_hz)
                 self._asked = None  # for what is known now
-        self._reference = replace(self._reference, contexts=tuple(contexts))
 
     def to_bytes(self) -> bytes:
         """All that a restarted daemon needs to go on where this monitor is."""
@@ -256,16 +260,28 @@ class DriftMonitor:
         self._reference, self._contexts = reference, contexts
         self._asked = None
 
+    def _step(self, time_ns: int) -> Step:
+        """Take a frame's time; where it goes back, alarms are as old as before."""
+        before = self._pace.last
+        step = self._pace.step(time_ns)
+        if step is Step.BACK and before is not None:
+            self._since_ns += time_ns - before
+            for context in self._contexts:
+                context.redate(time_ns - before)
+            if self._unknown is not None:
+                self._unknown.redate(time_ns - before)
+        return step
+
     def _interrupt(self, why: str) -> None:
         _LOG.info("drift monitor: %s, the windows begin anew", why)
         self._interruption = (f"{why}: the windows began anew",)
         self._assignment.restart()
         self._rate.interrupt()
         if self._unknown is not None:
-            self._unknown.clear()
+            self._unknown.restart()
         self._since_judged = 0
         for context in self._contexts:
-            context.clear()
+            context.restart()
 
     def _take(
         self,
@@ -326,11 +342,9 @@ class DriftMonitor:
         if not learned:
             return
         known = self._reference.contexts[current].features
-        features = tuple(learned.get(number, feature) for number, feature in enumerate(known))
-        contexts = list(self._reference.contexts)
-        contexts[current] = replace(contexts[current], features=features)
-        self._reference = replace(self._reference, contexts=tuple(contexts))
-        memory = ContextMemory(contexts[current], self._reference.rate_hz)
+        features = [learned.get(number, feature) for number, feature in enumerate(known)]
+        self._reference = self._reference.with_features(current, features)
+        memory = ContextMemory(self._reference.contexts[current], self._reference.rate_hz)
         memory.carry(self._contexts[current], (n for n in range(len(features)) if n not in learned))
         self._contexts[current] = memory
 
@@ -341,6 +355,8 @@ class DriftMonitor:
         tests = context.windows.yardstick.tests
         limit = context.windows.yardstick.limit(self.target_hours, known.joint)
         there = judgement.full & ~context.gone
+        if (there | ~context.windows.judged | context.gone).all():
+            self._interruption = ()
         unusual = there & (judgement.per_day <= limit)
         context.latch(unusual, judgement.per_window >= ORDINARY, time_ns)
         context.judged_ns, context.judged_step_s = time_ns, step_s

@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 
 GAP_S = 60.0  # after so long without a frame, what was seen before does not count
+BACK_S = 1.0  # clocks are put right by less; that much is waited for
 
 
 class Step(enum.Enum):
     """What a frame's time says."""
 
     TAKE = "take"
-    # Too close to the frame before: the reference was made at a lower rate.
+    # Too close to the frame before, or of a clock that was put back a little: time has to catch up.
     SKIP = "skip"
     # Taken, and nothing before it counts any more.
     GAP = "gap"
@@ -25,7 +26,8 @@ class Pace:
         """Begin; the first frame is taken."""
         self._period = 1e9 / rate_hz
         self._gap = max(gap_s * 1e9, 2 * self._period)
-        self.last: int | None = None
+        self._back = max(BACK_S * 1e9, self._period)
+        self.last: int | None = None  # the latest time of the stretch
         self._due = 0.0
 
     def wants(self, time_ns: int) -> bool:
@@ -33,21 +35,22 @@ class Pace:
         before = self.last
         return (
             before is None
-            or not 0 <= time_ns - before <= self._gap
+            or not -self._back <= time_ns - before <= self._gap
             or time_ns >= self._due - self._period / 10
         )
 
     def step(self, time_ns: int) -> Step:
         """Take the next frame's time, ns."""
-        before, self.last = self.last, time_ns
-        if before is not None and 0 <= time_ns - before <= self._gap:
+        before = self.last
+        if before is not None and -self._back <= time_ns - before <= self._gap:
+            self.last = max(before, time_ns)
             # A tenth of a period early is on time: cameras jitter.
             if time_ns < self._due - self._period / 10:
                 return Step.SKIP
             late = time_ns - self._due
             self._due = self._due + self._period if late < self._period else time_ns + self._period
             return Step.TAKE
-        self._due = time_ns + self._period
+        self.last, self._due = time_ns, time_ns + self._period
         if before is None:
             return Step.TAKE
         return Step.BACK if time_ns < before else Step.GAP

@@ -231,11 +231,14 @@ class DriftWatch:
         )
 
     def _pause(self, frame: Frame, drift: CameraDrift, published: Publication) -> None:
-        """Judge nothing while the vehicle is parked; what was seen before stays for when it drives on."""
-        if drift.paused is not None:
-            return
-        drift.flush()
+        """Judge nothing while the vehicle is parked; what was seen before stays for when it drives on.
+
+        An alarm stands meanwhile: nothing says that it has ended.
+        """
+        drift.rest(frame.captured_ns)
         before = drift.watched.state if drift.watched else None
+        if drift.paused is not None or (before is not None and _is_alarm_of(drift, before)):
+            return
         at = self._clock.captured(frame.camera, frame.captured_ns, is_live=published.is_live)
         drift.paused = common_pb2.DriftState(
             camera=frame.camera,
@@ -314,6 +317,15 @@ class DriftWatch:
 
     def _path(self, camera: str) -> Path:
         return self._folder / f"{camera}.json"
+
+
+def _is_alarm_of(drift: CameraDrift, state: common_pb2.DriftState) -> bool:
+    """Whether a state is an alarm by what judges now."""
+    judges = (drift.model, drift.monitor.reference.digest)
+    return state.verdict == common_pb2.DRIFT_VERDICT_ALARM and judges == (
+        state.model.sha256,
+        state.reference_sha256,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,12 @@ class Reference:
         """This reference as one whose every context is of this scope."""
         return replace(self, contexts=tuple(replace(context, scope=scope) for context in self.contexts))
 
+    def with_features(self, number: int, features: Iterable[FeatureReference]) -> Reference:
+        """This reference with these features in place of one context's."""
+        contexts = list(self.contexts)
+        contexts[number] = replace(contexts[number], features=tuple(features))
+        return replace(self, contexts=tuple(contexts))
+
     def without(self, origins: Iterable[str]) -> Reference:
         """This reference with the features of these origins unknown: a new model changes what they mean.
 

@@ -19,6 +19,7 @@ from edge.drift.reference import DriftReferenceError, FeatureReference, Referenc
 from edge.drift.series import VERDICTS, Period, Scan
 from edge.drift.state import DriftState, FeatureDrift, Verdict
 from edge.drift.unknown import UnknownRun
+from edge.drift.values import as_frames
 from edge.drift.verdicts import promised
 from edge.drift.windows import DAY_S, ORDINARY, dated, latched, rates
 
@@ -30,7 +31,7 @@ _WORTH_IT = 64  # fewer are given to the monitor one by one
 
 def scan(
     reference: Reference,
-    features: npt.NDArray[np.floating],
+    features: npt.ArrayLike,
     rate_hz: float,
     *,
     target_hours: float | None = None,
@@ -44,7 +45,7 @@ def scan(
 
 def scan_arrays(
     reference: Reference,
-    features: npt.NDArray[np.floating],
+    features: npt.ArrayLike,
     rate_hz: float,
     *,
     target_hours: float | None = None,
@@ -53,26 +54,28 @@ def scan_arrays(
 
     Args:
         reference: what to judge by. Features that it does not know are learned, as a monitor does.
-        features: `float[frames, F]`, consecutive frames; NaN where a feature is not to be had.
+        features: `float[frames, F]`, an array or lists, of consecutive frames; NaN where a feature is not to
+            be had.
         rate_hz: frames per second; more than the reference's are thinned as a monitor would.
         target_hours: hours of driving to one false alarm, in place of the reference's own.
 
     Raises:
-        DriftReferenceError: the series has other features than the reference, or so few frames per second
-            that a monitor takes each for the first after a gap.
+        DriftReferenceError: the series is not of numbers, has other features than the reference, or so few
+            frames per second that a monitor takes each for the first after a gap.
     """
     if not rate_hz > 0 or 1.0 / rate_hz > max(GAP_S, 2 / reference.rate_hz):
         raise DriftReferenceError(
             f"a series of {rate_hz:g} frames per second cannot be judged by a reference of"
             f" {reference.rate_hz:g}: between two frames is a gap, after which nothing before it counts"
         )
-    times = np.round(np.arange(len(features)) * (1e9 / rate_hz)).astype(np.int64)
-    return scan_times(reference, features, times, target_hours=target_hours)
+    rows = as_frames(features, "the series")
+    times = np.round(np.arange(len(rows) if rows.ndim else 0) * (1e9 / rate_hz)).astype(np.int64)
+    return scan_times(reference, rows, times, target_hours=target_hours)
 
 
 def scan_times(
     reference: Reference,
-    features: npt.NDArray[np.floating],
+    features: npt.ArrayLike,
     times_ns: npt.NDArray[np.int64],
     *,
     target_hours: float | None = None,
@@ -87,13 +90,14 @@ def scan_times(
         target_hours: see `scan_arrays`.
 
     Raises:
-        DriftReferenceError: the series has other features than the reference, or a gap after which nothing
-            before it counts; it is to be scanned in two.
+        DriftReferenceError: the series is not of numbers, has other features than the reference, or a gap
+            after which nothing before it counts; it is to be scanned in two.
     """
     count = len(reference.names)
-    if features.ndim != 2 or features.shape[1] != count or times_ns.shape != features.shape[:1]:
+    rows, times_ns = as_frames(features, "the series"), np.asarray(times_ns)
+    if rows.ndim != 2 or rows.shape[1] != count or times_ns.shape != rows.shape[:1]:
         raise DriftReferenceError(
-            f"a series of shape {features.shape} at times of shape {times_ns.shape}, the reference has"
+            f"a series of shape {rows.shape} at times of shape {times_ns.shape}, the reference has"
             f" {count} features: [frames, {count}] at [frames]"
         )
     pace = Pace(reference.rate_hz, GAP_S)
@@ -105,7 +109,7 @@ def scan_times(
             " so scan what comes after it by itself"
         )
     taken = np.array([step is Step.TAKE for step in steps], np.bool_)
-    values = np.asarray(features if taken.all() else features[taken], np.float32)
+    values = rows if taken.all() else rows[taken]
     return _Scanner(reference, times_ns[taken], values, target_hours).scan()
 
 

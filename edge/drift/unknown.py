@@ -128,6 +128,16 @@ class UnknownShare:
         usual = usual_share(reference)
         return None if usual is None else cls(usual, reference.rate_hz)
 
+    def restart(self) -> None:
+        """Time was lost: forget all frames, but for those of an alarm, which goes on."""
+        if not self._latched.any():
+            self.clear()
+
+    def redate(self, by_ns: int) -> None:
+        """The frames' time has changed by so much: an alarm is as old as before."""
+        if self._alarmed_ns:
+            self._alarmed_ns += by_ns
+
     def clear(self) -> None:
         """Forget all frames."""
         self._ring = bytearray(self._depth)

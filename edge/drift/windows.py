@@ -186,14 +186,15 @@ class SlidingWindows:
         self._rows = np.arange(windows * count).reshape(windows, count) * BINS
         self._values = np.zeros(int(self._depths.sum()), np.float32)
         self._bins = np.zeros(len(self._values), np.uint8)
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all frames."""
-        windows, count = self.lengths.shape
         self._seen = np.zeros(count, np.int64)
         self._counts = np.zeros((windows, count, BINS), np.int32)
         self._sums = np.zeros((windows, count))
+
+    def clear(self, which: npt.NDArray[np.bool_]) -> None:
+        """Forget all frames of these features, `bool[F]`."""
+        self._seen[which] = 0
+        self._counts[:, which] = 0
+        self._sums[:, which] = 0.0
 
     def push(self, vector: Vector) -> None:
         """Take one frame's `float32[F]`."""

@@ -10,8 +10,8 @@ from edge.drift import Reference, combine
 from edge.drift.features import extract
 from edge.drift.shadow_seen import FILE_NAME, FOLDER
 from protos.traffic_vision.v1 import common_pb2
+from tests.edge.drift_watched import BY_DAY, BY_NIGHT, MODEL, RATE_HZ, VERDICTS, image
 from tests.edge.test_drift_commissioned import HOURS, Commissioned, boxes, prior
-from tests.edge.test_drift_part import BY_DAY, BY_NIGHT, MODEL, RATE_HZ, VERDICTS, image
 from tests.waiting import eventually
 
 B = "b" * 64

@@ -16,7 +16,7 @@ from edge.drift.recommission import WISH
 from edge.frames.frame import Frame
 from edge.perception.detector import Detections, StageTimes
 from edge.publication import Publication
-from tests.edge.test_drift_part import BY_DAY, BY_NIGHT, MODEL, RATE_HZ, VERDICTS, Told, a_watch, image
+from tests.edge.drift_watched import BY_DAY, BY_NIGHT, MODEL, RATE_HZ, VERDICTS, Told, a_watch, image
 from tests.waiting import eventually
 
 HOURS = 0.1  # of driving make a reference here: 6 minutes

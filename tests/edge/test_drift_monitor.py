@@ -142,9 +142,13 @@ def test_a_gap_and_a_clock_that_goes_back_begin_anew_and_say_so() -> None:
     for jump_s, word in ((3600.0, "gap"), (-500.0, "back")):
         monitor = DriftMonitor(DAY)
         watch(monitor, drive(500), start_s=1000)
-        states = watch(monitor, drive(501), start_s=1120 + jump_s)
+        states = watch(monitor, drive(501, 600), start_s=1120 + jump_s)
         assert states[0].verdict is Verdict.LEARNING
-        assert any(word in note for note in states[0].notes)
+        told = [any(word in note for note in state.notes) for state in states]
+        longest_s = max(tail.frames for one in DAY.contexts[0].features for tail in one.tails) / RATE_HZ
+        # It is said until every window is full again.
+        assert sum(told) == pytest.approx(longest_s, abs=2) and told == sorted(told, reverse=True)
+        assert states[-1].notes == ()
         assert first_alarm_s(states) is None
 
 

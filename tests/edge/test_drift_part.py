@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.config import DriftConfig
 from edge.drift import Reference, combine, fit
-from edge.drift.features import NAMES, ORIGINS, extract
-from edge.drift.part import DriftWatch
+from edge.drift.features import extract
 from edge.drift.reference import DriftReferenceError
-from edge.frames.frame import Frame
-from edge.messages import Clock
-from edge.perception.detector import Detections, StageTimes
-from edge.publication import Publication
 from protos.traffic_vision.v1 import common_pb2 as common
-from tests.models_factory import loaded, rectangles_model
-
-RATE_HZ = 2.0
-BY_DAY, BY_NIGHT = 140.0, 20.0
-NO_BOXES = np.zeros((0, 6), np.float32)
-MODEL = loaded(rectangles_model(version="1"))
-VERDICTS = {value: name.removeprefix("DRIFT_VERDICT_").lower() for name, value in common.DriftVerdict.items()}
-
-
-def image(number: int, level: float) -> np.ndarray:
-    rng = np.random.default_rng(number)
-    return np.clip(rng.normal(level + rng.normal(0, 6), 12, (36, 64, 3)), 0, 255).astype(np.uint8)
-
-
-def reference(level: float, context: str) -> Reference:
-    drives = [
-        np.array([extract(image(seed * 1000 + number, level), NO_BOXES) for number in range(60)])
-        for seed in range(1, 11)
-    ]
-    return fit(drives, RATE_HZ, NAMES, origins=ORIGINS, context=context)
+from tests.edge.drift_watched import (
+    BY_DAY,
+    BY_NIGHT,
+    MODEL,
+    RATE_HZ,
+    VERDICTS,
+    Drive,
+    Told,
+    a_watch,
+    reference,
+    saved,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,75 +36,6 @@ def day() -> Reference:
 @pytest.fixture(scope="module")
 def day_and_night(day: Reference) -> Reference:
     return combine(day, reference(BY_NIGHT, "night"))
-
-
-class Drive:
-    """Frames of one camera at 10 Hz, shown to a watch."""
-
-    def __init__(self, watch: DriftWatch) -> None:
-        self.watch = watch
-        self.number = 0
-        self.every = 1  # one frame of so many comes
-        self.digest = MODEL.digest
-        self.metadata = MODEL.metadata
-        self.embedding: float | None = None  # the mean of what the model gives; None: it gives none
-
-    def go(self, seconds: float, level: float) -> None:
-        for _ in range(0, round(seconds * 10), self.every):
-            picture = image(self.number, level)
-            frame = Frame("front", self.number, 0, self.number * 100_000_000, picture)
-            noise = np.random.default_rng(self.number).normal(0, 1, 4)
-            embedding = None if self.embedding is None else (self.embedding + noise).astype(np.float32)
-            found = Detections(NO_BOXES, self.digest, StageTimes(0, 0, 0), embedding)
-            self.watch.observe(
-                frame,
-                Publication(frame.key, frame.captured_ns, False, 36, 64, found, self.metadata, 0, 0, 0),
-            )
-            self.number += self.every
-
-    def another_model(self, prior: Reference | None) -> None:
-        self.digest = "b" * 64
-        text = None if prior is None else prior.to_bytes().decode()
-        self.metadata = replace(MODEL.metadata, version="2", drift_prior=text)
-
-
-class Told:
-    def __init__(self) -> None:
-        self.states: list[common.DriftState] = []
-        self.changes: list[tuple[str, str]] = []
-
-    def changed(self, state: common.DriftState, previous: common.DriftVerdict) -> None:
-        self.changes.append((VERDICTS[previous], VERDICTS[state.verdict]))
-
-
-def a_watch(
-    folder: Path,
-    told: Told,
-    parked: Callable[[str], bool] = lambda camera: False,
-    *,
-    moving: Callable[[str], bool] = lambda camera: True,
-    cameras: tuple[str, ...] = ("front",),
-    **config: object,
-) -> DriftWatch:
-    (folder / "factory.onnx").write_bytes(MODEL.data)
-    section = DriftConfig.model_validate(config)
-    watch = DriftWatch(
-        section,
-        cameras,
-        folder / "factory.onnx",
-        folder / "drift",
-        Clock("run"),
-        told.states.append,
-        parked=parked,
-        moving=moving,
-    )
-    watch.listen(told.changed)
-    return watch
-
-
-def saved(day: Reference, folder: Path) -> Path:
-    day.save(folder / "day.json")
-    return folder / "day.json"
 
 
 def test_the_day_is_quiet_the_night_alarms_and_a_model_that_knows_it_is_quiet(
@@ -247,23 +163,6 @@ def test_a_reference_of_other_features_is_refused_at_the_start(tmp_path: Path) -
     other.save(tmp_path / "other.json")
     with pytest.raises(DriftReferenceError, match="the reference is of speed, echo"):
         a_watch(tmp_path, Told(), reference=tmp_path / "other.json")
-
-
-def test_a_parked_vehicle_raises_no_alarm_and_drives_on_as_it_was(tmp_path: Path, day: Reference) -> None:
-    told, parked = Told(), False
-    watch = a_watch(tmp_path, told, lambda camera: parked, reference=saved(day, tmp_path))
-    drive = Drive(watch)
-    drive.go(100, BY_DAY)
-    before, states = told.changes[-1][1], len(told.states)
-    parked = True
-    drive.go(300, BY_NIGHT)
-    assert told.changes[-1] == (before, "paused") and len(told.states) == states + 1
-    watched = watch.latest("front")
-    assert watched is not None and watched.state is not None and VERDICTS[watched.state.verdict] == "paused"
-    parked = False
-    drive.go(100, BY_DAY)
-    assert told.changes[-1][1] == before and "alarm" not in {after for _, after in told.changes}
-    assert sum(after == "paused" for _, after in told.changes) == 1
 
 
 def test_what_is_seen_while_standing_at_a_light_adds_nothing(tmp_path: Path, day: Reference) -> None:

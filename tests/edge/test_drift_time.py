@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -47,6 +50,33 @@ def test_what_is_wanted_is_what_is_taken_and_asking_changes_nothing(steps: list[
         taken = asked.step(time_ns)
         assert taken is silent.step(time_ns)
         assert wanted == [taken is not Step.SKIP] * 3
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "back_s"), [(2.0, 0.1), (2.0, 0.9), (10.0, 0.1), (10.0, 0.9), (0.2, 4.0)]
+)
+def test_a_clock_that_is_put_back_a_little_again_and_again_costs_no_window(
+    rate_hz: float, back_s: float
+) -> None:
+    reference = replace(DAY, rate_hz=rate_hz)
+    monitor = DriftMonitor(reference)
+    every_s, at_s, states = 1 / (3 * rate_hz), 0.0, []
+    for row in np.repeat(drive(1, 600), 3, axis=0):
+        states.append(monitor.observe(round(at_s * SECOND), row))
+        at_s += every_s
+        if len(states) % round(25 / every_s) == 0:
+            at_s -= back_s
+    judged = [state for state in states if state is not None]
+    assert judged[-1].notes == ()
+    learns = [state.verdict is Verdict.LEARNING for state in judged]
+    assert learns == sorted(learns, reverse=True) and not learns[-1]
+
+
+def test_a_clock_that_goes_on_going_back_begins_anew_and_is_followed() -> None:
+    pace = Pace(RATE_HZ, 60.0)
+    steps = [pace.step(-number * SECOND // 10) for number in range(40)]
+    assert steps[0] is Step.TAKE and Step.TAKE not in steps[1:]
+    assert steps.count(Step.BACK) == 3  # once a second
 
 
 def test_a_monitor_wants_as_many_frames_as_it_judges_by() -> None:
@@ -118,3 +148,45 @@ def test_the_references_own_promise_is_shared_too() -> None:
     assert DriftMonitor(DAY, cameras=3).target_hours == 3 * DAY.target_hours
     with pytest.raises(ValueError, match="0 cameras"):
         DriftMonitor(DAY, cameras=0)
+
+
+def onsets(states: list[DriftState]) -> int:
+    return sum(after.alarm and not before.alarm for before, after in pairwise(states))
+
+
+@pytest.mark.parametrize("gap_s", [70.0, 3600.0])
+def test_an_alarm_goes_on_over_gaps_until_what_is_seen_then_is_ordinary(gap_s: float) -> None:
+    monitor, changed = DriftMonitor(DAY), drive(7, 240)
+    changed[240:, 0] += 6
+    states = watch(monitor, changed)
+    since_ns, at_s = states[-1].since_ns, 240.0
+    for number in range(3):
+        at_s += gap_s
+        states += watch(monitor, drive(8 + number, 120) + np.array([6.0, 0.0, 0.0]), start_s=at_s)
+        at_s += 120
+    assert onsets(states) == 1
+    assert (states[-1].since_ns, states[-1].features[0].since_ns) == (since_ns, since_ns)
+    after = watch(monitor, drive(11, 240), start_s=at_s + gap_s)
+    assert onsets(after) == 0 and after[0].alarm and not after[-1].alarm
+    again = watch(monitor, changed, start_s=at_s + gap_s + 240)
+    assert onsets(again) == 1
+
+
+def test_an_alarm_goes_on_where_the_clock_is_put_back_and_is_as_old_as_before() -> None:
+    monitor, changed = DriftMonitor(DAY), drive(7, 240)
+    changed[240:, 0] += 6
+    age_ns = (before := watch(monitor, changed, start_s=1000)[-1]).time_ns - before.since_ns
+    states = watch(monitor, drive(8, 60) + np.array([6.0, 0.0, 0.0]), start_s=500)
+    assert all(state.alarm for state in states)
+    assert abs(states[0].time_ns - states[0].since_ns - age_ns) <= 2 * SECOND
+    assert states[0].features[0].since_ns == states[0].since_ns
+
+
+def test_frames_of_no_known_context_are_one_alarm_over_a_gap() -> None:
+    monitor = DriftMonitor(DAY)
+    states = watch(monitor, np.concatenate([drive(9, 120), drive(10, 120) + 30.0]))
+    assert states[-1].alarm
+    for gap in range(1, 3):
+        states += watch(monitor, drive(10 + gap, 120) + 30.0, start_s=240 + 240 * gap)
+    unknown = [next(one for one in state.features if not one.context) for state in states[200:]]
+    assert {one.verdict for one in unknown} == {Verdict.ALARM} and len({one.since_ns for one in unknown}) == 1
