@@ -16,6 +16,7 @@ from tools.cli import (
     bench_gate,
     bench_orchestration,
     bench_purity,
+    bench_retrain,
     bench_swap,
 )
 
@@ -39,6 +40,7 @@ command.add_command(bench_fleet.command)
 command.add_command(bench_gate.command)
 command.add_command(bench_orchestration.command)
 command.add_command(bench_purity.command)
+command.add_command(bench_retrain.command)
 
 
 @command.command("detector")

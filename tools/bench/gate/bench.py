@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cloud.config import GateConfig
-from cloud.datasets import LabeledImage, canonical, read_dataset
+from cloud.datasets import LabeledImage, canonical
 from cloud.pipeline.evaluation_coco import Matches, RankedClass
 from cloud.pipeline.gate import demands_of
 from cloud.pipeline.gate_power import PowerReport, power_of
@@ -25,6 +25,7 @@ from edge.perception.model_file import ModelFile, read_model_file
 from tools.bench.gate.candidates import calibrated
 from tools.bench.gate.holdouts import Population, Trial, judged
 from tools.bench.gate.looks import Tell, look
+from tools.bench.labeled import pictures_of
 from tools.bench.report import Report, Table, Target
 from tools.bench.rounds import BenchError
 from tools.bench.subject import default_model, load_pictures, subject_from_checkpoint
@@ -107,7 +108,7 @@ def bench_gate(settings: GateSettings, tell: Tell = lambda what, done, of: None)
         BenchError: the data have too little of a slice.
         TrafficVisionError: the data or a model cannot be used.
     """
-    images = _pictures(settings)
+    images = pictures_of(settings.data, settings.slice_by, settings.kept, settings.target)
     champion, challenger = _looks(settings, images, tell)
     population = _population(settings, images, champion, challenger)
     gate = settings.gate()
@@ -118,22 +119,6 @@ def bench_gate(settings: GateSettings, tell: Tell = lambda what, done, of: None)
     sizes = _sizes(settings, power, len({image.drive for image in images}))
     results = _trials(settings, population, gate, sizes, tell)
     return _report(settings, images, truths, power, sizes, results)
-
-
-def _pictures(settings: GateSettings) -> list[LabeledImage]:
-    wanted = (settings.kept, settings.target)
-    found = [
-        image
-        for image in read_dataset(settings.data).images
-        if image.path is not None and image.attributes.get(settings.slice_by) in wanted
-    ]
-    counts = Counter(image.attributes[settings.slice_by] for image in found)
-    if len(counts) < len(wanted):
-        raise BenchError(
-            f"{settings.data}: pictures with {settings.slice_by} {' and '.join(wanted)} are needed, "
-            f"and it has {dict(counts) or 'none'}"
-        )
-    return found
 
 
 def _looks(

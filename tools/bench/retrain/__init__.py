@@ -1,0 +1,1 @@
+"""What a retrain is worth on labelled pictures: before and after, beside a plain one."""
