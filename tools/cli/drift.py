@@ -59,6 +59,14 @@ def command() -> None:
 @click.option("--context", default="day", show_default=True, help="What these drives have in common.")
 @click.option("--beside", type=_PATH, help="A reference whose other contexts go into the file too.")
 @click.option("--target-hours", type=float, default=24.0, show_default=True, help="To one false alarm.")
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="Frames a second that the reference counts in; for a camera that is always slower, its own.",
+)
 @_CONFIG
 @_CAMERA
 @_PROVIDER
@@ -70,6 +78,7 @@ def fit(
     context: str,
     beside: Path | None,
     target_hours: float,
+    rate_hz: float,
     camera_config: Path | None,
     camera: str | None,
     providers: tuple[str, ...],
@@ -83,7 +92,8 @@ def fit(
     from edge.drift import Reference, combine
     from edge.drift.features import watched_reference
     from tools.drift.camera import camera_of
-    from tools.drift.replay import check_beside, fit_sources, load_detector
+    from tools.drift.fitting import check_beside, fit_sources
+    from tools.drift.replay import load_detector
     from tools.drift.values import save_values, values_beside, values_path
     from tools.drift.words import reference_text
     from tools.replay.interrupt import Interrupt
@@ -92,26 +102,30 @@ def fit(
 
     check_named(output, "a reference", ".json")
     others = Reference.load(beside) if beside else None
-    check_beside(others, context, target_hours)
+    check_beside(others, context, target_hours, rate_hz)
     others_values, trouble = values_beside(beside, others) if beside and others else (None, "")
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads)
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
-        reference, values = fit_sources(
+        fitted = fit_sources(
             sources,
             detector,
             context=context,
             target_hours=target_hours,
+            rate_hz=rate_hz,
             camera=looked_at,
             stop_requested=lambda: interrupt.requested,
             progress=progress.show,
         )
+    reference, values = fitted.reference, fitted.values
     if others:
         reference = combine(watched_reference(others), reference)
         values = values.beside(others_values)
     reference.save(output)
     save_values(values, reference, values_path(output))
     click.echo(reference_text(reference), err=True)
+    for note in fitted.notes:
+        click.echo(note, err=True)
     if trouble:
         click.echo(f"of the contexts of {beside}, no values for exact tests: {trouble}", err=True)
 
