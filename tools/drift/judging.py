@@ -13,15 +13,15 @@ import numpy.typing as npt
 from edge.config import CameraConfig
 from edge.drift import DriftMonitor, DriftState, Reference, Verdict
 from edge.drift.calibration import WINDOWS_TAU
-from edge.drift.distances import distance
 from edge.drift.explaining import drive_words, explained
 from edge.drift.features import NAMES, watched_reference
+from edge.drift.frame_rate import FrameRate
 from edge.drift.memory import Snapshot
-from edge.drift.reference import ContextReference, FeatureReference
+from edge.drift.reference import FeatureReference
 from edge.drift.state import Origin
-from edge.drift.windows import Yardstick
 from edge.perception.detector import Detector
 from tools.drift.exact import Confirmation, confirm
+from tools.drift.limits import limits, window_distances
 from tools.drift.replay import DriftReplayError, Progress, Row, feature_rows
 from tools.drift.values import Values
 
@@ -43,6 +43,8 @@ class Series:
         verdicts: one each.
         judged_in: `int8[J]` number of the context.
         d: `float32[J, W, F]` distance from the reference, the short window first; NaN while it is not full.
+        limit: `float32[J, W, F]` distance at which the window's alarm begins, by the time between frames;
+            infinite where it is not judged.
         means: `float32[J, F]` of the longest window; NaN likewise.
         alarming: `bool[J, F]` whether a feature is in alarm.
     """
@@ -54,6 +56,7 @@ class Series:
     verdicts: tuple[Verdict, ...]
     judged_in: npt.NDArray[np.int8]
     d: npt.NDArray[np.float32]
+    limit: npt.NDArray[np.float32]
     means: npt.NDArray[np.float32]
     alarming: npt.NDArray[np.bool_]
 
@@ -140,38 +143,6 @@ def picture_only(reference: Reference) -> Reference:
     return replace(reference, contexts=contexts)
 
 
-def limits(
-    reference: Reference, context: ContextReference, step_s: float | None = None
-) -> npt.NDArray[np.float64]:
-    """Distance at which each window's alarm begins, `float64[W, F]`; infinite where it is not judged.
-
-    Args:
-        reference: what is judged by.
-        context: of it.
-        step_s: time between two frames; None: as at the reference's rate.
-    """
-    yardstick = Yardstick.of(context.features, reference.rate_hz)
-    return yardstick.limits(yardstick.limit(reference.target_hours, context.joint), step_s)
-
-
-def window_distances(feature: FeatureReference, content: npt.NDArray[np.float32]) -> list[float]:
-    """Distance of each window that ends with the newest value, the short one first; NaN where not full.
-
-    Args:
-        feature: its reference.
-        content: `float32[n]` consecutive values, the oldest first.
-    """
-    bins = np.searchsorted(feature.edges, content, side="left")
-    found = []
-    for tail in feature.tails:
-        if len(content) < tail.frames:
-            found.append(np.nan)
-            continue
-        counts = np.bincount(bins[-tail.frames :], minlength=len(feature.edges) + 1)
-        found.append(float(distance(counts, feature.lower, feature.upper)))
-    return found
-
-
 def judge_source(
     source: str,
     detector: Detector | None,
@@ -252,6 +223,7 @@ class _Judging:
         self._vectors: list[npt.NDArray[np.float32]] = []
         self._contexts: list[int] = []
         self._states: list[tuple[float, Verdict, int]] = []
+        self._steps: list[float] = []  # average time between two frames, s
         self._d: list[npt.NDArray[np.float32]] = []
         self._means: list[npt.NDArray[np.float32]] = []
         self._alarming: list[npt.NDArray[np.bool_]] = []
@@ -278,17 +250,29 @@ class _Judging:
         features = len(self._columns)
         frames = np.full(len(self.times), -1, np.int8)
         frames[: len(self._contexts)] = self._contexts
+        judged_in = np.array([context for _, _, context in self._states], np.int8)
         return Series(
             np.array(self.times),
             np.array(self._vectors, np.float32),
             frames,
             np.array([time_s for time_s, _, _ in self._states]),
             tuple(verdict for _, verdict, _ in self._states),
-            np.array([context for _, _, context in self._states], np.int8),
+            judged_in,
             np.array(self._d, np.float32).reshape(-1, self._windows, features),
+            self._limits(judged_in),
             np.array(self._means, np.float32).reshape(-1, features),
             np.array(self._alarming, np.bool_).reshape(-1, features),
         )
+
+    def _limits(self, judged_in: npt.NDArray[np.int8]) -> npt.NDArray[np.float32]:
+        reference = self.monitor.reference
+        step_s = FrameRate(reference.rate_hz).told(np.array(self._steps))
+        found = np.full((len(judged_in), self._windows, len(self._columns)), np.inf, np.float32)
+        for number, context in enumerate(reference.contexts):
+            there = judged_in == number
+            known = limits(reference, context, step_s[there])
+            found[there, : known.shape[1]] = known
+        return found
 
     def _keep(self, row: Row) -> None:
         self._recent.append((row.time_ns, _small(row.frame.part)))
@@ -317,6 +301,7 @@ class _Judging:
         self._means.append(means)
         self._alarming.append(np.array([name in alarming for name in self._reference.names]))
         self._states.append((state.time_ns / 1e9, state.verdict, number))
+        self._steps.append(snapshot.step_s or 1 / self._reference.rate_hz)
         self._contexts += [number] * (len(self.times) - len(self._contexts))
         self._follow(state, snapshot)
 

@@ -19,7 +19,8 @@ from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.charts.svg import clock
 from tools.drift import charts
 from tools.drift.exact import Confirmation
-from tools.drift.judging import Alarm, Distribution, JudgedDrive, limits
+from tools.drift.judging import Alarm, Distribution, JudgedDrive
+from tools.drift.limits import limits
 from tools.drift.words import figure, promise_text, room_text
 from tools.replay.outputs import OutputError, check_named, put_in_place, temporary_beside
 
