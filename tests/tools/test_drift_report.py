@@ -19,6 +19,7 @@ from edge.perception.jpeg import jpeg_size
 from tests.tools.drift_rows import RATE_HZ, noise, rows
 from tests.tools.html_page import Page
 from tools.drift.exact import confirm
+from tools.drift.given import Given
 from tools.drift.judging import JudgedDrive, judge_rows, picture_only
 from tools.drift.report import page
 from tools.drift.values import MOST_VALUES, Values, ValuesError, load_values, save_values, thinned, values_of
@@ -195,7 +196,7 @@ def test_what_is_of_no_context_or_of_one_that_was_left_is_shown(reference: Refer
     drive[300:] += 60
     judged = judge_rows("lost", rows(drive), reference, None)
     assert "unknown_context" in judged.alarms[0].features
-    text = page([judged], reference, None, "there are none")
+    text = page([judged], Given(reference, "", None, "there are none"), None)
     assert not Page(text).open and "frames that fit no known context" in text
 
 
@@ -207,7 +208,7 @@ def test_several_alarms_are_listed_first(reference: Reference) -> None:
     drives = [judge_rows(name, rows(values), reference, None) for name, values in (
         ("twice", twice), ("quiet", noise(9, 200)))]  # fmt: skip
     assert [len(drive.alarms) for drive in drives] == [2, 0]
-    text = page(drives, reference, None, "there are none")
+    text = page(drives, Given(reference, "", None, "there are none"), None)
     found = Page(text)
     targets = [uri for uri in found.uris if uri.startswith("#alarm")]
     assert targets == ["#alarm-1-1", "#alarm-1-2"]

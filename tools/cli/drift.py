@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", type=_PATH, required=True, help="The model file.")
+_REFERENCE = click.option(
+    "--reference",
+    type=_PATH,
+    required=True,
+    help="What to judge by: a file of `drift fit`, a camera's own.json, or a model file with one in it.",
+)
 _CONFIG = click.option(
     "--camera-config",
     type=_PATH,
@@ -143,7 +149,7 @@ def attach(reference: Path, model: Path, output: Path) -> None:
 
 @command.command("scan")
 @click.argument("source")
-@click.option("--reference", type=_PATH, required=True, help="What to judge by.")
+@_REFERENCE
 @_MODEL
 @click.option("--jsonl", help="Write each state as a JSON line to this file; - is standard output.")
 @_CONFIG
@@ -163,8 +169,8 @@ def scan(
     """Judge a drive: each change of the verdict, and what carries it."""
     from contextlib import ExitStack
 
-    from edge.drift import Reference
     from tools.drift.camera import camera_of
+    from tools.drift.given import given_reference
     from tools.drift.replay import load_detector, scan_source
     from tools.drift.words import change_text
     from tools.replay.interrupt import Interrupt
@@ -172,9 +178,9 @@ def scan(
     from tools.replay.progress import ProgressLine
 
     with ExitStack() as stack:
-        known = Reference.load(reference)
         looked_at = camera_of(camera_config, camera)
         detector = load_detector(model, providers, threads)
+        known = given_reference(reference, detector.model).reference
         lines = stack.enter_context(LinesFile(jsonl)) if jsonl else None
         interrupt = stack.enter_context(Interrupt())
         progress = stack.enter_context(ProgressLine(sys.stderr))
@@ -200,7 +206,7 @@ def scan(
 
 @command.command("report")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--reference", type=_PATH, required=True, help="What to judge by.")
+@_REFERENCE
 @click.option("-o", "--output", type=_PATH, required=True, help="The page, .html.")
 @click.option("--model", type=_PATH, help="The model file; without it, the picture alone is judged.")
 @_CONFIG
@@ -226,20 +232,19 @@ def report(
     import jinja2  # noqa: F401
     import scipy.stats  # noqa: F401
 
-    from edge.drift import Reference
     from tools.drift.camera import camera_of
+    from tools.drift.given import given_reference
     from tools.drift.judging import judge_source
     from tools.drift.replay import load_detector
     from tools.drift.report import alarm_text, check_page, write_report
-    from tools.drift.values import values_beside
     from tools.replay.interrupt import Interrupt
     from tools.replay.progress import ProgressLine
 
     check_page(output)
-    known = Reference.load(reference)
-    values, trouble = values_beside(reference, known)
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads) if model else None
+    judged_by = detector.model if detector else None
+    known = given_reference(reference, judged_by)
     drives = []
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
         for source in sources:
@@ -249,14 +254,14 @@ def report(
                 judge_source(
                     source,
                     detector,
-                    known,
-                    values,
+                    known.reference,
+                    known.values,
                     camera=looked_at,
                     stop_requested=lambda: interrupt.requested,
                     progress=progress.show,
                 )
             )
-    write_report(drives, known, output, model=detector.model if detector else None, no_values=trouble)
+    write_report(drives, known, output, model=judged_by)
     for drive in drives:
         for alarm in drive.alarms:
             click.echo(alarm_text(drive, alarm), err=True)
