@@ -57,7 +57,7 @@ def test_quicker_drives_are_taken_at_the_rate_of_the_slowest(tmp_path: Path, mod
     mixed, said = fitted(model, tmp_path / "mixed.json", sim(1, 2), sim(2, 1), sim(3, 1))
     assert mixed.rate_hz == 2.0
     assert mixed.contexts[0].features[0].frames / 2.0 == 120.0
-    assert "of 'sim:2?" in said.stderr and "1 quicker" in said.stderr
+    assert "of 'sim:2?" in said.stderr and "quicker ones (1)" in said.stderr
 
 
 @pytest.mark.parametrize("rate", ["0", "nan", "-1"])

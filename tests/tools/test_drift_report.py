@@ -20,7 +20,8 @@ from tests.tools.drift_rows import RATE_HZ, noise, rows
 from tests.tools.html_page import Page
 from tools.drift.exact import confirm
 from tools.drift.given import Given
-from tools.drift.judging import JudgedDrive, judge_rows, picture_only
+from tools.drift.judged import JudgedDrive
+from tools.drift.judging import judge_rows, picture_only
 from tools.drift.report import page
 from tools.drift.values import MOST_VALUES, Values, ValuesError, load_values, save_values, thinned, values_of
 from tools.drift.words import UNITS, figure

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from edge.drift.explaining import label
 from edge.drift.features import FEATURES
 from edge.drift.reference import FeatureReference
+from edge.drift.unknown import NAME as UNKNOWN
 from tools.charts.drives import LETTER, STRIP, time_axis, verdict_bar
 from tools.charts.svg import Axis, Drawing, clock, line_steps, unbroken
-from tools.drift.judging import JudgedDrive, Series
+from tools.drift.judged import JudgedDrive, Misfits, Series
 from tools.drift.words import figure, unit
 
 _WIDTH = 1060
@@ -41,13 +42,15 @@ def timeline_chart(drive: JudgedDrive) -> str:
     columns = [number for number in range(series.values.shape[1]) if _shown(series, number)]
     row = _VALUES + _WITHIN + _DISTANCES + _BETWEEN
     top = _HEAD + STRIP + _BETWEEN
-    bottom = top + len(columns) * row
+    bottom = top + len(columns) * row + (_VALUES + _BETWEEN if series.misfits else 0)
     end_s = max(float(series.times_s[-1]), float(series.times_s[0]) + 1.0)
     along = Axis(float(series.times_s[0]), end_s, _NAMES, _WIDTH - _RIGHT)
     drawing = Drawing(_WIDTH, bottom + 34, f"Drift features over the time of {drive.source}")
     _verdicts(drawing, along, drive)
     for place, column in enumerate(columns):
         _feature_row(drawing, along, top + place * row, drive, column)
+    if series.misfits:
+        _misfits_row(drawing, along, bottom - _BETWEEN, series, series.misfits)
     time_axis(drawing, along, bottom - _BETWEEN / 2)
     return drawing.markup()
 
@@ -120,10 +123,43 @@ def _verdicts(drawing: Drawing, along: Axis, drive: JudgedDrive) -> None:
 
 
 def _feature_row(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive, column: int) -> None:
-    series, name = drive.series, label(drive.reference.names[column])
+    series, feature = drive.series, drive.reference.names[column]
     floor = top + _VALUES + _WITHIN + _DISTANCES
-    for alarming, begin, end in _spans(series.alarming[:, column].tolist()):
-        if alarming:
+    _row_head(drawing, along, top, floor, series, feature, series.alarming[:, column])
+    _values_panel(drawing, along, top, drive, column)
+    _distances_panel(drawing, along, floor, drive, column)
+
+
+def _misfits_row(drawing: Drawing, along: Axis, floor: float, series: Series, misfits: Misfits) -> None:
+    """The share of frames that fit no context, and the shares at which its alarm begins."""
+    top = floor - _VALUES
+    _row_head(drawing, along, top, floor, series, UNKNOWN, misfits.alarming)
+    up = Axis(0.0, 1.0, floor, top)
+    drawing.rectangle(along.start, top, along.end, floor, "panel")
+    drawing.line(along.start, up.at(misfits.usual), along.end, up.at(misfits.usual), "reference")
+    for window in range(misfits.shares.shape[1]):
+        shares, limit = misfits.shares[:, window], misfits.limit[:, window]
+        _window_lines(drawing, along, up, series, window, shares, limit)
+    for share, down in ((1.0, 9.0), (0.0, 0.0)):
+        drawing.text(along.start - 6, up.at(share) + down, f"{share:g}", "tick", "end")
+    told = [f"{np.nanmax(one):.2f}" for one in misfits.shares.T if np.isfinite(one).any()]
+    if told:
+        drawing.text(along.end + 6, (top + floor) / 2 + 4, f"to {' '.join(told)}", "tick")
+
+
+def _row_head(
+    drawing: Drawing,
+    along: Axis,
+    top: float,
+    floor: float,
+    series: Series,
+    feature: str,
+    alarming: npt.NDArray[np.bool_],
+) -> None:
+    """A row's name at the left, and the ground of when it is in alarm, `bool[J]`."""
+    name = label(feature)
+    for alarm, begin, end in _spans(alarming.tolist()):
+        if alarm:
             left = along.at(float(series.judged_s[begin]))
             right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
             title = f"{name} in alarm from {clock(float(series.judged_s[begin]))}"
@@ -131,9 +167,7 @@ def _feature_row(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive, 
     lines = _broken(name)
     for number, line in enumerate(lines):
         drawing.text(0, top + 15 + 16 * number, line, "label strong")
-    drawing.text(0, top + 15 + 16 * len(lines), unit(drive.reference.names[column]), "tick")
-    _values_panel(drawing, along, top, drive, column)
-    _distances_panel(drawing, along, floor, drive, column)
+    drawing.text(0, top + 15 + 16 * len(lines), unit(feature), "tick")
 
 
 def _values_panel(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive, column: int) -> None:

@@ -136,6 +136,6 @@ def _rate_notes(drives: Sequence[Drive], slower: Sequence[float], rate_hz: float
         return (f"{came}: it was fitted at that rate, and taken to {rate_hz:g}",)
     quicker = sum(factor < slowest * (1 - SAME_RATE) for factor in slower)
     return (
-        f"{came}: all drives were fitted at that rate, {quicker} quicker ones too, and taken to {rate_hz:g};"
-        " without the slow ones more of the others counts",
+        f"{came}: all drives were fitted at that rate, the quicker ones ({quicker}) too, and taken to"
+        f" {rate_hz:g}; without the slow ones more of the others counts",
     )

@@ -8,7 +8,10 @@ import numpy.typing as npt
 from edge.drift import Reference
 from edge.drift.distances import distance
 from edge.drift.reference import ContextReference, FeatureReference
-from edge.drift.windows import Yardstick
+from edge.drift.unknown import UsualShare
+from edge.drift.windows import DAY_S, Yardstick
+
+_SHARES = 2001  # steps of a share that are told apart
 
 
 def limits(
@@ -23,6 +26,29 @@ def limits(
     """
     yardstick = Yardstick.of(context.features, reference.rate_hz)
     return yardstick.limits(yardstick.limit(reference.target_hours, context.joint), step_s)
+
+
+def share_limits(
+    usual: UsualShare, reference: Reference, context: ContextReference, step_s: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Share of frames that fit no context at which each window's alarm begins, `float64[J, W]`.
+
+    Infinite where none is unusual enough.
+
+    Args:
+        usual: what the reference says of it.
+        reference: what is judged by.
+        context: that is driven in.
+        step_s: `float[J]` time between two frames.
+    """
+    per_day = Yardstick.of(context.features, reference.rate_hz).limit(reference.target_hours, context.joint)
+    shares = np.linspace(usual.usual, 1.0, _SHARES)
+    rates = usual.rate(shares[:, None])
+    found = np.full((len(step_s), len(usual.windows)), np.inf)
+    for window, frames in enumerate(usual.windows):
+        at = np.searchsorted(-rates[:, window], -per_day * frames * step_s / DAY_S)
+        found[:, window] = np.append(shares, np.inf)[at]
+    return found
 
 
 def window_distances(feature: FeatureReference, content: npt.NDArray[np.float32]) -> list[float]:

@@ -20,7 +20,7 @@ from tools.charts.svg import clock
 from tools.drift import charts
 from tools.drift.exact import Confirmation
 from tools.drift.given import Given
-from tools.drift.judging import Alarm, Distribution, JudgedDrive
+from tools.drift.judged import Alarm, Distribution, JudgedDrive
 from tools.drift.limits import limits
 from tools.drift.words import figure, promise_text, room_text
 from tools.replay.outputs import OutputError, check_named, put_in_place, temporary_beside
