@@ -71,7 +71,7 @@ def test_a_rate_that_makes_no_sense_is_refused(tmp_path: Path, model: Path, rate
 def drive(start_s: float, frames: int, step_s: float = 0.5) -> Drive:
     rng = np.random.default_rng(round(start_s) + frames)
     values = rng.normal(size=(frames, len(NAMES))).astype(np.float32)
-    return Drive("one", ((start_s + np.arange(frames) * step_s) * SECOND).astype(np.int64), values)
+    return Drive("one", "day", ((start_s + np.arange(frames) * step_s) * SECOND).astype(np.int64), values)
 
 
 def test_what_lies_beyond_a_gap_is_another_stretch() -> None:
@@ -79,7 +79,7 @@ def test_what_lies_beyond_a_gap_is_another_stretch() -> None:
     times, values = (
         np.concatenate([getattr(one, what) for one in (first, second)]) for what in ("times", "values")
     )
-    made = fit_drives([Drive("both", times, values)], context="day", target_hours=24.0, rate_hz=2.0)
+    made = fit_drives([Drive("both", "day", times, values)], target_hours=24.0, rate_hz=2.0)
     apart = fit([first.values, second.values], 2.0, NAMES, origins=ORIGINS, context="day")
     assert made.reference.digest == apart.digest
     assert made.reference.contexts[0].features[0].drives == 2
@@ -87,7 +87,7 @@ def test_what_lies_beyond_a_gap_is_another_stretch() -> None:
 
 def test_a_slow_drive_is_fitted_as_it_came() -> None:
     slow = drive(0, 300, step_s=2.0)
-    made = fit_drives([slow], context="day", target_hours=24.0, rate_hz=2.0)
+    made = fit_drives([slow], target_hours=24.0, rate_hz=2.0)
     own = fit([slow.values], 0.5, NAMES, origins=ORIGINS, context="day")
     assert made.reference.digest == taken_to(own, 2.0).digest
     assert set(made.values.of) == {("day", name) for name in NAMES}

@@ -62,7 +62,18 @@ def command() -> None:
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @_MODEL
 @click.option("-o", "--output", type=_PATH, required=True, help="The reference's file, .json.")
-@click.option("--context", default="day", show_default=True, help="What these drives have in common.")
+@click.option(
+    "--context",
+    "contexts",
+    metavar="NAME[=PATTERN]",
+    multiple=True,
+    default=("day",),
+    show_default=True,
+    help="What the drives have in common; with PATTERN, those SOURCEs that fit it, such as 'night=*night*'.",
+)
+@click.option(
+    "--find-contexts", is_flag=True, help="Find the contexts in the drives, by what their pictures are like."
+)
 @click.option("--beside", type=_PATH, help="A reference whose other contexts go into the file too.")
 @click.option("--target-hours", type=float, default=24.0, show_default=True, help="To one false alarm.")
 @click.option(
@@ -81,7 +92,8 @@ def fit(
     sources: tuple[str, ...],
     model: Path,
     output: Path,
-    context: str,
+    contexts: tuple[str, ...],
+    find_contexts: bool,
     beside: Path | None,
     target_hours: float,
     rate_hz: float,
@@ -90,7 +102,7 @@ def fit(
     providers: tuple[str, ...],
     threads: int,
 ) -> None:
-    """Make the reference of one context from drives: each SOURCE is a drive of its own.
+    """Make a reference from drives: each SOURCE is a drive of its own.
 
     A SOURCE is a video file, a folder of pictures, or a simulated drive such as "sim:500?seconds=100&rate=2".
     It goes through the daemon's own path. NAME.values.npz beside NAME.json holds values for exact tests.
@@ -98,7 +110,7 @@ def fit(
     from edge.drift import Reference, combine
     from edge.drift.features import watched_reference
     from tools.drift.camera import camera_of
-    from tools.drift.fitting import check_beside, fit_sources
+    from tools.drift.fitting import check_beside, contexts_of, fit_sources
     from tools.drift.replay import load_detector
     from tools.drift.values import save_values, values_beside, values_path
     from tools.drift.words import reference_text
@@ -108,7 +120,10 @@ def fit(
 
     check_named(output, "a reference", ".json")
     others = Reference.load(beside) if beside else None
-    check_beside(others, context, target_hours, rate_hz)
+    if find_contexts and (beside or any("=" in one for one in contexts)):
+        raise click.UsageError("--find-contexts takes all drives together: neither PATTERN nor --beside.")
+    of_sources = contexts_of(sources, contexts)
+    check_beside(others, of_sources, target_hours, rate_hz)
     others_values, trouble = values_beside(beside, others) if beside and others else (None, "")
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads)
@@ -116,8 +131,9 @@ def fit(
         fitted = fit_sources(
             sources,
             detector,
-            context=context,
+            contexts=of_sources,
             target_hours=target_hours,
+            find=find_contexts,
             rate_hz=rate_hz,
             camera=looked_at,
             stop_requested=lambda: interrupt.requested,

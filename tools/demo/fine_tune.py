@@ -119,7 +119,7 @@ def _attach_drift_reference(plan: FineTuning, pictures: list[Path]) -> None:
     fitted = fit_sources(
         [str(folder) for folder in folders],
         load_detector(plan.model, ("cpu",), 2),
-        context="daytime",
+        contexts=["daytime"] * len(folders),
         target_hours=TARGET_HOURS,
         rate_hz=plan.rate_hz,
     )
