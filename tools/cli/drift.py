@@ -74,6 +74,11 @@ def command() -> None:
 @click.option(
     "--find-contexts", is_flag=True, help="Find the contexts in the drives, by what their pictures are like."
 )
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="The drives are of other cameras than the one that will be judged: it alarms, and promises nothing.",
+)
 @click.option("--beside", type=_PATH, help="A reference whose other contexts go into the file too.")
 @click.option("--target-hours", type=float, default=24.0, show_default=True, help="To one false alarm.")
 @click.option(
@@ -94,6 +99,7 @@ def fit(
     output: Path,
     contexts: tuple[str, ...],
     find_contexts: bool,
+    fleet: bool,
     beside: Path | None,
     target_hours: float,
     rate_hz: float,
@@ -106,8 +112,11 @@ def fit(
 
     A SOURCE is a video file, a folder of pictures, or a simulated drive such as "sim:500?seconds=100&rate=2".
     It goes through the daemon's own path. NAME.values.npz beside NAME.json holds values for exact tests.
+
+    It promises a rate of false alarms for the camera that the drives are of, if there are enough: a vehicle
+    that judges by it says "stable", and commissions that camera no more. Of other cameras, give --fleet.
     """
-    from edge.drift import Reference, combine
+    from edge.drift import Reference, Scope, combine
     from edge.drift.features import watched_reference
     from tools.drift.camera import camera_of
     from tools.drift.fitting import check_beside, contexts_of, fit_sources
@@ -134,6 +143,7 @@ def fit(
             contexts=of_sources,
             target_hours=target_hours,
             find=find_contexts,
+            scope=Scope.FLEET if fleet else Scope.SERIES,
             rate_hz=rate_hz,
             camera=looked_at,
             stop_requested=lambda: interrupt.requested,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import CameraConfig
-from edge.drift import Reference, combine, fit, unlearned
+from edge.drift import Reference, Scope, combine, fit, unlearned
 from edge.drift.features import NAMES, ORIGINS, watched_reference
 from edge.drift.finding import by_context
 from edge.drift.fitting import MIN_FRAMES
@@ -60,6 +60,7 @@ def fit_sources(
     contexts: Sequence[str],
     target_hours: float,
     find: bool = False,
+    scope: Scope = Scope.SERIES,
     rate_hz: float = RATE_HZ,
     camera: CameraConfig | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
@@ -73,6 +74,7 @@ def fit_sources(
         contexts: what each source is of.
         target_hours: see `fit_drives`.
         find: see `fit_drives`.
+        scope: see `fit_drives`.
         rate_hz: see `fit_drives`.
         camera: whose region and mask are applied.
         stop_requested: asked before each frame.
@@ -93,10 +95,17 @@ def fit_sources(
             raise DriftReplayError(f"{source!r} gave no frame that says anything of driving")
         times, vectors = zip(*seen, strict=True)
         drives.append(Drive(source, context, np.array(times, np.int64), np.array(vectors, np.float32)))
-    return fit_drives(drives, target_hours=target_hours, find=find, rate_hz=rate_hz)
+    return fit_drives(drives, target_hours=target_hours, rate_hz=rate_hz, find=find, scope=scope)
 
 
-def fit_drives(drives: Sequence[Drive], *, target_hours: float, rate_hz: float, find: bool = False) -> Fitted:
+def fit_drives(
+    drives: Sequence[Drive],
+    *,
+    target_hours: float,
+    rate_hz: float,
+    find: bool = False,
+    scope: Scope = Scope.SERIES,
+) -> Fitted:
     """Make a reference of what was seen.
 
     Frames that came slower than at the rate are fitted as they came, by the slowest of the drives, and the
@@ -109,6 +118,7 @@ def fit_drives(drives: Sequence[Drive], *, target_hours: float, rate_hz: float, 
         rate_hz: in frames of which the reference counts.
         find: look for contexts in all drives together, whatever they say that they are of; where there is
             but one, its name is that of the first drive's.
+        scope: FLEET where the drives are of other cameras than the one that will be judged.
 
     Raises:
         DriftReplayError: there is too little of a context to know anything by.
@@ -127,7 +137,15 @@ def fit_drives(drives: Sequence[Drive], *, target_hours: float, rate_hz: float, 
         found = [(name, [piece for of, piece in stretches if of == name]) for name in names]
     made, values = [], Values({})
     for name, pieces in found:
-        one = fit(pieces, rate_hz / slowest, NAMES, origins=ORIGINS, context=name, target_hours=target_hours)
+        one = fit(
+            pieces,
+            rate_hz / slowest,
+            NAMES,
+            origins=ORIGINS,
+            context=name,
+            target_hours=target_hours,
+            scope=scope,
+        )
         if not any(feature.known for feature in one.contexts[0].features):
             raise DriftReplayError(
                 f"too little driving, frames: {sum(map(len, pieces))} of context {name!r}; a feature is known"
