@@ -93,6 +93,7 @@ class DriftConfig(Section):
     """The drift monitor."""
 
     # What the world looked like when the model was right; unset: as the model file says, else learnt.
+    # One that promises is taken for this camera's, which is not commissioned then; see `drift fit --fleet`.
     reference: ExistingFile | None = None
     # Frames per second of the frames' time that are judged; a reference brings its own.
     rate_hz: Positive = 2.0

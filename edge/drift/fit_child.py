@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.drift import rows
 from edge.drift.child import answer_with, ask_for_reference
 from edge.drift.fitting import fit
-from edge.drift.frame_rate import SAME_RATE, context_at, slowdown, taken_to
+from edge.drift.frame_rate import SAME_RATE, context_at, slowdown_of, taken_to
 from edge.drift.own import OF_A_MODEL, UNSORTED
 from edge.drift.pacing import GAP_S
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference
@@ -26,8 +25,6 @@ from edge.drift.state import Origin, Scope
 from edge.drift.unsorted import Stretch, contexts_in
 
 FIT, TIMEOUT_S = "the fit of a drift reference", 3600.0
-
-_PAUSE = 5.0  # steps: between frames that are farther apart the vehicle stood, or rows were left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReferen
     arrays = [values for _, values in _drives(fitting, terms)]
     if not arrays:
         raise DriftReferenceError(f"there are no frames of context {terms.context} to make a reference from")
-    slower = _slowdown([segment.times for segment in fitting], terms.rate_hz)
+    slower = slowdown_of([segment.times for segment in fitting], terms.rate_hz)
     if prior is not None and slower != 1.0:
         prior = context_at(prior, 1 / slower)
     made = fit(
@@ -103,14 +100,6 @@ def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReferen
         scope=Scope.CAMERA,
     )
     return made if slower == 1.0 else taken_to(made, terms.rate_hz)
-
-
-def _slowdown(times: Sequence[npt.NDArray[np.int64]], rate_hz: float) -> float:
-    """By what factor frames came slower than at a rate."""
-    steps = np.concatenate([np.diff(moments) for moments in times])
-    steps = steps[steps > 0]
-    steps = steps[steps <= _PAUSE * np.median(steps)] if len(steps) else steps
-    return slowdown(float(steps.sum()) / 1e9, len(steps), rate_hz) if len(steps) else 1.0
 
 
 def sort(found: Sequence[Segment], terms: FitTerms) -> Reference:
@@ -128,7 +117,7 @@ def sort(found: Sequence[Segment], terms: FitTerms) -> Reference:
     if not seen:
         raise DriftReferenceError("there are no frames that fit no known context")
     origins = [Origin(origin) for origin in terms.origins]
-    slower = _slowdown([segment.times for segment in fitting], terms.rate_hz)
+    slower = slowdown_of([segment.times for segment in fitting], terms.rate_hz)
     made = contexts_in(seen, terms.rate_hz / slower, terms.names, origins, terms.target_hours)
     return made if slower == 1.0 else taken_to(made, terms.rate_hz)
 

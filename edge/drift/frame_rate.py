@@ -26,6 +26,7 @@ time until a change is found.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,7 @@ MEMORY_S = 60.0  # of frames at the reference's rate
 
 _MOST_RATIO = 2.0  # beyond it, what neighbouring frames have in common is another thing
 _LONGEST_WINDOW = 2**20
+_PAUSE = 5.0  # steps: between frames that are farther apart the vehicle stood, or rows were left out
 
 
 class FrameRate:
@@ -116,6 +118,19 @@ def slowdown(seconds: float, frames: int, rate_hz: float) -> float:
     """
     factor = seconds * rate_hz / frames
     return factor if factor * (1 - SAME_RATE) > 1.0 else 1.0
+
+
+def slowdown_of(times: Sequence[npt.NDArray[np.int64]], rate_hz: float) -> float:
+    """By what factor the frames of some series came slower than at a rate; see `slowdown`.
+
+    Args:
+        times: `int64[n]` ns of each series; what lies between two of them does not count, nor do pauses.
+        rate_hz: frames per second.
+    """
+    steps = np.concatenate([np.diff(moments) for moments in times])
+    steps = steps[steps > 0]
+    steps = steps[steps <= _PAUSE * np.median(steps)] if len(steps) else steps
+    return slowdown(float(steps.sum()) / 1e9, len(steps), rate_hz) if len(steps) else 1.0
 
 
 def at_rate(reference: Reference, rate_hz: float, *, most_ratio: float = _MOST_RATIO) -> Reference:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ from edge.drift.state import Origin, Scope
 from edge.files import atomic_write
 
 FILE_NAME = "own.json"
+FORMAT = "traffic-vision own drift reference"
 # The context of a camera that nobody told contexts apart for: everything it saw.
 UNNAMED = "default"
 # That of frames which fit no known context, until one is found in them (`edge.drift.unsorted`).
@@ -74,7 +75,7 @@ class Own:
             OSError: it cannot be written.
         """
         document = _Document(
-            format="traffic-vision own drift reference",
+            format=FORMAT,
             version=1,
             model=self.model,
             fitted={name: (one.hours, one.model_hours) for name, one in self.fitted.items()},
@@ -118,7 +119,7 @@ _Hours = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class _Document(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    format: Literal["traffic-vision own drift reference"]
+    format: Annotated[str, Field(pattern=f"^{FORMAT}$")]
     version: Annotated[int, Field(ge=1, le=1)]
     model: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     fitted: dict[str, tuple[_Hours, _Hours]]

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import enum
 
+import numpy as np
+import numpy.typing as npt
+
 GAP_S = 60.0  # after so long without a frame, what was seen before does not count
 BACK_S = 1.0  # clocks are put right by less; that much is waited for
+
+
+def breaks(times_ns: npt.NDArray[np.int64], gap_s: float) -> npt.NDArray[np.int64]:
+    """`int64[k]` the frames at which another stretch of driving begins: after a gap, or where time goes back.
+
+    Args:
+        times_ns: `int64[n]` of a series.
+        gap_s: so long without a frame ends a stretch.
+    """
+    steps = np.diff(times_ns)
+    return np.flatnonzero((steps < 0) | (steps > gap_s * 1e9)) + 1
 
 
 class Step(enum.Enum):

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.drift.frame_rate import SAME_RATE
+from edge.drift.pacing import breaks
 from edge.drift.reference import DriftReferenceError
 from edge.files import sync_folder
 from edge.logs import Repeated
@@ -284,9 +285,7 @@ def drives(found: Sequence[Segment], names: Sequence[str], gap_s: float) -> list
     last: tuple[Head, int] | None = None
     for segment in found:
         columns = _columns(segment, names)
-        steps = np.diff(segment.times)
-        breaks = np.flatnonzero((steps < 0) | (steps > gap_s * 1e9)) + 1
-        parts = np.split(columns, breaks)
+        parts = np.split(columns, breaks(segment.times, gap_s))
         goes_on = (
             last is not None
             and len(segment.times) > 0

@@ -123,8 +123,10 @@ class Yardstick:
         """
         return joint * DAY_S / (target_hours * 3600) / self.tests
 
-    def limits(self, per_day: float, step_s: float | None = None) -> npt.NDArray[np.float64]:
-        """The distance at which each window, `[W, F]`, reaches a rate a day; infinite where none does.
+    def limits(
+        self, per_day: float, step_s: float | npt.NDArray[np.floating] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The distance at which each window, `[..., W, F]`, reaches a rate a day; infinite where none does.
 
         Args:
             per_day: the rate.

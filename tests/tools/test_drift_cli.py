@@ -145,7 +145,7 @@ def test_broken_frames_cost_themselves_alone(tmp_path: Path, model: Path) -> Non
         (("scan", "{empty}", "--model", "{model}", "--reference", "{text}"), "not a drift reference"),
         (("scan", sim(0), "--model", "{model}", "--reference", "{other}"), "none of which is watched"),
         (("scan", sim(0), "--model", "{model}", "--reference", "nowhere.json"), "nowhere.json"),
-        (("scan", sim(0), "--model", "{model}", "--reference", "{model}"), "not a drift reference"),
+        (("scan", sim(0), "--model", "{model}", "--reference", "{model}"), "brings no drift reference"),
     ],
 )
 def test_what_cannot_be_used_is_one_clear_error(

@@ -15,35 +15,16 @@ from scipy.stats import ks_2samp
 from edge.drift import DriftMonitor, Reference, Verdict, fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.errors import TrafficVisionError
-from edge.frames.frame import Frame
 from edge.perception.jpeg import jpeg_size
+from tests.tools.drift_rows import RATE_HZ, noise, rows
 from tests.tools.html_page import Page
-from tools.drift.charts import distribution_chart, timeline_chart
 from tools.drift.exact import confirm
-from tools.drift.judging import JudgedDrive, judge_rows, limits, picture_only
-from tools.drift.replay import Row
+from tools.drift.given import Given
+from tools.drift.judged import JudgedDrive
+from tools.drift.judging import judge_rows, picture_only
 from tools.drift.report import page
 from tools.drift.values import MOST_VALUES, Values, ValuesError, load_values, save_values, thinned, values_of
 from tools.drift.words import UNITS, figure
-
-RATE_HZ = 2.0
-
-
-def noise(seed: int, frames: int) -> np.ndarray:
-    """Features that go up and down by themselves, `float32[frames, F]`, each around 10 by 1."""
-    rng = np.random.default_rng(seed)
-    steps = rng.normal(size=(frames, len(NAMES)))
-    for row in range(1, frames):
-        steps[row] = 0.5 * steps[row - 1] + steps[row]
-    return (10 + steps).astype(np.float32)
-
-
-def rows(values: np.ndarray) -> list[Row]:
-    image = np.full((48, 640, 3), 90, np.uint8)
-    return [
-        Row(number * 500_000_000, vector, Frame("front", number, 0, number * 500_000_000, image))
-        for number, vector in enumerate(values)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,33 +50,34 @@ def judged(reference: Reference, values: Values, moved: np.ndarray) -> JudgedDri
     return judge_rows("a drive", rows(moved), reference, values)
 
 
+@pytest.mark.parametrize("step_s", [0.5, 2.0])
 def test_what_is_drawn_is_what_the_monitor_says(
-    judged: JudgedDrive, reference: Reference, moved: np.ndarray
+    reference: Reference, moved: np.ndarray, step_s: float
 ) -> None:
     monitor = DriftMonitor(reference)
-    states = [monitor.observe(row.time_ns, row.vector) for row in rows(moved)]
+    states = [monitor.observe(row.time_ns, row.vector) for row in rows(moved, step_s)]
     told = [state for state in states if state is not None]
-    assert judged.series.verdicts == tuple(state.verdict for state in told)
-    at_limit = limits(reference, reference.contexts[0])
+    series = judge_rows("a drive", rows(moved, step_s), reference, None).series
+    assert series.verdicts == tuple(state.verdict for state in told)
     tails = {feature.name: feature.tails for feature in reference.contexts[0].features}
     for place, state in enumerate(told):
         for one in state.features:
             if one.context != "day":
                 continue
             column = NAMES.index(one.name)
-            assert judged.series.alarming[place, column] == (one.verdict is Verdict.ALARM)
+            assert series.alarming[place, column] == (one.verdict is Verdict.ALARM)
             if not one.window_s:
-                assert np.isnan(judged.series.d[place, :, column]).all()
+                assert np.isnan(series.d[place, :, column]).all()
                 continue
-            window = [tail.frames / RATE_HZ for tail in tails[one.name]].index(one.window_s)
-            distance = judged.series.d[place, window, column]
+            window = [tail.frames for tail in tails[one.name]].index(one.window_frames)
+            distance = series.d[place, window, column]
             assert distance == pytest.approx(one.d, abs=1e-6)
             if one.verdict is not Verdict.ALARM:
-                assert distance <= at_limit[window, column] + 1e-6
+                assert distance <= series.limit[place, window, column] + 1e-6
     # The limits are those at which it begins: some window is beyond its own at the first alarm.
     first = next(place for place, state in enumerate(told) if state.alarm)
-    assert (judged.series.d[first] >= at_limit - 1e-6).any()
-    assert not (judged.series.d[:first] >= at_limit + 1e-6).any()
+    assert (series.d[first] >= series.limit[first] - 1e-6).any()
+    assert not (series.d[:first] >= series.limit[:first] + 1e-6).any()
 
 
 def test_an_alarm_has_words_frames_and_the_exact_test(judged: JudgedDrive) -> None:
@@ -198,16 +180,6 @@ def test_a_damaged_file_of_values_is_one_clear_error(
         assert "day.values.npz" in str(error)
 
 
-def test_charts_draw_gaps_single_values_and_learned_features(reference: Reference) -> None:
-    drive = rows(noise(5, 300))
-    late = [Row(row.time_ns + 10**12, row.vector, row.frame) for row in rows(noise(6, 300))]
-    unlearned = reference.without(["detections"])
-    for known in (reference, unlearned):
-        assert timeline_chart(judge_rows("gap", [*drive, *late], known, None)).startswith("<svg")
-    feature = reference.contexts[0].features[0]
-    assert "D 0.97" in distribution_chart(feature, np.array([1e6]), "one value")
-
-
 def test_every_feature_that_is_drawn_has_a_unit() -> None:
     assert all(name in UNITS for name in NAMES if not name.startswith("embedding"))
     assert all(len(words) <= 26 for words in UNITS.values())  # room beside the charts
@@ -225,7 +197,7 @@ def test_what_is_of_no_context_or_of_one_that_was_left_is_shown(reference: Refer
     drive[300:] += 60
     judged = judge_rows("lost", rows(drive), reference, None)
     assert "unknown_context" in judged.alarms[0].features
-    text = page([judged], reference, None, "there are none")
+    text = page([judged], Given(reference, "", None, "there are none"), None)
     assert not Page(text).open and "frames that fit no known context" in text
 
 
@@ -237,7 +209,7 @@ def test_several_alarms_are_listed_first(reference: Reference) -> None:
     drives = [judge_rows(name, rows(values), reference, None) for name, values in (
         ("twice", twice), ("quiet", noise(9, 200)))]  # fmt: skip
     assert [len(drive.alarms) for drive in drives] == [2, 0]
-    text = page(drives, reference, None, "there are none")
+    text = page(drives, Given(reference, "", None, "there are none"), None)
     found = Page(text)
     targets = [uri for uri in found.uris if uri.startswith("#alarm")]
     assert targets == ["#alarm-1-1", "#alarm-1-2"]

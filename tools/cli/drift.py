@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _MODEL = click.option("--model", type=_PATH, required=True, help="The model file.")
+_REFERENCE = click.option(
+    "--reference",
+    type=_PATH,
+    required=True,
+    help="What to judge by: a file of `drift fit`, a camera's own.json, or a model file with one in it.",
+)
 _CONFIG = click.option(
     "--camera-config",
     type=_PATH,
@@ -56,9 +62,33 @@ def command() -> None:
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @_MODEL
 @click.option("-o", "--output", type=_PATH, required=True, help="The reference's file, .json.")
-@click.option("--context", default="day", show_default=True, help="What these drives have in common.")
+@click.option(
+    "--context",
+    "contexts",
+    metavar="NAME[=PATTERN]",
+    multiple=True,
+    default=("day",),
+    show_default=True,
+    help="What the drives have in common; with PATTERN, those SOURCEs that fit it, such as 'night=*night*'.",
+)
+@click.option(
+    "--find-contexts", is_flag=True, help="Find the contexts in the drives, by what their pictures are like."
+)
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="The drives are of other cameras than the one that will be judged: it alarms, and promises nothing.",
+)
 @click.option("--beside", type=_PATH, help="A reference whose other contexts go into the file too.")
 @click.option("--target-hours", type=float, default=24.0, show_default=True, help="To one false alarm.")
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="Frames a second that the reference counts in; for a camera that is always slower, its own.",
+)
 @_CONFIG
 @_CAMERA
 @_PROVIDER
@@ -67,23 +97,30 @@ def fit(
     sources: tuple[str, ...],
     model: Path,
     output: Path,
-    context: str,
+    contexts: tuple[str, ...],
+    find_contexts: bool,
+    fleet: bool,
     beside: Path | None,
     target_hours: float,
+    rate_hz: float,
     camera_config: Path | None,
     camera: str | None,
     providers: tuple[str, ...],
     threads: int,
 ) -> None:
-    """Make the reference of one context from drives: each SOURCE is a drive of its own.
+    """Make a reference from drives: each SOURCE is a drive of its own.
 
     A SOURCE is a video file, a folder of pictures, or a simulated drive such as "sim:500?seconds=100&rate=2".
     It goes through the daemon's own path. NAME.values.npz beside NAME.json holds values for exact tests.
+
+    It promises a rate of false alarms for the camera that the drives are of, if there are enough: a vehicle
+    that judges by it says "stable", and commissions that camera no more. Of other cameras, give --fleet.
     """
-    from edge.drift import Reference, combine
+    from edge.drift import Reference, Scope, combine
     from edge.drift.features import watched_reference
     from tools.drift.camera import camera_of
-    from tools.drift.replay import check_beside, fit_sources, load_detector
+    from tools.drift.fitting import check_beside, contexts_of, fit_sources
+    from tools.drift.replay import load_detector
     from tools.drift.values import save_values, values_beside, values_path
     from tools.drift.words import reference_text
     from tools.replay.interrupt import Interrupt
@@ -92,26 +129,35 @@ def fit(
 
     check_named(output, "a reference", ".json")
     others = Reference.load(beside) if beside else None
-    check_beside(others, context, target_hours)
+    if find_contexts and (beside or any("=" in one for one in contexts)):
+        raise click.UsageError("--find-contexts takes all drives together: neither PATTERN nor --beside.")
+    of_sources = contexts_of(sources, contexts)
+    check_beside(others, of_sources, target_hours, rate_hz)
     others_values, trouble = values_beside(beside, others) if beside and others else (None, "")
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads)
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
-        reference, values = fit_sources(
+        fitted = fit_sources(
             sources,
             detector,
-            context=context,
+            contexts=of_sources,
             target_hours=target_hours,
+            find=find_contexts,
+            scope=Scope.FLEET if fleet else Scope.SERIES,
+            rate_hz=rate_hz,
             camera=looked_at,
             stop_requested=lambda: interrupt.requested,
             progress=progress.show,
         )
+    reference, values = fitted.reference, fitted.values
     if others:
         reference = combine(watched_reference(others), reference)
         values = values.beside(others_values)
     reference.save(output)
     save_values(values, reference, values_path(output))
     click.echo(reference_text(reference), err=True)
+    for note in fitted.notes:
+        click.echo(note, err=True)
     if trouble:
         click.echo(f"of the contexts of {beside}, no values for exact tests: {trouble}", err=True)
 
@@ -129,7 +175,7 @@ def attach(reference: Path, model: Path, output: Path) -> None:
 
 @command.command("scan")
 @click.argument("source")
-@click.option("--reference", type=_PATH, required=True, help="What to judge by.")
+@_REFERENCE
 @_MODEL
 @click.option("--jsonl", help="Write each state as a JSON line to this file; - is standard output.")
 @_CONFIG
@@ -149,8 +195,8 @@ def scan(
     """Judge a drive: each change of the verdict, and what carries it."""
     from contextlib import ExitStack
 
-    from edge.drift import Reference
     from tools.drift.camera import camera_of
+    from tools.drift.given import given_reference
     from tools.drift.replay import load_detector, scan_source
     from tools.drift.words import change_text
     from tools.replay.interrupt import Interrupt
@@ -158,9 +204,9 @@ def scan(
     from tools.replay.progress import ProgressLine
 
     with ExitStack() as stack:
-        known = Reference.load(reference)
         looked_at = camera_of(camera_config, camera)
         detector = load_detector(model, providers, threads)
+        known = given_reference(reference, detector.model).reference
         lines = stack.enter_context(LinesFile(jsonl)) if jsonl else None
         interrupt = stack.enter_context(Interrupt())
         progress = stack.enter_context(ProgressLine(sys.stderr))
@@ -186,7 +232,7 @@ def scan(
 
 @command.command("report")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--reference", type=_PATH, required=True, help="What to judge by.")
+@_REFERENCE
 @click.option("-o", "--output", type=_PATH, required=True, help="The page, .html.")
 @click.option("--model", type=_PATH, help="The model file; without it, the picture alone is judged.")
 @_CONFIG
@@ -212,20 +258,19 @@ def report(
     import jinja2  # noqa: F401
     import scipy.stats  # noqa: F401
 
-    from edge.drift import Reference
     from tools.drift.camera import camera_of
+    from tools.drift.given import given_reference
     from tools.drift.judging import judge_source
     from tools.drift.replay import load_detector
     from tools.drift.report import alarm_text, check_page, write_report
-    from tools.drift.values import values_beside
     from tools.replay.interrupt import Interrupt
     from tools.replay.progress import ProgressLine
 
     check_page(output)
-    known = Reference.load(reference)
-    values, trouble = values_beside(reference, known)
     looked_at = camera_of(camera_config, camera)
     detector = load_detector(model, providers, threads) if model else None
+    judged_by = detector.model if detector else None
+    known = given_reference(reference, judged_by)
     drives = []
     with Interrupt() as interrupt, ProgressLine(sys.stderr) as progress:
         for source in sources:
@@ -235,14 +280,14 @@ def report(
                 judge_source(
                     source,
                     detector,
-                    known,
-                    values,
+                    known.reference,
+                    known.values,
                     camera=looked_at,
                     stop_requested=lambda: interrupt.requested,
                     progress=progress.show,
                 )
             )
-    write_report(drives, known, output, model=detector.model if detector else None, no_values=trouble)
+    write_report(drives, known, output, model=judged_by)
     for drive in drives:
         for alarm in drive.alarms:
             click.echo(alarm_text(drive, alarm), err=True)

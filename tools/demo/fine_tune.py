@@ -110,20 +110,21 @@ def _attach_drift_reference(plan: FineTuning, pictures: list[Path]) -> None:
     from cloud.datasets.files import link_or_copy
     from cloud.pipeline.drift_prior import OF_A_MODEL
     from cloud.release.attaching import attach
-    from tools.drift.replay import fit_sources, load_detector
+    from tools.drift.fitting import fit_sources
+    from tools.drift.replay import load_detector
 
     folders = [plan.work / "drives" / f"{number:02d}" for number in range(DRIVES)]
     for number, picture in enumerate(pictures):
         link_or_copy(picture, folders[number % DRIVES] / picture.name)
-    reference, _ = fit_sources(
+    fitted = fit_sources(
         [str(folder) for folder in folders],
         load_detector(plan.model, ("cpu",), 2),
-        context="daytime",
+        contexts=["daytime"] * len(folders),
         target_hours=TARGET_HOURS,
         rate_hz=plan.rate_hz,
     )
     path = plan.work / "drift.json"
-    reference.without(OF_A_MODEL).save(path)
+    fitted.reference.without(OF_A_MODEL).save(path)
     attach(path, plan.model, plan.model)
 
 

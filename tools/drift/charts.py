@@ -13,9 +13,10 @@ import numpy.typing as npt
 from edge.drift.explaining import label
 from edge.drift.features import FEATURES
 from edge.drift.reference import FeatureReference
+from edge.drift.unknown import NAME as UNKNOWN
 from tools.charts.drives import LETTER, STRIP, time_axis, verdict_bar
 from tools.charts.svg import Axis, Drawing, clock, line_steps, unbroken
-from tools.drift.judging import JudgedDrive, Series, limits
+from tools.drift.judged import JudgedDrive, Misfits, Series
 from tools.drift.words import figure, unit
 
 _WIDTH = 1060
@@ -24,6 +25,7 @@ _HEAD = 6
 _VALUES, _DISTANCES, _WITHIN, _BETWEEN = 54, 34, 5, 16
 _LEAST_SHOWN = 0.005  # of a distance: less is told as 0.00
 _RANGES = {feature.name: (feature.least, feature.most) for feature in FEATURES}
+_LEAST_STEP = 0.1  # pixels: a limit that moves by less is the same line
 _GAP_S = 60.0  # longer without a frame: the lines are broken
 
 Points: TypeAlias = "list[tuple[float, float] | None]"
@@ -40,14 +42,15 @@ def timeline_chart(drive: JudgedDrive) -> str:
     columns = [number for number in range(series.values.shape[1]) if _shown(series, number)]
     row = _VALUES + _WITHIN + _DISTANCES + _BETWEEN
     top = _HEAD + STRIP + _BETWEEN
-    bottom = top + len(columns) * row
+    bottom = top + len(columns) * row + (_VALUES + _BETWEEN if series.misfits else 0)
     end_s = max(float(series.times_s[-1]), float(series.times_s[0]) + 1.0)
     along = Axis(float(series.times_s[0]), end_s, _NAMES, _WIDTH - _RIGHT)
     drawing = Drawing(_WIDTH, bottom + 34, f"Drift features over the time of {drive.source}")
     _verdicts(drawing, along, drive)
-    at_limit = [limits(drive.reference, context) for context in drive.reference.contexts]
     for place, column in enumerate(columns):
-        _feature_row(drawing, along, top + place * row, drive, column, at_limit)
+        _feature_row(drawing, along, top + place * row, drive, column)
+    if series.misfits:
+        _misfits_row(drawing, along, bottom - _BETWEEN, series, series.misfits)
     time_axis(drawing, along, bottom - _BETWEEN / 2)
     return drawing.markup()
 
@@ -119,18 +122,44 @@ def _verdicts(drawing: Drawing, along: Axis, drive: JudgedDrive) -> None:
         verdict_bar(drawing, left, right, _HEAD, verdict, [words, verdict], title)
 
 
-def _feature_row(
+def _feature_row(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive, column: int) -> None:
+    series, feature = drive.series, drive.reference.names[column]
+    floor = top + _VALUES + _WITHIN + _DISTANCES
+    _row_head(drawing, along, top, floor, series, feature, series.alarming[:, column])
+    _values_panel(drawing, along, top, drive, column)
+    _distances_panel(drawing, along, floor, drive, column)
+
+
+def _misfits_row(drawing: Drawing, along: Axis, floor: float, series: Series, misfits: Misfits) -> None:
+    """The share of frames that fit no context, and the shares at which its alarm begins."""
+    top = floor - _VALUES
+    _row_head(drawing, along, top, floor, series, UNKNOWN, misfits.alarming)
+    up = Axis(0.0, 1.0, floor, top)
+    drawing.rectangle(along.start, top, along.end, floor, "panel")
+    drawing.line(along.start, up.at(misfits.usual), along.end, up.at(misfits.usual), "reference")
+    for window in range(misfits.shares.shape[1]):
+        shares, limit = misfits.shares[:, window], misfits.limit[:, window]
+        _window_lines(drawing, along, up, series, window, shares, limit)
+    for share, down in ((1.0, 9.0), (0.0, 0.0)):
+        drawing.text(along.start - 6, up.at(share) + down, f"{share:g}", "tick", "end")
+    told = [f"{np.nanmax(one):.2f}" for one in misfits.shares.T if np.isfinite(one).any()]
+    if told:
+        drawing.text(along.end + 6, (top + floor) / 2 + 4, f"to {' '.join(told)}", "tick")
+
+
+def _row_head(
     drawing: Drawing,
     along: Axis,
     top: float,
-    drive: JudgedDrive,
-    column: int,
-    at_limit: Sequence[npt.NDArray[np.float64]],
+    floor: float,
+    series: Series,
+    feature: str,
+    alarming: npt.NDArray[np.bool_],
 ) -> None:
-    series, name = drive.series, label(drive.reference.names[column])
-    floor = top + _VALUES + _WITHIN + _DISTANCES
-    for alarming, begin, end in _spans(series.alarming[:, column].tolist()):
-        if alarming:
+    """A row's name at the left, and the ground of when it is in alarm, `bool[J]`."""
+    name = label(feature)
+    for alarm, begin, end in _spans(alarming.tolist()):
+        if alarm:
             left = along.at(float(series.judged_s[begin]))
             right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
             title = f"{name} in alarm from {clock(float(series.judged_s[begin]))}"
@@ -138,9 +167,7 @@ def _feature_row(
     lines = _broken(name)
     for number, line in enumerate(lines):
         drawing.text(0, top + 15 + 16 * number, line, "label strong")
-    drawing.text(0, top + 15 + 16 * len(lines), unit(drive.reference.names[column]), "tick")
-    _values_panel(drawing, along, top, drive, column)
-    _distances_panel(drawing, along, floor, drive, column, at_limit)
+    drawing.text(0, top + 15 + 16 * len(lines), unit(feature), "tick")
 
 
 def _values_panel(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive, column: int) -> None:
@@ -172,29 +199,14 @@ def _values_panel(drawing: Drawing, along: Axis, top: float, drive: JudgedDrive,
     drawing.text(along.end + 6, top + _VALUES - 2, figure(low), "tick")
 
 
-def _distances_panel(
-    drawing: Drawing,
-    along: Axis,
-    floor: float,
-    drive: JudgedDrive,
-    column: int,
-    at_limit: Sequence[npt.NDArray[np.float64]],
-) -> None:
+def _distances_panel(drawing: Drawing, along: Axis, floor: float, drive: JudgedDrive, column: int) -> None:
     series = drive.series
     up = Axis(0.0, 1.0, floor, floor - _DISTANCES)
     drawing.rectangle(along.start, floor - _DISTANCES, along.end, floor, "panel")
     told = []
     for window in range(series.d.shape[1]):
-        kind = f"window-{min(window, 2)}"
-        for number, begin, end in _spans(series.judged_in.tolist()):
-            limit = at_limit[number][window, column] if window < len(at_limit[number]) else math.inf
-            if math.isfinite(limit):
-                left = along.at(float(series.judged_s[begin]))
-                right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
-                drawing.line(left, up.at(limit), right, up.at(limit), f"limit {kind}")
         distances = series.d[:, window, column]
-        for piece in unbroken(_points(along, up, series.judged_s, distances)):
-            drawing.path(line_steps(_envelope(piece)), f"distance {kind}")
+        _window_lines(drawing, along, up, series, window, distances, series.limit[:, window, column])
         if np.isfinite(distances).any():
             told.append(f"{np.nanmax(distances):.2f}")
     drawing.text(along.start - 22, floor - _DISTANCES / 2 + 4, "D", "tick", "end")
@@ -206,6 +218,27 @@ def _distances_panel(
         drawing.text(along.end + 6, middle, f"D to {' '.join(told)}", "tick")
     if told and room:
         drawing.text(along.end + 6, middle + 14, f"room {figure(room)}", "tick")
+
+
+def _window_lines(
+    drawing: Drawing,
+    along: Axis,
+    up: Axis,
+    series: Series,
+    window: int,
+    values: npt.NDArray[np.float32],
+    limit: npt.NDArray[np.float32],
+) -> None:
+    """A window's line, `float32[J]`, and where its alarm begins; a limit above 1 is never reached."""
+    kind = f"window-{min(window, 2)}"
+    heights = [round(up.at(one) / _LEAST_STEP) * _LEAST_STEP if one <= 1 else None for one in limit.tolist()]
+    for height, begin, end in _spans(heights):
+        if height is not None:
+            left = along.at(float(series.judged_s[begin]))
+            right = along.at(float(series.judged_s[min(end, len(series.judged_s) - 1)]))
+            drawing.line(left, height, right, height, f"limit {kind}")
+    for piece in unbroken(_points(along, up, series.judged_s, values)):
+        drawing.path(line_steps(_envelope(piece)), f"distance {kind}")
 
 
 def _judged(drive: JudgedDrive, column: int) -> list[FeatureReference]:

@@ -1,4 +1,4 @@
-"""A drive judged by a reference, with all that its report shows."""
+"""Judges a drive by a reference, for its report."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import numpy.typing as npt
 from edge.config import CameraConfig
 from edge.drift import DriftMonitor, DriftState, Reference, Verdict
 from edge.drift.calibration import WINDOWS_TAU
-from edge.drift.distances import distance
 from edge.drift.explaining import drive_words, explained
 from edge.drift.features import NAMES, watched_reference
+from edge.drift.frame_rate import FrameRate
 from edge.drift.memory import Snapshot
-from edge.drift.reference import ContextReference, FeatureReference
 from edge.drift.state import Origin
-from edge.drift.windows import Yardstick
+from edge.drift.unknown import NAME as UNKNOWN
+from edge.drift.unknown import usual_share
 from edge.perception.detector import Detector
-from tools.drift.exact import Confirmation, confirm
+from tools.drift.exact import confirm
+from tools.drift.judged import Alarm, Distribution, JudgedDrive, Misfits, Series, Shot
+from tools.drift.limits import limits, share_limits, window_distances
 from tools.drift.replay import DriftReplayError, Progress, Row, feature_rows
 from tools.drift.values import Values
 
@@ -29,100 +31,6 @@ BESIDE_S = 5.0  # the frames before and after an alarm that are shown
 BEFORE_S = 60.0  # and how it was, while its windows still held what the reference knows
 _PICTURE_WIDTH = 320  # pixels
 _JPEG_QUALITY = 80
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Series:
-    """A drive in figures: T frames, J judgements of W windows, F features.
-
-    Attributes:
-        times_s: `float64[T]` of the frames, in the drive's time.
-        values: `float32[T, F]`, NaN where not to be had.
-        contexts: `int8[T]` number of the context that each frame was judged in; -1 before the first.
-        judged_s: `float64[J]` of the judgements.
-        verdicts: one each.
-        judged_in: `int8[J]` number of the context.
-        d: `float32[J, W, F]` distance from the reference, the short window first; NaN while it is not full.
-        means: `float32[J, F]` of the longest window; NaN likewise.
-        alarming: `bool[J, F]` whether a feature is in alarm.
-    """
-
-    times_s: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float32]
-    contexts: npt.NDArray[np.int8]
-    judged_s: npt.NDArray[np.float64]
-    verdicts: tuple[Verdict, ...]
-    judged_in: npt.NDArray[np.int8]
-    d: npt.NDArray[np.float32]
-    means: npt.NDArray[np.float32]
-    alarming: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Distribution:
-    """What a window held when the alarm began, against the reference.
-
-    Attributes:
-        reference: of the feature, in the context that it was judged in.
-        context: that one's name.
-        window_s: length of the window.
-        values: `float32[n]` what it held, the oldest first.
-        exact: the exact test on it; None where there are no values of the reference.
-    """
-
-    reference: FeatureReference
-    context: str
-    window_s: float
-    values: npt.NDArray[np.float32]
-    exact: Confirmation | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shot:
-    """A frame as it was looked at: how long after the alarm began, and its JPEG."""
-
-    after_s: float
-    jpeg: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Alarm:
-    """From a verdict of alarm to the next other one.
-
-    Attributes:
-        began: the first state of it, explained.
-        strongest: the state of it that is the most unusual, explained.
-        end_s: of its last state; None: it lasts to the drive's end.
-        features: all that were in alarm meanwhile, in the order in which they came.
-        distributions: of the features that were in alarm when it began, the most unusual first.
-        shots: long before and shortly before, when it began, and after.
-    """
-
-    began: DriftState
-    strongest: DriftState
-    end_s: float | None
-    features: tuple[str, ...]
-    distributions: tuple[Distribution, ...]
-    shots: tuple[Shot, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class JudgedDrive:
-    """A drive, and what a monitor said of it.
-
-    Attributes:
-        source: as it was given.
-        reference: what it was judged by, and learned on the way; its features are the columns of `series`.
-        series: in figures.
-        alarms: in their order.
-        last: the last state; None: the drive was too short for one.
-    """
-
-    source: str
-    reference: Reference
-    series: Series
-    alarms: tuple[Alarm, ...]
-    last: DriftState | None
 
 
 def picture_only(reference: Reference) -> Reference:
@@ -138,38 +46,6 @@ def picture_only(reference: Reference) -> Reference:
     if not any(feature.known for context in contexts for feature in context.features):
         raise DriftReplayError("the reference knows no feature of the picture: name the model by --model")
     return replace(reference, contexts=contexts)
-
-
-def limits(
-    reference: Reference, context: ContextReference, step_s: float | None = None
-) -> npt.NDArray[np.float64]:
-    """Distance at which each window's alarm begins, `float64[W, F]`; infinite where it is not judged.
-
-    Args:
-        reference: what is judged by.
-        context: of it.
-        step_s: time between two frames; None: as at the reference's rate.
-    """
-    yardstick = Yardstick.of(context.features, reference.rate_hz)
-    return yardstick.limits(yardstick.limit(reference.target_hours, context.joint), step_s)
-
-
-def window_distances(feature: FeatureReference, content: npt.NDArray[np.float32]) -> list[float]:
-    """Distance of each window that ends with the newest value, the short one first; NaN where not full.
-
-    Args:
-        feature: its reference.
-        content: `float32[n]` consecutive values, the oldest first.
-    """
-    bins = np.searchsorted(feature.edges, content, side="left")
-    found = []
-    for tail in feature.tails:
-        if len(content) < tail.frames:
-            found.append(np.nan)
-            continue
-        counts = np.bincount(bins[-tail.frames :], minlength=len(feature.edges) + 1)
-        found.append(float(distance(counts, feature.lower, feature.upper)))
-    return found
 
 
 def judge_source(
@@ -245,6 +121,7 @@ class _Judging:
         self.monitor = DriftMonitor(reference)
         self.times: list[float] = []
         self._reference = reference
+        self._usual = usual_share(reference)
         self._values = values
         self._columns = [NAMES.index(name) for name in reference.names]
         known = [len(one.tails) for context in reference.contexts for one in context.features]
@@ -252,9 +129,12 @@ class _Judging:
         self._vectors: list[npt.NDArray[np.float32]] = []
         self._contexts: list[int] = []
         self._states: list[tuple[float, Verdict, int]] = []
+        self._steps: list[float] = []  # average time between two frames, s
         self._d: list[npt.NDArray[np.float32]] = []
         self._means: list[npt.NDArray[np.float32]] = []
         self._alarming: list[npt.NDArray[np.bool_]] = []
+        self._shares: list[list[float]] = []
+        self._unknown: list[bool] = []
         self._recent: deque[tuple[int, npt.NDArray[np.uint8]]] = deque()
         self._open: _Open | None = None
         self._alarms: list[Alarm] = []
@@ -278,17 +158,42 @@ class _Judging:
         features = len(self._columns)
         frames = np.full(len(self.times), -1, np.int8)
         frames[: len(self._contexts)] = self._contexts
+        judged_in = np.array([context for _, _, context in self._states], np.int8)
+        step_s = FrameRate(self._reference.rate_hz).told(np.array(self._steps))
         return Series(
             np.array(self.times),
             np.array(self._vectors, np.float32),
             frames,
             np.array([time_s for time_s, _, _ in self._states]),
             tuple(verdict for _, verdict, _ in self._states),
-            np.array([context for _, _, context in self._states], np.int8),
+            judged_in,
             np.array(self._d, np.float32).reshape(-1, self._windows, features),
+            self._limits(judged_in, step_s),
             np.array(self._means, np.float32).reshape(-1, features),
             np.array(self._alarming, np.bool_).reshape(-1, features),
+            self._misfits(judged_in, step_s),
         )
+
+    def _limits(
+        self, judged_in: npt.NDArray[np.int8], step_s: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
+        found = np.full((len(judged_in), self._windows, len(self._columns)), np.inf, np.float32)
+        for number, context in enumerate(self.monitor.reference.contexts):
+            there = judged_in == number
+            known = limits(self._reference, context, step_s[there])
+            found[there, : known.shape[1]] = known
+        return found
+
+    def _misfits(self, judged_in: npt.NDArray[np.int8], step_s: npt.NDArray[np.float64]) -> Misfits | None:
+        usual = self._usual
+        if usual is None:
+            return None
+        limit = np.zeros((len(judged_in), len(usual.windows)), np.float32)
+        for number, context in enumerate(self.monitor.reference.contexts):
+            there = judged_in == number
+            limit[there] = share_limits(usual, self._reference, context, step_s[there])
+        shares = np.array(self._shares, np.float32).reshape(limit.shape)
+        return Misfits(usual.usual, shares, limit, np.array(self._unknown, np.bool_))
 
     def _keep(self, row: Row) -> None:
         self._recent.append((row.time_ns, _small(row.frame.part)))
@@ -317,6 +222,13 @@ class _Judging:
         self._means.append(means)
         self._alarming.append(np.array([name in alarming for name in self._reference.names]))
         self._states.append((state.time_ns / 1e9, state.verdict, number))
+        if self._usual is not None and snapshot.unknown is not None:
+            misfits = snapshot.unknown.misfits
+            self._shares.append(
+                [misfits[-n:].mean() if len(misfits) >= n else np.nan for n in self._usual.windows]
+            )
+            self._unknown.append(UNKNOWN in alarming)
+        self._steps.append(snapshot.step_s or 1 / self._reference.rate_hz)
         self._contexts += [number] * (len(self.times) - len(self._contexts))
         self._follow(state, snapshot)
 

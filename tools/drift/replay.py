@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import CameraConfig
-from edge.drift import DriftMonitor, DriftState, Reference, combine, fit, unlearned
+from edge.drift import DriftMonitor, DriftState, Reference
 from edge.drift.explaining import drive_words, explained
-from edge.drift.features import NAMES, ORIGINS, extract, watched_reference
-from edge.drift.fitting import MIN_FRAMES
+from edge.drift.features import ORIGINS, extract, watched_reference
 from edge.drift.frames import frame_features
 from edge.drift.state import Origin
 from edge.errors import TrafficVisionError
@@ -23,7 +22,6 @@ from edge.frames.view import View
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.model_file import read_model_file
 from edge.vehicle_state.motion import PictureMotion
-from tools.drift.values import Values, values_of
 from tools.replay.naming import camera_names
 from tools.replay.path import Answered, DaemonPath
 from tools.replay.quiet import only_errors_logged
@@ -98,55 +96,6 @@ def feature_rows(
         look = motion.look(frame.captured_ns, frame.part)
         moving = moving if look is None else look.moves is not False
         yield Row(frame.captured_ns, vector, frame, moving)
-
-
-def fit_sources(
-    sources: Sequence[str],
-    detector: Detector,
-    *,
-    context: str,
-    target_hours: float,
-    rate_hz: float = RATE_HZ,
-    camera: CameraConfig | None = None,
-    stop_requested: Callable[[], bool] = lambda: False,
-    progress: Progress = lambda done, of: None,
-) -> tuple[Reference, Values]:
-    """Make the reference of one context, and keep values for exact tests; each source is a drive of its own.
-
-    Raises:
-        TrafficVisionError: a source cannot be used, gives no frame, or the run was stopped.
-    """
-    drives = []
-    for source in sources:
-        rows = feature_rows(
-            source, detector, rate_hz, camera=camera, stop_requested=stop_requested, progress=progress
-        )
-        drive = [row.vector for row in rows if row.moving]
-        if stop_requested():
-            raise DriftReplayError("interrupted: no reference was made")
-        if not drive:
-            raise DriftReplayError(f"{source!r} gave no frame that says anything of driving")
-        drives.append(np.array(drive))
-    reference = fit(drives, rate_hz, NAMES, origins=ORIGINS, context=context, target_hours=target_hours)
-    if not any(feature.known for feature in reference.contexts[0].features):
-        raise DriftReplayError(
-            f"too little driving, frames: {sum(map(len, drives))}; a feature is known by {MIN_FRAMES} that"
-            f" have it, {MIN_FRAMES / rate_hz:g} s"
-        )
-    return reference, values_of(reference, drives)
-
-
-def check_beside(
-    others: Reference | None, context: str, target_hours: float, rate_hz: float = RATE_HZ
-) -> None:
-    """Find out before the work whether a context that is to be fitted can stand beside others, or alone.
-
-    Raises:
-        DriftReferenceError: it cannot, or its name or promise makes no sense.
-    """
-    made = unlearned(rate_hz, NAMES, origins=ORIGINS, context=context, target_hours=target_hours)
-    if others:
-        combine(watched_reference(others), made)
 
 
 def scan_source(

@@ -19,7 +19,9 @@ from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.charts.svg import clock
 from tools.drift import charts
 from tools.drift.exact import Confirmation
-from tools.drift.judging import Alarm, Distribution, JudgedDrive, limits
+from tools.drift.given import Given
+from tools.drift.judged import Alarm, Distribution, JudgedDrive
+from tools.drift.limits import limits
 from tools.drift.words import figure, promise_text, room_text
 from tools.replay.outputs import OutputError, check_named, put_in_place, temporary_beside
 
@@ -82,29 +84,21 @@ def check_page(path: Path) -> None:
     check_named(path, "a page", ".html", ".htm")
 
 
-def write_report(
-    drives: Sequence[JudgedDrive],
-    reference: Reference,
-    path: Path,
-    *,
-    model: ModelFile | None,
-    no_values: str,
-) -> None:
+def write_report(drives: Sequence[JudgedDrive], known: Given, path: Path, *, model: ModelFile | None) -> None:
     """Write the page, whole or not at all.
 
     Args:
         drives: as they were judged.
-        reference: as its file has it.
+        known: what was judged by, as its file has it.
         path: the page.
         model: that found what is in the frames; None: the picture alone was judged.
-        no_values: why there was no exact test; empty: there was.
 
     Raises:
         OutputError: it cannot be written.
     """
     temporary = temporary_beside(path)
     try:
-        temporary.write_text(page(drives, reference, model, no_values), "utf-8", "backslashreplace")
+        temporary.write_text(page(drives, known, model), "utf-8", "backslashreplace")
         put_in_place(temporary, path)
     except OSError as error:
         raise OutputError(f"cannot write {str(path)!r}: {error.strerror}") from None
@@ -112,8 +106,9 @@ def write_report(
         temporary.unlink(missing_ok=True)
 
 
-def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile | None, no_values: str) -> str:
+def page(drives: Sequence[JudgedDrive], known: Given, model: ModelFile | None) -> str:
     """Lay the drives out as HTML; for the arguments see `write_report`."""
+    reference = known.reference
     environment = page_environment("tools.drift")
     environment.filters.update(figure=number, value=_value, limit=_limit_words, p=_chance)
     views = [_drive(number, drive) for number, drive in enumerate(drives, 1)]
@@ -127,7 +122,8 @@ def page(drives: Sequence[JudgedDrive], reference: Reference, model: ModelFile |
         reference_rows=_reference_rows(drives[0].reference if drives else reference),
         promise=promise_text(reference),
         room=room_text(drives[0].reference if drives else reference),
-        no_values=no_values,
+        no_values=known.no_values,
+        origin=known.origin,
         windows_tau=" and ".join(f"{times:g}" for times in WINDOWS_TAU),
     )
 

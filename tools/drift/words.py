@@ -64,7 +64,8 @@ def reference_text(reference: Reference) -> str:
                 f"{context.name:10s} {feature.name:22s} {mean:>9s} {room:>9s} {tau:>6s} {what:>13s}"
                 f" {feature.drives:6d}"
             )
-    return "\n".join(filter(None, [*lines, room_text(reference), promise_text(reference)]))
+    promise = promise_text(reference) or _promised(reference)
+    return "\n".join(filter(None, [*lines, room_text(reference), promise]))
 
 
 def room_text(reference: Reference) -> str:
@@ -98,6 +99,15 @@ def promise_text(reference: Reference) -> str:
             "uncalibrated: it is of other vehicles' cameras; it promises no rate of false alarms for this one"
         )
     return ""
+
+
+def _promised(reference: Reference) -> str:
+    """What is promised, and of whom: the reference cannot tell whose drives it was made of."""
+    return (
+        f"calibrated: one false alarm in {reference.target_hours:g} h of driving is promised, of the very"
+        " camera that these drives are of; if they are of others, fit with --fleet, and each camera is"
+        " commissioned"
+    )
 
 
 def change_text(state: DriftState) -> str:
