@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edge.drift import DriftMonitor, fit
 from edge.drift.state import Kind
 from tests.replays import write_model
-from tools.bench.drift.alternation import alternating
+from tools.bench.drift.alternation import alternating, held_by
 from tools.bench.drift.bench import bench_drift
 from tools.bench.drift.delay import Shift, changed_series, spread, steady
 from tools.bench.drift.drives import Drive, drive_features
@@ -166,6 +166,20 @@ def test_day_and_night_in_turns_are_judged_by_both_and_by_the_day_alone() -> Non
     assert [kept["hours"] for kept in figures["both_known"].values()] == [2.0, 2.0]
     assert figures["day_alone"]["evenings"] == figures["day_alone"]["found"] == 2
     assert 0 < figures["day_alone"]["median_s"] <= figures["day_alone"]["worst_s"] < 1800
+    # Both are held to the promise, the fade too.
+    for name in ("at once", "in 30 s"):
+        held = [target for target in report["targets"] if target["name"].startswith(f"alternation, {name}")]
+        assert sorted(target["target"] for target in held) == [0.75, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("alarms", "held"),
+    [(0, "nothing"), (3, "interval"), (7, "mean"), (11, "mean"), (14, "interval"), (20, "nothing")],
+)
+def test_alternation_says_whether_the_mean_is_as_promised_or_chance_explains_it(
+    alarms: int, held: str
+) -> None:
+    assert held_by(Kept.of([Stretch(0, 8, 24.0, False, True, 200.0, alarms)])) == held
 
 
 def test_cost_is_measured_in_turns_and_memory_by_what_is_held() -> None:
@@ -338,6 +352,9 @@ def test_a_day_clip_goes_over_into_the_night(model: Path, tmp_path: Path) -> Non
     assert drive["day"] == "street.mp4" and drive["night"] == "night.mp4"
     assert drive["alarm_by_day"] is False and 0 < drive["delay_s"] <= 40
     assert report["figures"]["real"]["calibrated"] is False
+    assert drive["verdict_by_day"] == "uncalibrated"
+    (said,) = [target for target in report["targets"] if "uncalibrated" in target["name"]]
+    assert (said["value"], said["target"], said["met"]) == (1.0, 1.0, True)
 
 
 def test_what_cannot_be_benched_is_refused() -> None:
