@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from edge.drift import DriftMonitor, fit
 from edge.drift.state import Kind
 from tests.replays import write_model
+from tests.tools.test_bench_drift_drives import moving
 from tools.bench.drift.alternation import alternating, held_by
 from tools.bench.drift.bench import bench_drift
 from tools.bench.drift.delay import Shift, changed_series, spread, steady
-from tools.bench.drift.drives import Drive, drive_features
+from tools.bench.drift.drives import Drive
 from tools.bench.drift.onsets import alarm_onsets
 from tools.bench.drift.peer_child import Run
 from tools.bench.drift.peer_processes import PEERS, Peer, PeerProcess
@@ -276,16 +277,6 @@ def test_simulated_drives_are_judged_and_kept(model: Path, tmp_path: Path) -> No
     assert isinstance(result.exception, BenchError) and kept[0].name in str(result.exception)
 
 
-@pytest.mark.services
-def test_processes_share_the_drives_and_find_the_same(model: Path, tmp_path: Path) -> None:
-    urls = [f"sim:{seed}?seconds=2&rate=2" for seed in (60_001, 60_002, 60_003)]
-    alone, shared = (drive_features(urls, model, None, workers=workers) for workers in (1, 2))
-    assert set(alone) == set(shared) == set(urls)
-    for url in urls:
-        assert len(alone[url].times_ns) == 4
-        assert np.array_equal(alone[url].values, shared[url].values, equal_nan=True)
-
-
 def test_further_days_count_alarms_and_an_effect_counts_from_its_begin() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(size=(9000, 2)).astype(np.float32)
@@ -296,7 +287,7 @@ def test_further_days_count_alarms_and_an_effect_counts_from_its_begin() -> None
         series = calm.copy()
         if shifted_from is not None:
             series[shifted_from:, 1] += 8
-        return Drive(np.arange(len(series), dtype=np.int64) * 500_000_000, series)
+        return moving(series)
 
     assert further_days(reference, [drive(None), drive(None)]) == []
     begun = further_days(reference, [drive(400), drive(None), drive(300)])

@@ -35,7 +35,7 @@ def measure_real(settings: DriftSettings, progress: Progress) -> Outcome:
     names = [str(path) for path in (*day, *night)]
     drives = drive_features(names, model, settings.cache, workers=settings.workers, progress=progress)
     reference = fit(
-        [drives[str(path)].values for path in day],
+        [drives[str(path)].driven for path in day],
         RATE_HZ,
         NAMES,
         origins=ORIGINS,
@@ -98,14 +98,11 @@ def into_night(reference: Reference, day: Drive, night: Drive) -> tuple[bool, fl
     """Whether day had an alarm, seconds of night to one (infinite: none), and the day's last verdict."""
     monitor = DriftMonitor(reference)
     before, verdict, begin_ns = False, Verdict.LEARNING, int(day.times_ns[-1]) + _PERIOD_NS
-    for time_ns, vector in zip(day.times_ns, day.values, strict=True):
-        state = monitor.observe(int(time_ns), vector)
-        if state is not None:
-            before, verdict = before or state.alarm, state.verdict
-    for time_ns, vector in zip(night.times_ns, night.values, strict=True):
-        state = monitor.observe(begin_ns + int(time_ns), vector)
-        if state is not None and state.alarm:
-            return before, (int(time_ns) + _PERIOD_NS) / 1e9, verdict.value
+    for state in day.judged_by(monitor):
+        before, verdict = before or state.alarm, state.verdict
+    for state in night.judged_by(monitor, begin_ns):
+        if state.alarm:
+            return before, (state.time_ns - begin_ns + _PERIOD_NS) / 1e9, verdict.value
     return before, math.inf, verdict.value
 
 
