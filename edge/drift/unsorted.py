@@ -138,7 +138,7 @@ def _times(labels: Labels, least: float) -> list[int]:
     runs = np.split(seen, np.flatnonzero(np.diff(seen)) + 1)
     long = np.array([run[0] for run in runs if len(run) >= least], np.int64)
     came = long[np.flatnonzero(np.diff(long, prepend=UNKNOWN))]
-    return np.bincount(came, minlength=int(labels.max()) + 1).tolist()
+    return [int(count) for count in np.bincount(came, minlength=int(labels.max()) + 1)]
 
 
 def _nearest(pictures: Vectors, labels: Labels, worlds: Sequence[int]) -> Labels:
