@@ -35,7 +35,7 @@ def moving(values: np.ndarray) -> Drive:
 def test_what_is_seen_while_a_vehicle_stands_adds_nothing(model: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     pictures = [rng.integers(0, 255, (96, 160, 3)).astype(np.uint8) for _ in range(20)]
-    file = cv2.VideoWriter(str(tmp_path / "stop.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 2.0, (160, 96))
+    file = cv2.VideoWriter(str(tmp_path / "stop.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 2.0, (160, 96))
     for picture in [*pictures, *[pictures[-1]] * 20]:
         file.write(cv2.resize(cv2.resize(picture, (16, 9)), (160, 96)))
     file.release()
@@ -55,7 +55,7 @@ def test_what_is_seen_while_a_vehicle_stands_adds_nothing(model: Path, tmp_path:
 
 def test_an_older_cache_is_read_where_it_says_all(model: Path, tmp_path: Path) -> None:
     """Older files do not say what moves; a simulated drive always does, of a recording it is found out."""
-    file = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 2.0, (160, 96))
+    file = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 2.0, (160, 96))
     for level in range(20):
         file.write(np.full((96, 160, 3), 40 + level, np.uint8))
     file.release()
