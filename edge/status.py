@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge import __version__
+from edge.drift.device import device_drift
 from edge.frames.camera import Camera
 from edge.messages import Clock, camera_status, model_ref_of
 from edge.parts import BackgroundPart, ModelStore
@@ -45,14 +46,15 @@ class Status:
     def vehicle(self) -> common_pb2.VehicleStatus:
         """The whole status."""
         now_ns = time.monotonic_ns()
-        detector = self._detector.active
+        detector, drift = self._detector.active, self._drift.retained()
         status = common_pb2.VehicleStatus(
             observed=self._clock.machine(now_ns),
             uptime_ns=now_ns - self._started_ns,
             daemon_version=daemon_version(),
             cameras=[camera_status(camera, now_ns) for camera in self._cameras],
             model=common_pb2.ModelState(active=model_ref_of(detector.model)),
-            drift=self._drift.retained(),
+            drift=drift,
+            device_drift=device_drift(drift),
             execution_providers=resolve(detector.options.providers),
             resident_bytes=resident_bytes(),
         )

@@ -205,7 +205,8 @@ class ReleaseConfig(Section):
     """What a release says beyond its model file."""
 
     hardware_ids: Annotated[tuple[str, ...], Field(min_length=1)] = ("x86_64-cpu", "aarch64-cpu")
-    minimum_daemon_version: Annotated[str, Field(min_length=1)] = "0"
+    # The first daemon that reads the drift reference in its short form (`edge.drift.reference_file`).
+    minimum_daemon_version: Annotated[str, Field(min_length=1)] = "0.3.0"
     # Pictures in the model file that prove on the vehicle that it computes what it should.
     golden_pictures: Annotated[int, Field(ge=1, le=16)] = 6
     # Pictures of the holdout that are corrupted, in 35 ways, so that vehicles can tell what a change costs

@@ -9,7 +9,7 @@ from cloud.datasets.files import write_file
 from cloud.release.errors import ReleaseError
 from edge.drift import DriftReferenceError, Reference, Scope
 from edge.drift.features import prior_text, require_features
-from edge.drift.reference_file import PLAIN, VERSION, version_of
+from edge.drift.reference_file import VERSION, version_of
 from edge.perception.detector import Detector, DetectorOptions
 from edge.perception.golden import verify
 from edge.perception.model_file import ModelFile, parse_model_file, put_metadata, read_model_file
@@ -58,29 +58,28 @@ def attached(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
         require_features(reference)
     except DriftReferenceError as error:
         raise AttachError(f"{origin}: {error}") from None
-    result = with_prior(model, reference.scoped(Scope.FLEET), origin)
+    result = with_prior(model, reference.scoped(Scope.FLEET), origin, VERSION)
     report = verify(result, Detector(result, DetectorOptions(providers=("CPUExecutionProvider",))))
     if not report.passed:
         raise AttachError(f"{model.path or model.digest[:12]}: {report.reason}")
     return result
 
 
-def with_prior(model: ModelFile, reference: Reference, origin: str) -> ModelFile:
+def with_prior(model: ModelFile, reference: Reference, origin: str, version: int | None = None) -> ModelFile:
     """The model file with this reference as its prior; the graph, and so what it finds, stays as it is.
-
-    The prior is written in the form of the one that was there; where there was none, in that which every
-    daemon reads.
 
     Args:
         model: the model.
         reference: goes into it as it is.
         origin: where the reference came from, for messages.
+        version: of the file that the prior is written as (`reference_file`); None: of the one that was there,
+            the latest where there was none.
 
     Raises:
         ModelFileError: it becomes too large to be read again.
     """
     graph = parse_onnx(model.data)
-    text = prior_text(reference, _version(model.metadata.drift_prior))
+    text = prior_text(reference, version or _version(model.metadata.drift_prior))
     put_metadata(graph, replace(model.metadata, drift_prior=text))
     result = parse_model_file(graph.SerializeToString(deterministic=True), f"the model file with {origin}")
     assert result.metadata.drift_prior is not None
@@ -90,8 +89,8 @@ def with_prior(model: ModelFile, reference: Reference, origin: str) -> ModelFile
 
 def _version(before: str | None) -> int:
     if before is None:
-        return PLAIN
+        return VERSION
     try:
         return min(version_of(before), VERSION)
     except DriftReferenceError:  # it goes
-        return PLAIN
+        return VERSION

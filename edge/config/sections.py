@@ -248,7 +248,8 @@ class VehicleStateConfig(Section):
 
     # Unset: by the perception service alone.
     socket: AbsolutePath | None = None
-    # How long a report holds; after that, motion in the pictures tells parked from driving.
+    # How long a report holds; after that, motion in the pictures tells parked from driving. A camera that is
+    # parked before dense traffic counts as driving then (docs/drift.md, "Driving or not").
     valid_ms: Annotated[int, Field(gt=0, le=3_600_000)] = 2000
     # Slower than this is standing still.
     moving_mps: Positive = 0.5

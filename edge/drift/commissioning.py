@@ -6,7 +6,8 @@
     STATE/drift/CAMERA/recommission       a wish: begin anew, another camera is there
 
 Of each context, after 4, 8, 16 hours of driving and when all that is asked for was seen; then its rows go.
-What for long fits no known context is kept apart, until contexts are found in it (`edge.drift.unsorted`).
+What for long fits no known context is kept apart, until contexts are found in it (`edge.drift.unsorted`);
+where none has a name, they are found in all of it.
 Another model begins anew for the features of what it finds, and for nothing else. All of it survives a kill:
 a fit changes nothing before its result is on disk, and what is not on disk is seen again.
 """
@@ -303,9 +304,12 @@ class Commissioning:
 
     def _is_judged(self, context: str, present: Present) -> bool:
         """Whether frames can be of a context, as `own.merged` has it."""
-        if context == UNSORTED or present.prior is None or present.prior_of(context) is not None:
+        if context == UNSORTED or present.prior_of(context) is not None:
             return True
-        return context != UNNAMED and self.own is not None and self.own.context(context) is not None
+        is_own = self.own is not None and self.own.context(context) is not None
+        if present.prior is None:
+            return is_own or context != UNNAMED or self.own is None
+        return is_own and context != UNNAMED
 
     def _is_sortable(self, progress: Progress) -> bool:
         return progress.hours >= self._sort_at_hours and days_enough(self._unsorted_days)
@@ -326,7 +330,8 @@ class Commissioning:
         )
         try:
             made = self._fitter(self._folder, terms, present.prior_of(context), self._stopping)
-            if made.names != self._terms.names or (context != UNSORTED and len(made.contexts) != 1):
+            one_alone = context not in (UNNAMED, UNSORTED)
+            if made.names != self._terms.names or (one_alone and len(made.contexts) != 1):
                 raise DriftReferenceError("the fit gave something else than was asked for")
             self._put(made, present, progress, generation)
         except (DriftReferenceError, OSError) as error:
@@ -347,29 +352,28 @@ class Commissioning:
             self._fitting = False
 
     def _put(self, made: Reference, present: Present, progress: Progress, generation: int) -> None:
-        unsorted = progress.context == UNSORTED
+        found = made.contexts[0].name != progress.context
         with self._lock:
             if generation != self._generation:
                 return
-            if unsorted:
-                judged = merged(self.own, present.prior, present.model)
-                own, names = joined_found(self.own, made, judged, present.model)
+            if found:
+                # What was one for want of better names is told apart from now on.
+                before = None if self.own is None else self.own.without(UNNAMED)
+                judged = merged(before, present.prior, present.model)
+                own, names = joined_found(before, made, judged, present.model)
             else:
-                fitted = Fitted(progress.hours, progress.model_hours)
-                own, names = (
-                    joined(self.own, made.contexts[0], fitted, made, present.model),
-                    [progress.context],
-                )
+                fitted, names = Fitted(progress.hours, progress.model_hours), [progress.context]
+                own = joined(self.own, made.contexts[0], fitted, made, present.model)
             self._disk.wrote(own.save(self._folder / FILE_NAME))
             # What is not on disk is not judged by: a restart would not know it.
             self.own = own
             done = progress_of(self._hours, own, present.model, progress.context)
-            if unsorted or done.next_fit(self._terms.hours) is None:
+            if found or done.next_fit(self._terms.hours) is None:
                 self._rows.drop(progress.context)
                 self._count()
                 self._sort_at_hours = CALIBRATED_HOURS
         for name in names:
-            self._tell(own, name, is_new=unsorted)
+            self._tell(own, name, is_new=found)
 
     def _sort_later(self, hours: float, why: DriftReferenceError) -> None:
         with self._lock:
@@ -382,7 +386,7 @@ class Commissioning:
 
     def _tell(self, own: Own, context: str, *, is_new: bool) -> None:
         promises, hours = own.reference.promises(context), own.fitted[context].hours
-        text = "context %s was found in what fits none that is known, and its reference"
+        text = "context %s was found in what nobody named, and its reference"
         _LOG.info(
             f"camera %s: {text if is_new else 'its reference of context %s'} is fitted of %.1f h, %s",
             self._camera,

@@ -77,17 +77,19 @@ def _table(class_names: tuple[str, ...], names: frozenset[str]) -> npt.NDArray[n
     return np.array([canonical(name) in names for name in class_names], np.bool_)
 
 
-_EVERY = frozenset(Invariance)
 _OF = Origin.DETECTIONS
+# Of the same boxes they depend on neither resolution nor levels; but what a model finds in a picture that was
+# changed is the model's affair, and some of it is always found otherwise.
+_NONE: frozenset[Invariance] = frozenset()
 
 DETECTION_FEATURES: tuple[Feature, ...] = (
-    Feature("count", _OF, 0, math.inf, "Detections in the frame.", count, 1, _EVERY),
-    Feature("mean_confidence", _OF, 0, 1, "Mean score.", _mean_confidence, 8, _EVERY),
+    Feature("count", _OF, 0, math.inf, "Detections in the frame.", count, 1, _NONE),
+    Feature("mean_confidence", _OF, 0, 1, "Mean score.", _mean_confidence, 8, _NONE),
     Feature(
-        "low_confidence_share", _OF, 0, 1, "Share that scores below 0.5.", _low_confidence_share, 7, _EVERY
+        "low_confidence_share", _OF, 0, 1, "Share that scores below 0.5.", _low_confidence_share, 7, _NONE
     ),
-    Feature("mean_size", _OF, 0, 1, "Mean root of a box's share of the frame.", _mean_size, 20, _EVERY),
-    Feature("mean_height", _OF, 0, 1, "Mean of the centres' y, 0 at the top edge.", _mean_height, 6, _EVERY),
+    Feature("mean_size", _OF, 0, 1, "Mean root of a box's share of the frame.", _mean_size, 20, _NONE),
+    Feature("mean_height", _OF, 0, 1, "Mean of the centres' y, 0 at the top edge.", _mean_height, 6, _NONE),
     Feature(
         "class_diversity",
         _OF,
@@ -96,9 +98,9 @@ DETECTION_FEATURES: tuple[Feature, ...] = (
         "Chance that two detections drawn with replacement differ in class (Gini-Simpson).",
         _class_diversity,
         6,
-        _EVERY,
+        _NONE,
     ),
-    Feature("top_confidence", _OF, 0, 1, "Highest score.", _top_confidence, 3, _EVERY),
+    Feature("top_confidence", _OF, 0, 1, "Highest score.", _top_confidence, 3, _NONE),
     Feature(
         "mean_x",
         _OF,
@@ -107,7 +109,7 @@ DETECTION_FEATURES: tuple[Feature, ...] = (
         "Mean of the centres' x, 0 at the left edge.",
         _mean_x,
         6,
-        _EVERY - {Invariance.FLIP},
+        _NONE,
     ),
     Feature(
         "vulnerable_share",
@@ -117,7 +119,7 @@ DETECTION_FEATURES: tuple[Feature, ...] = (
         "Share of pedestrians, riders, bicycles and motorcycles; by the classes' names.",
         _vulnerable_share,
         3,
-        _EVERY,
+        _NONE,
     ),
     Feature(
         "heavy_share",
@@ -127,6 +129,6 @@ DETECTION_FEATURES: tuple[Feature, ...] = (
         "Share of trucks, buses and trains among these and cars; by the classes' names.",
         _heavy_share,
         4,
-        _EVERY,
+        _NONE,
     ),
 )

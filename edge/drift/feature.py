@@ -36,7 +36,7 @@ class Feature:
         of: computes it; NaN where it is not to be had. Of detections, only asked where there are some, but
             for the count.
         cost_us: what it takes on one core beyond what the look shares, microseconds at 1280x720.
-        holds_under: what it does not depend on; a test checks each.
+        holds_under: what it does not depend on, the model's part in it counted in; a test checks each.
     """
 
     name: str

@@ -17,12 +17,12 @@ from edge.drift import rows
 from edge.drift.child import answer_with, ask_for_reference
 from edge.drift.fitting import fit
 from edge.drift.frame_rate import SAME_RATE, context_at, slowdown_of, taken_to
-from edge.drift.own import OF_A_MODEL, UNSORTED
+from edge.drift.own import OF_A_MODEL, UNNAMED, UNSORTED
 from edge.drift.pacing import GAP_S
-from edge.drift.reference import ContextReference, DriftReferenceError, Reference
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference, combine
 from edge.drift.rows import Segment, Vectors
 from edge.drift.state import Origin, Scope
-from edge.drift.unsorted import Stretch, contexts_in
+from edge.drift.unsorted import Stretch, contexts_in, told_apart
 
 FIT, TIMEOUT_S = "the fit of a drift reference", 3600.0
 
@@ -50,7 +50,7 @@ class FitTerms:
 def fit_in_child(
     folder: Path, terms: FitTerms, prior: ContextReference | None, stopping: threading.Event
 ) -> Reference:
-    """Fit a context of the rows in a folder; it is the only one of what comes back, unless it is UNSORTED.
+    """Fit a context of the rows in a folder; see `fit_context`, and of UNSORTED `sort`.
 
     Args:
         folder: of `rows.Rows`.
@@ -69,12 +69,12 @@ def fit_in_child(
 
 
 def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReference | None) -> Reference:
-    """Fit a context.
+    """Fit a context; of UNNAMED, the contexts that it has (`edge.drift.unsorted.told_apart`).
 
     Args:
         found: segments, the oldest first; those of other contexts and rates are left out.
         terms: what is fitted. Of frames that another model looked at, the picture counts alone.
-        prior: see `fitting.fit`.
+        prior: see `fitting.fit`. One of UNNAMED says that it is a context like others.
 
     Returns:
         It counts in frames of the rate of the terms; where they came slower, see `frame_rate.feature_at`.
@@ -89,15 +89,24 @@ def fit_context(found: Sequence[Segment], terms: FitTerms, prior: ContextReferen
     slower = slowdown_of([segment.times for segment in fitting], terms.rate_hz)
     if prior is not None and slower != 1.0:
         prior = context_at(prior, 1 / slower)
-    made = fit(
-        arrays,
-        terms.rate_hz / slower,
-        terms.names,
-        origins=terms.origins,
-        context=terms.context,
-        target_hours=terms.target_hours,
-        prior=prior,
-        scope=Scope.CAMERA,
+    rate_hz = terms.rate_hz / slower
+    worlds = [(terms.context, arrays)]
+    if terms.context == UNNAMED and prior is None:
+        worlds = told_apart(arrays, rate_hz, [Origin(origin) for origin in terms.origins])
+    made = combine(
+        *(
+            fit(
+                pieces,
+                rate_hz,
+                terms.names,
+                origins=terms.origins,
+                context=name,
+                target_hours=terms.target_hours,
+                prior=prior,
+                scope=Scope.CAMERA,
+            )
+            for name, pieces in worlds
+        )
     )
     return made if slower == 1.0 else taken_to(made, terms.rate_hz)
 

@@ -64,6 +64,14 @@ class Own:
         fitted = {context: replace(one, model_hours=0.0) for context, one in self.fitted.items()}
         return Own(self.reference.without(OF_A_MODEL), model, fitted)
 
+    def without(self, context: str) -> Own | None:
+        """This one without a context; None where it knows no other."""
+        left = tuple(one for one in self.reference.contexts if one.name != context)
+        if not left:
+            return None
+        fitted = {name: one for name, one in self.fitted.items() if name != context}
+        return replace(self, reference=replace(self.reference, contexts=left), fitted=fitted)
+
     def context(self, name: str) -> ContextReference | None:
         """What it knows of a context; None: it does not."""
         return next((one for one in self.reference.contexts if one.name == name), None)

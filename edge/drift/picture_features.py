@@ -149,7 +149,7 @@ PICTURE_FEATURES: tuple[Feature, ...] = (
         "sharpness",
         _PICTURE,
         0,
-        1024,
+        9,  # the Laplacian enlarges a deviation by 8 at most, by 8.5 in a picture of a few pixels
         "Standard deviation of the Laplacian at 160x90, by the contrast.",
         _sharpness,
         31,

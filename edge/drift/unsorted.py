@@ -1,9 +1,12 @@
-"""What a camera saw for long that no known context fits: the contexts in it, if it has any.
+"""What a camera saw that nobody named a context for: the contexts in it, if it has any.
 
 The fleet's reference can be of other roads than this camera's, so that its alarm does not end. The frames
 that fit none of its contexts must not be counted as one that they merely fit best: night would widen what
 day is, and no alarm would tell them apart again. They are kept apart, and become contexts of their own, where
 they fall into groups that were seen on several days; one bad day does not become usual.
+
+Without any reference all driving has one name. It falls into contexts where worlds come and go in it, as day
+and night do; what came once or twice gets none of its own, in which it would be usual.
 """
 
 from __future__ import annotations
@@ -15,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.drift.contexts import Fits
-from edge.drift.finding import find, stretches
+from edge.drift.finding import UNKNOWN, Labels, find, stretches
 from edge.drift.fitting import fit
-from edge.drift.own import OF_A_MODEL, Fitted, Own, joined
+from edge.drift.own import OF_A_MODEL, UNNAMED, Fitted, Own, joined
 from edge.drift.reference import ContextReference, DriftReferenceError, Reference, align, combine
 from edge.drift.state import Origin, Scope
 
 LEAST_DAYS = 3
-_LEAST_OF_A_DAY_S = 300.0  # of driving: a day on which a context was seen for less does not count
+_LEAST_TIMES = 3  # that a world must come, with another one in between
+_LEAST_S = 300.0  # of driving: a day, or a time, that a context was seen for less does not count
 
 Vectors = npt.NDArray[np.float32]
 
@@ -76,7 +80,7 @@ def contexts_in(
         frames: dict[str, int] = {}
         for one, labels in zip(seen, found.labels, strict=True):
             frames[one.day] = frames.get(one.day, 0) + int((labels == number).sum())
-        if not days_enough([day for day, count in frames.items() if count >= _LEAST_OF_A_DAY_S * rate_hz]):
+        if not days_enough([day for day, count in frames.items() if count >= _LEAST_S * rate_hz]):
             continue
         made.append(
             fit(
@@ -94,6 +98,58 @@ def contexts_in(
             f"what fits no known context falls into no context that was seen on {LEAST_DAYS} days"
         )
     return combine(*made)
+
+
+def told_apart(
+    drives: Sequence[Vectors], rate_hz: float, origins: Sequence[Origin]
+) -> list[tuple[str, list[Vectors]]]:
+    """The worlds that came and went in driving of which all has one name.
+
+    A context is what came at least three times, for five minutes and more, with another world in between.
+    What came less often is counted to the world that looks most like it.
+
+    Args:
+        drives: `float32[n, F]` each, in their order.
+        rate_hz: frames per second.
+        origins: of the features.
+
+    Returns:
+        The stretches of each by name, `found-1`, `found-2`, ...; of no or one such world, all drives as
+        UNNAMED.
+    """
+    columns = [number for number, origin in enumerate(origins) if origin is Origin.PICTURE]
+    together = [(UNNAMED, list(drives))]
+    try:
+        labels = find(drives, rate_hz, columns, alone=True).labels
+    except DriftReferenceError:  # no picture, or nothing lasts: there is nothing to tell them apart by
+        return together
+    times = _times(np.concatenate(labels), _LEAST_S * rate_hz)
+    worlds = [number for number, count in enumerate(times) if count >= _LEAST_TIMES]
+    if len(worlds) < 2:
+        return together
+    to = _nearest(np.concatenate(drives)[:, columns], np.concatenate(labels), worlds)
+    merged = [to[own] for own in labels]
+    return [(f"found-{place + 1}", stretches(drives, merged, number)) for place, number in enumerate(worlds)]
+
+
+def _times(labels: Labels, least: float) -> list[int]:
+    """How often each group came, for so many frames at least."""
+    seen = labels[labels != UNKNOWN]
+    runs = np.split(seen, np.flatnonzero(np.diff(seen)) + 1)
+    long = np.array([run[0] for run in runs if len(run) >= least], np.int64)
+    came = long[np.flatnonzero(np.diff(long, prepend=UNKNOWN))]
+    return [int(count) for count in np.bincount(came, minlength=int(labels.max()) + 1)]
+
+
+def _nearest(pictures: Vectors, labels: Labels, worlds: Sequence[int]) -> Labels:
+    """For each group, and for UNKNOWN at the end, the one of these worlds that looks most like it."""
+    spread = np.nanstd(pictures, axis=0)
+    means = np.array(
+        [np.nanmean(pictures[labels == number], axis=0) for number in range(int(labels.max()) + 1)]
+    )
+    means /= np.where(spread > 0, spread, 1.0)
+    squares = np.square(means[:, None] - means[list(worlds)]).sum(axis=-1)
+    return np.append(np.array(worlds)[squares.argmin(axis=1)], UNKNOWN)
 
 
 def new_ones(made: Sequence[ContextReference], known: Sequence[ContextReference]) -> list[ContextReference]:

@@ -14,7 +14,7 @@ from cloud.pipeline.drift_prior import Series, fit_slices, fleet_prior
 from cloud.pipeline.running import run_stage
 from edge.drift import DriftMonitor, Origin, Reference, Scope, Verdict, fit
 from edge.drift.pacing import Pace, Step
-from edge.drift.reference_file import PACKED, PACKED_SINCE, PLAIN, version_of
+from edge.drift.reference_file import PACKED, PLAIN, version_of
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from tests.retrains import VEHICLE, add_samples, begin, red_picture, retrain_cloud
 
@@ -126,11 +126,12 @@ def test_the_night_that_raised_the_alarm_is_known_to_the_new_models_reference(tm
         for name in ("label", "purity", "dataset"):
             run_stage(pipeline, name, run_id)
         text = fleet_prior(pipeline, "v2", day.to_bytes().decode())
-        assert text is not None and version_of(text) == PLAIN
-        release = config.release.model_copy(update={"minimum_daemon_version": PACKED_SINCE})
-        newer = replace(pipeline, config=config.model_copy(update={"release": release}))
-        short = fleet_prior(newer, "v2", day.to_bytes().decode())
-        assert short is not None and len(short) < len(text) and version_of(short) == PACKED
+        assert text is not None and version_of(text) == PACKED
+        # A fleet that still has older daemons says so.
+        release = config.release.model_copy(update={"minimum_daemon_version": "0.2.9"})
+        older = replace(pipeline, config=config.model_copy(update={"release": release}))
+        long = fleet_prior(older, "v2", day.to_bytes().decode())
+        assert long is not None and len(text) < len(long) and version_of(long) == PLAIN
         made = Reference.from_bytes(text.encode())
         assert {context.name for context in made.contexts} == {"daytime", "night"}
         # Of a fleet's cameras: no vehicle's own promise rests on it.

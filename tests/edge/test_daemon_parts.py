@@ -103,6 +103,8 @@ def test_parts_see_frames_fill_the_status_and_are_stopped(config: EdgeConfig) ->
         status = client.status().status
         assert status.spool.samples == 42
         assert [state.camera for state in status.drift] == ["camera0"]
+        assert status.device_drift.verdict == status.drift[0].verdict
+        assert list(status.device_drift.cameras) == ["camera0"]
         assert recorder.links is not None
         assert recorder.links.change_model(NEW).outcome is ChangeOutcome.SWAPPED
         assert client.status().status.model.active.sha256 == NEW.digest

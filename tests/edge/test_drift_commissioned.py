@@ -57,12 +57,15 @@ def day_and_night(day: Reference) -> Reference:
 class Commissioned:
     """Frames of one camera at the rate at which they are judged."""
 
-    def __init__(self, folder: Path, prior: Reference, *, learn_s: float = 60, hours: float = HOURS) -> None:
+    def __init__(
+        self, folder: Path, prior: Reference | None, *, learn_s: float = 60, hours: float = HOURS
+    ) -> None:
         self.learn_s, self.hours = learn_s, hours
         self.folder, self.told, self.number = folder, Told(), 0
         self.digest, self.metadata = MODEL.digest, MODEL.metadata
         self.is_parked = False
-        self.knows(prior)
+        if prior is not None:
+            self.knows(prior)
         self.watch = self.start()
 
     def start(self) -> DriftWatch:
@@ -105,8 +108,11 @@ class Commissioned:
         return [VERDICTS[state.verdict] for state in self.told.states[before:]]
 
     def go_until_fitted(self, level: float, model: str, context: str) -> Own:
+        self.go(3600 * self.hours + 60, level)
+        return self.fitted(level, model, context)
+
+    def fitted(self, level: float, model: str, context: str) -> Own:
         own: list[Own] = []
-        self.go(3600 * HOURS + 60, level)
         # What was seen of a drive reaches the disk at its end.
         self.is_parked = True
         self.go(1, level)
@@ -160,6 +166,20 @@ def test_a_commissioned_camera_over_an_update(
     assert "alarm" not in camera.go(60, BY_NIGHT)
     assert camera.go(60, BY_NIGHT, most=6)[-1] == "alarm"
     assert "count" in camera.alarming()
+    camera.end()
+
+
+def test_without_any_reference_day_and_night_are_told_apart(tmp_path: Path) -> None:
+    camera = Commissioned(tmp_path, None, hours=0.68)
+    for level in (THE_DAY, BY_NIGHT) * 3:
+        camera.go(420, level)
+    own = camera.fitted(BY_NIGHT, MODEL.digest, "found-1")
+    assert {one.name for one in own.reference.contexts} == {"found-1", "found-2"}
+    for level in (THE_DAY, BY_NIGHT):
+        assert camera.go(120, level)[-1] == "uncalibrated"
+        assert camera.told.states[-1].context in {"found-1", "found-2"}
+    camera.go(120, THE_DAY)
+    assert camera.go(40, THE_DAY + 25)[-1] == "alarm" and "brightness" in camera.alarming()
     camera.end()
 
 

@@ -28,6 +28,8 @@ def status(model: str = "a" * 64, camera: str = "front") -> common_pb2.VehicleSt
     drift = message.drift.add(camera=camera, verdict=common_pb2.DRIFT_VERDICT_ALARM)
     for d in (0.25, 0.5):
         drift.features.add(name="brightness", ks_d=d)
+    message.device_drift.verdict = common_pb2.DRIFT_VERDICT_ALARM
+    message.device_drift.expected_false_alarms_per_day = 0.5
     return message
 
 
@@ -53,6 +55,8 @@ def test_the_text_says_what_the_status_does() -> None:
     assert found["traffic_vision_camera_state", (("camera", "front"), ("state", "stale"))] == 0
     assert found["traffic_vision_drift_ks_d", (("camera", "front"), ("feature", "brightness"))] == 0.5
     assert found["traffic_vision_drift_verdict", (("camera", "front"), ("verdict", "alarm"))] == 1
+    assert found["traffic_vision_device_drift_verdict", (("verdict", "alarm"),)] == 1
+    assert found["traffic_vision_device_drift_expected_false_alarms_per_day", ()] == 0.5
     assert found["traffic_vision_daemon_info", (("version", '1"\n'),)] == 1
     assert found["traffic_vision_inference_up", ()] == 1
     assert found["traffic_vision_certificate_expires_timestamp_seconds", ()] == 1_800_000_000

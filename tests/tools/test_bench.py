@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.drift.features import NAMES
+from edge.drift.features import FEATURES, NAMES, SHARED_US
 from edge.errors import TrafficVisionError
 from tests.models_factory import rectangles_export
 from tests.replays import write_drive, write_model
+from tools.bench.features import costlier
 from tools.bench.report import Report, Table, Target
 from tools.bench.rounds import BenchError, Difference, Spread, interleave
 from tools.cli import root
@@ -158,8 +159,10 @@ def test_the_drift_features_are_measured_and_shown_to_move(files: Path) -> None:
     # This model finds nothing in a street: of detections nothing is timed.
     assert "vanishing_x" in figures["costs"] and "top_confidence" not in figures["costs"]
     assert all(0 <= spread["min_us"] <= spread["p50_us"] for spread in figures["costs"].values())
-    (target,) = report["targets"]
-    assert (target["value"], target["target"]) == (figures["all"]["p50_ms"], 1)
+    whole, costs = report["targets"]
+    assert (whole["value"], whole["target"]) == (figures["all"]["p50_ms"], 1)
+    least = {name: spread["min_us"] for name, spread in figures["costs"].items()}
+    assert (costs["value"], costs["target"]) == (costlier(least), 0)
     shifts = figures["shift_sigma"]
     assert figures["pictures"] == 6 and all(list(moved) == list(NAMES) for moved in shifts.values())
     assert shifts["night"]["brightness"] < -2 < 2 < shifts["exposure 2"]["brightness"]
@@ -167,6 +170,13 @@ def test_the_drift_features_are_measured_and_shown_to_move(files: Path) -> None:
     assert abs(shifts["turn 5"]["brightness"]) < 0.5
     assert shifts["turn 5"]["vanishing_x"] < -1 < 1 < shifts["turn -5"]["vanishing_x"]
     assert "at least 1 round" in refused("features", "--rounds", 0)
+
+
+def test_what_costs_more_than_is_said_of_it_is_counted() -> None:
+    said = {feature.name: feature.cost_us for feature in FEATURES}
+    assert costlier({**said, "small": SHARED_US}) == 0
+    dearest = max(said, key=said.__getitem__)
+    assert costlier({**said, dearest: 2 * said[dearest], "small": 2 * SHARED_US}) == 2
 
 
 def test_the_start_up_is_measured_in_fresh_processes() -> None:

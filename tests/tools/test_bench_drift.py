@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from edge.drift import DriftMonitor, fit
 from edge.drift.state import Kind
 from tests.replays import write_model
-from tools.bench.drift.alternation import alternating
+from tests.tools.test_bench_drift_drives import moving
+from tools.bench.drift.alternation import alternating, held_by
 from tools.bench.drift.bench import bench_drift
 from tools.bench.drift.delay import Shift, changed_series, spread, steady
-from tools.bench.drift.drives import Drive, drive_features
+from tools.bench.drift.drives import Drive
 from tools.bench.drift.onsets import alarm_onsets
 from tools.bench.drift.peer_child import Run
 from tools.bench.drift.peer_processes import PEERS, Peer, PeerProcess
@@ -166,6 +167,20 @@ def test_day_and_night_in_turns_are_judged_by_both_and_by_the_day_alone() -> Non
     assert [kept["hours"] for kept in figures["both_known"].values()] == [2.0, 2.0]
     assert figures["day_alone"]["evenings"] == figures["day_alone"]["found"] == 2
     assert 0 < figures["day_alone"]["median_s"] <= figures["day_alone"]["worst_s"] < 1800
+    # Both are held to the promise, the fade too.
+    for name in ("at once", "in 30 s"):
+        held = [target for target in report["targets"] if target["name"].startswith(f"alternation, {name}")]
+        assert sorted(target["target"] for target in held) == [0.75, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("alarms", "held"),
+    [(0, "nothing"), (3, "interval"), (7, "mean"), (11, "mean"), (14, "interval"), (20, "nothing")],
+)
+def test_alternation_says_whether_the_mean_is_as_promised_or_chance_explains_it(
+    alarms: int, held: str
+) -> None:
+    assert held_by(Kept.of([Stretch(0, 8, 24.0, False, True, 200.0, alarms)])) == held
 
 
 def test_cost_is_measured_in_turns_and_memory_by_what_is_held() -> None:
@@ -262,16 +277,6 @@ def test_simulated_drives_are_judged_and_kept(model: Path, tmp_path: Path) -> No
     assert isinstance(result.exception, BenchError) and kept[0].name in str(result.exception)
 
 
-@pytest.mark.services
-def test_processes_share_the_drives_and_find_the_same(model: Path, tmp_path: Path) -> None:
-    urls = [f"sim:{seed}?seconds=2&rate=2" for seed in (60_001, 60_002, 60_003)]
-    alone, shared = (drive_features(urls, model, None, workers=workers) for workers in (1, 2))
-    assert set(alone) == set(shared) == set(urls)
-    for url in urls:
-        assert len(alone[url].times_ns) == 4
-        assert np.array_equal(alone[url].values, shared[url].values, equal_nan=True)
-
-
 def test_further_days_count_alarms_and_an_effect_counts_from_its_begin() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(size=(9000, 2)).astype(np.float32)
@@ -282,7 +287,7 @@ def test_further_days_count_alarms_and_an_effect_counts_from_its_begin() -> None
         series = calm.copy()
         if shifted_from is not None:
             series[shifted_from:, 1] += 8
-        return Drive(np.arange(len(series), dtype=np.int64) * 500_000_000, series)
+        return moving(series)
 
     assert further_days(reference, [drive(None), drive(None)]) == []
     begun = further_days(reference, [drive(400), drive(None), drive(300)])
@@ -338,6 +343,9 @@ def test_a_day_clip_goes_over_into_the_night(model: Path, tmp_path: Path) -> Non
     assert drive["day"] == "street.mp4" and drive["night"] == "night.mp4"
     assert drive["alarm_by_day"] is False and 0 < drive["delay_s"] <= 40
     assert report["figures"]["real"]["calibrated"] is False
+    assert drive["verdict_by_day"] == "uncalibrated"
+    (said,) = [target for target in report["targets"] if "uncalibrated" in target["name"]]
+    assert (said["value"], said["target"], said["met"]) == (1.0, 1.0, True)
 
 
 def test_what_cannot_be_benched_is_refused() -> None:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from cloud.release.attaching import with_prior
+from cloud.release.attaching import attached, with_prior
 from edge.drift import Reference, Scope, fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.drift.reference_file import PACKED, PLAIN
@@ -91,19 +91,21 @@ def test_nothing_else_changes(tmp_path: Path, model: Path, reference: Path, embe
     before, after = document(model), document(output)
     assert (before.pop("drift_prior"), after.pop("drift_prior")) == (
         None,
-        Reference.load(reference).scoped(Scope.FLEET).to_bytes(PLAIN).decode(),
+        Reference.load(reference).scoped(Scope.FLEET).to_bytes(PACKED).decode(),
     )
     assert after == before
+    assert len(read_model_file(output).metadata.drift_prior or "") < 8_000, "a few kB per context"
 
 
 def test_what_a_prior_is_written_in_is_kept(tmp_path: Path, model: Path, reference: Path) -> None:
-    """Whoever packed it knows which daemons read the file."""
+    """Whoever chose it knows which daemons read the file."""
     known = Reference.load(reference).scoped(Scope.FLEET)
-    plain = with_prior(read_model_file(model), known, "a test")
-    packed = put_prior(plain, known.to_bytes(PACKED).decode())
+    packed = with_prior(read_model_file(model), known, "a test")
+    plain = put_prior(packed, known.to_bytes(PLAIN).decode())
     found = [with_prior(one, known, "a test").metadata.drift_prior for one in (plain, packed)]
     assert found == [known.to_bytes(version).decode() for version in (PLAIN, PACKED)]
-    assert with_prior(put_prior(plain, "{}"), known, "a test").data == plain.data
+    assert with_prior(put_prior(plain, "{}"), known, "a test").data == packed.data
+    assert attached(plain, known, "a test").metadata.drift_prior == known.to_bytes(PACKED).decode()
 
 
 def put_prior(model: ModelFile, text: str) -> ModelFile:

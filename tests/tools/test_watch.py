@@ -86,6 +86,13 @@ def test_the_screen_shows_cameras_detections_drift_and_trouble() -> None:
     ):
         assert told in text
     assert "[red]" in text
+    assert "drift of all" not in text
+    status.drift.add(camera="front")
+    status.drift.add(camera="rear")
+    status.device_drift.verdict = common_pb2.DRIFT_VERDICT_ALARM
+    status.device_drift.cameras.append("rear")
+    view.saw_status(status)
+    assert "drift of all cameras: alarm (rear)" in shown(view)
     long = alarm()
     long.explanation = "brightness 3.1 sigma below the day reference, " * 4 + "since 18:42 UTC"
     view.saw_drift(perception_pb2.StreamDriftResponse(state=long))

@@ -13,7 +13,7 @@ from edge.drift.explaining import label
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
 from tools.watch.view import View
-from tools.watch.words import camera_cells, map50_words, told_verdict
+from tools.watch.words import camera_cells, device_verdict, map50_words, told_verdict
 
 _MOST_OBJECTS = 12  # of one frame
 _MOST_FEATURES = 5
@@ -49,6 +49,8 @@ def _head(view: View, address: str) -> Text:
     )
     if status.spool.limit_bytes:
         text += f"  spool {status.spool.samples} samples, {status.spool.used_bytes / 1e6:.1f} MB"
+    if len(status.drift) > 1:
+        text += f"  drift of all cameras: {device_verdict(status.device_drift)}"
     return Text(text, style="bold")
 
 

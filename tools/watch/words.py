@@ -18,6 +18,12 @@ def verdict(state: common_pb2.DriftState) -> str:
     return enum_word(common_pb2.DriftVerdict.Name(state.verdict), "DRIFT_VERDICT_")
 
 
+def device_verdict(device: common_pb2.DeviceDrift) -> str:
+    """The verdict of all cameras together, and which of them have it: `alarm (front, rear)`."""
+    name = enum_word(common_pb2.DriftVerdict.Name(device.verdict), "DRIFT_VERDICT_")
+    return f"{name} ({', '.join(device.cameras)})"
+
+
 def told_verdict(state: common_pb2.DriftState) -> str:
     """The verdict, with the kind of change where there is one: `alarm (camera moved)`."""
     if not state.kind:

@@ -325,6 +325,18 @@ def _drift(status: common_pb2.VehicleStatus) -> Iterator[Any]:
         for name, d in strongest.items():
             distances.add_metric([state.camera, name], d)
     yield from (verdicts, alarms, distances)
+    if status.HasField("device_drift"):
+        device = GaugeMetricFamily(
+            "traffic_vision_device_drift_verdict", "1 for that of all cameras together.", labels=["verdict"]
+        )
+        said = status.device_drift
+        _add_states(device, [], common_pb2.DriftVerdict, "DRIFT_VERDICT_", said.verdict)
+        yield device
+        yield _gauge(
+            "device_drift_expected_false_alarms_per_day",
+            "How often any camera gets so unusual with nothing changed, per day of driving.",
+            said.expected_false_alarms_per_day,
+        )
 
 
 def _disk(disk: common_pb2.DiskStatus) -> Iterator[Any]:

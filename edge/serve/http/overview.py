@@ -46,6 +46,7 @@ def overview(
         "cameras": [_camera(camera) for camera in status.cameras],
         "model": _model(status.model),
         "drift": [_drift(state) for state in status.drift],
+        "device_drift": _device_drift(status.device_drift) if status.HasField("device_drift") else None,
         "disk": {
             "written_bytes": status.disk.written_bytes,
             "limit_bytes_per_day": status.disk.limit_bytes_per_day,
@@ -103,6 +104,14 @@ def signature_words(model: common_pb2.ModelState) -> str:
     if model.active_is_unsigned:
         return "UNSIGNED: nobody signed the model that runs"
     return "unsigned models are allowed" if model.unsigned_allowed else ""
+
+
+def _device_drift(device: common_pb2.DeviceDrift) -> dict[str, Any]:
+    return {
+        "verdict": word(common_pb2.DriftVerdict, "DRIFT_VERDICT_", device.verdict),
+        "false_alarms_per_day": device.expected_false_alarms_per_day,
+        "cameras": list(device.cameras),
+    }
 
 
 def _drift(state: common_pb2.DriftState) -> dict[str, Any]:

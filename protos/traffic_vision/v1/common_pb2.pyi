@@ -326,6 +326,16 @@ class DriftState(_message.Message):
     estimated_map50_change: float
     def __init__(self, camera: _Optional[str] = ..., observed: _Optional[_Union[Instant, _Mapping]] = ..., verdict: _Optional[_Union[DriftVerdict, str]] = ..., expected_false_alarms_per_day: _Optional[float] = ..., context: _Optional[str] = ..., unknown_context_share: _Optional[float] = ..., features: _Optional[_Iterable[_Union[FeatureDrift, _Mapping]]] = ..., kind: _Optional[_Union[DriftKind, str]] = ..., explanation: _Optional[str] = ..., since: _Optional[_Union[Instant, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., reference_sha256: _Optional[str] = ..., estimated_map50_change: _Optional[float] = ...) -> None: ...
 
+class DeviceDrift(_message.Message):
+    __slots__ = ("verdict", "expected_false_alarms_per_day", "cameras")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    CAMERAS_FIELD_NUMBER: _ClassVar[int]
+    verdict: DriftVerdict
+    expected_false_alarms_per_day: float
+    cameras: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, verdict: _Optional[_Union[DriftVerdict, str]] = ..., expected_false_alarms_per_day: _Optional[float] = ..., cameras: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class CameraStatus(_message.Message):
     __slots__ = ("camera", "state", "epoch", "captured_frames", "outcomes", "captured_hz", "published_hz", "age_p50_ns", "age_p99_ns", "detail", "losses", "motion")
     CAMERA_FIELD_NUMBER: _ClassVar[int]
@@ -527,7 +537,7 @@ class DiskStatus(_message.Message):
     def __init__(self, written_bytes: _Optional[int] = ..., limit_bytes_per_day: _Optional[int] = ..., refused_writes: _Optional[int] = ..., writers: _Optional[_Iterable[_Union[DiskWriter, _Mapping]]] = ...) -> None: ...
 
 class VehicleStatus(_message.Message):
-    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk", "certificate_expires_wall_ns", "clock_alarm", "metadata_alarm")
+    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk", "certificate_expires_wall_ns", "clock_alarm", "metadata_alarm", "device_drift")
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -544,6 +554,7 @@ class VehicleStatus(_message.Message):
     CERTIFICATE_EXPIRES_WALL_NS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_ALARM_FIELD_NUMBER: _ClassVar[int]
     METADATA_ALARM_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_DRIFT_FIELD_NUMBER: _ClassVar[int]
     observed: Instant
     uptime_ns: int
     daemon_version: str
@@ -560,4 +571,5 @@ class VehicleStatus(_message.Message):
     certificate_expires_wall_ns: int
     clock_alarm: str
     metadata_alarm: str
-    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ..., certificate_expires_wall_ns: _Optional[int] = ..., clock_alarm: _Optional[str] = ..., metadata_alarm: _Optional[str] = ...) -> None: ...
+    device_drift: DeviceDrift
+    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ..., certificate_expires_wall_ns: _Optional[int] = ..., clock_alarm: _Optional[str] = ..., metadata_alarm: _Optional[str] = ..., device_drift: _Optional[_Union[DeviceDrift, _Mapping]] = ...) -> None: ...

@@ -17,12 +17,11 @@ from edge.drift import Reference, combine, fit
 from tools.bench.drift.delay import TAU_S, spread
 from tools.bench.drift.onsets import alarm_onsets, fill_frames
 from tools.bench.drift.outcome import Outcome
-from tools.bench.drift.promise import Kept, Stretch
+from tools.bench.drift.promise import LEAST_RATIO, MOST_RATIO, Kept, Stretch
 from tools.bench.drift.setting import TARGET_HOURS, DriftSettings, Progress
 from tools.bench.drift.streams import JUDGED_SEEDS, RATE_HZ, TUNED_SEEDS, ar1, rho_of
 from tools.bench.report import Table, Target
 
-LEAST_RATIO, MOST_RATIO = 0.5, 2.0
 HOURS = 200.0
 _TURN_S = 1800.0
 _FADE_S = 30.0
@@ -114,12 +113,9 @@ def _known(seed: int, hours: float) -> _Known:
 
 
 def _outcome(kept: dict[str, Kept], delays: Sequence[float]) -> Outcome:
-    sharp = next(iter(kept.values()))
-    # Two hundred hours hold eight alarms: what chance explains is no fault.
-    low, high = (max(0.0, min(end / TARGET_HOURS, 1e3)) for end in (sharp.low, sharp.high))
     median, worst = spread(delays, 0.5), spread(delays, 1.0)
     found = sum(math.isfinite(delay) for delay in delays)
-    columns = ("day and night change", "hours", "alarms", "h to one", "95 % from", "to", "of 24 h")
+    columns = ("day and night change", "hours", "alarms", "h to one", "95 % from", "to", "of 24 h", "held by")
     return Outcome(
         figures={
             "turn_s": _TURN_S,
@@ -132,24 +128,38 @@ def _outcome(kept: dict[str, Kept], delays: Sequence[float]) -> Outcome:
             },
         },
         targets=[
-            Target(
-                "alternation: hours to one false alarm by the promised 24, upper end of its interval",
-                round(high, 3),
-                LEAST_RATIO,
-                at_least=True,
-            ),
-            Target("alternation: the same, lower end of its interval", round(low, 3), MOST_RATIO),
+            *(target for name, each in kept.items() for target in _promised(name, each)),
             Target("alternation: evenings with an alarm in the first night", found / len(delays), 1.0, True),
         ],
         tables=[
             Table(
                 f"alternation: every {_TURN_S / 60:g} minutes, both known",
                 columns,
-                [each.to_row(name) for name, each in kept.items()],
+                [(*each.to_row(name), held_by(each)) for name, each in kept.items()],
             )
         ],
         notes=[
             f"by the day's reference alone, the first night's alarm came in {found} of {len(delays)}"
             f" evenings, median {median:g} s, at worst {worst:g} s"
         ],
+    )
+
+
+def held_by(kept: Kept) -> str:
+    """What of the hours to one alarm is where it was promised to be: the mean, or its interval alone.
+
+    Two hundred hours hold eight alarms: what chance explains is no fault, and is said.
+    """
+    if kept.broken:
+        return "nothing"
+    inside = LEAST_RATIO * TARGET_HOURS <= kept.mean_hours <= MOST_RATIO * TARGET_HOURS
+    return "mean" if inside else "interval"
+
+
+def _promised(name: str, kept: Kept) -> tuple[Target, Target]:
+    low, high = (round(min(end / TARGET_HOURS, 1e3), 3) for end in (kept.low, kept.high))
+    what = f"alternation, {name}: hours to one false alarm by the promised 24"
+    return (
+        Target(f"{what}, upper end of its interval", high, LEAST_RATIO, at_least=True),
+        Target(f"{what}, lower end of its interval", low, MOST_RATIO),
     )

@@ -6,7 +6,7 @@ import hashlib
 import io
 import multiprocessing
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift import DriftMonitor, DriftState
 from edge.drift.features import NAMES, extract
 from edge.files import atomic_write
 from edge.perception.detector import Detector
@@ -29,10 +30,29 @@ RATE_HZ = 2.0  # the daemon's
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drive:
-    """What was seen of one drive: `int64[n]` times, ns from its first frame, and `float32[n, F]` features."""
+    """What was seen of one drive.
+
+    Attributes:
+        times_ns: `int64[n]` from its first frame.
+        values: `float32[n, F]` features.
+        moving: `bool[n]` whether the picture moves: standing adds nothing to a reference, nor to a judgement.
+    """
 
     times_ns: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32]
+    moving: npt.NDArray[np.bool_]
+
+    @property
+    def driven(self) -> npt.NDArray[np.float32]:
+        """The features of what was seen in motion, `float32[m, F]`: what a reference is made of."""
+        return self.values[self.moving]
+
+    def judged_by(self, monitor: DriftMonitor, begin_ns: int = 0) -> Iterator[DriftState]:
+        """The states of a monitor that sees it from a moment on."""
+        for time_ns, vector, moving in zip(self.times_ns, self.values, self.moving, strict=True):
+            state = monitor.observe(begin_ns + int(time_ns), vector, moving=bool(moving))
+            if state is not None:
+                yield state
 
 
 def drive_features(
@@ -60,7 +80,7 @@ def drive_features(
     found: dict[str, Drive] = {}
     missing = []
     for source in dict.fromkeys(sources):
-        kept = _read(_file(cache, stamp, source)) if cache else None
+        kept = _read(_file(cache, stamp, source), source) if cache else None
         if kept is None:
             missing.append(source)
         else:
@@ -99,11 +119,13 @@ def _in_processes(
 
 def _features(source: str, model: Path) -> Drive:
     # A row may hold its frame: it goes as soon as its numbers are taken.
-    rows = [(row.time_ns, row.vector) for row in feature_rows(source, _detector(model), RATE_HZ)]
+    rows = [(row.time_ns, row.vector, row.moving) for row in feature_rows(source, _detector(model), RATE_HZ)]
     if not rows:
         raise BenchError(f"{source!r} gave no frame that the detector could look at")
-    times = np.array([time_ns for time_ns, _ in rows], np.int64)
-    return Drive(times - times[0], np.array([vector for _, vector in rows], np.float32))
+    times, values, moving = zip(*rows, strict=True)
+    return Drive(
+        np.array(times, np.int64) - times[0], np.array(values, np.float32), np.array(moving, np.bool_)
+    )
 
 
 @lru_cache(maxsize=1)
@@ -127,17 +149,28 @@ def _file(cache: Path, stamp: str, source: str) -> Path:
     return cache / f"{hashlib.sha256(f'{stamp} {RATE_HZ:g} {source}'.encode()).hexdigest()[:24]}.npz"
 
 
-def _read(path: Path) -> Drive | None:
+def _read(path: Path, source: str) -> Drive | None:
+    """What is kept of a source; None: nothing, or not whether it moves, as in older files.
+
+    No simulated drive ever stands (`edge.vehicle_state.motion` has the figures), so theirs are whole.
+    """
     if not path.exists():
         return None
     try:
         with np.load(path) as kept:
-            return Drive(kept["times_ns"], kept["values"])
+            times_ns, values = kept["times_ns"], kept["values"]
+            if "moving" in kept:
+                return Drive(times_ns, values, kept["moving"])
+            return (
+                Drive(times_ns, values, np.ones(len(times_ns), np.bool_))
+                if source.startswith("sim:")
+                else None
+            )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BenchError(f"{str(path)!r} cannot be read ({error}): remove it") from None
 
 
 def _write(path: Path, drive: Drive) -> None:
     data = io.BytesIO()
-    np.savez_compressed(data, times_ns=drive.times_ns, values=drive.values)
+    np.savez_compressed(data, times_ns=drive.times_ns, values=drive.values, moving=drive.moving)
     atomic_write(path, data.getvalue())

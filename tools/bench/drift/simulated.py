@@ -127,7 +127,7 @@ def measure_simulated(settings: DriftSettings, progress: Progress) -> Outcome:
     model = settings.model or MODELS / "baseline.onnx"
     drives = drive_features(urls, model, settings.cache, workers=settings.workers, progress=progress)
     reference = fit(
-        [drives[url].values for url in learned],
+        [drives[url].driven for url in learned],
         RATE_HZ,
         NAMES,
         origins=ORIGINS,
@@ -160,12 +160,10 @@ def further_days(reference: Reference, drives: Sequence[Drive]) -> list[DriftSta
     """The states with which an alarm began, of one monitor that goes on from drive to drive."""
     monitor, begun, before, at_ns = DriftMonitor(reference), [], False, 0
     for drive in drives:
-        for time_ns, vector in zip(drive.times_ns, drive.values, strict=True):
-            state = monitor.observe(at_ns + int(time_ns), vector)
-            if state is not None:
-                if state.alarm and not before:
-                    begun.append(state)
-                before = state.alarm
+        for state in drive.judged_by(monitor, at_ns):
+            if state.alarm and not before:
+                begun.append(state)
+            before = state.alarm
         at_ns += int(drive.times_ns[-1]) + round(_PARKED_S * 1e9)
     return begun
 
@@ -190,12 +188,7 @@ def effects_found(reference: Reference, drives: Sequence[Drive], at_s: float) ->
 
 def _alarms(reference: Reference, drive: Drive) -> list[DriftState]:
     """The states in alarm."""
-    monitor = DriftMonitor(reference)
-    states = (
-        monitor.observe(int(time_ns), vector)
-        for time_ns, vector in zip(drive.times_ns, drive.values, strict=True)
-    )
-    return [state for state in states if state is not None and state.alarm]
+    return [state for state in drive.judged_by(DriftMonitor(reference)) if state.alarm]
 
 
 def _outcome(
