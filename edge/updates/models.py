@@ -180,8 +180,13 @@ class SlotModels:
         """
         self._change(lambda: self._withdraw(reason))
 
-    def roll_back(self, reason: str, *, to_factory: bool) -> None:
+    def roll_back(self, reason: str, *, to_factory: bool, wish: str = "") -> None:
         """Somebody takes the active model back; what runs is the caller's to change.
+
+        Args:
+            reason: for people.
+            to_factory: to the factory's model, whatever was good before.
+            wish: the name of the inbox's wish that this grants.
 
         Raises:
             SlotError: the factory's model is active, or it cannot be kept on disk.
@@ -189,7 +194,7 @@ class SlotModels:
 
         def taken_back() -> None:
             left = self.slots.active()
-            self.slots.roll_back(reason, to_factory=to_factory)
+            self.slots.roll_back(reason, to_factory=to_factory, wish=wish)
             self._log("update_rolled_back", left, f"is taken back: {reason}", level=logging.WARNING)
 
         self._change(taken_back)

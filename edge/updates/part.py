@@ -37,7 +37,7 @@ from edge.updates.look_schedule import RETRY, LookSchedule
 from edge.updates.models import SlotModels, Work
 from edge.updates.probation import ProbationRules
 from edge.updates.putting_in import PuttingIn
-from edge.updates.roll_back import roll_back
+from edge.updates.roll_back import grant
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_stage import ShadowStage
 from edge.updates.shown import Shown
@@ -300,8 +300,7 @@ class Updates:
         answer = Answer(False, "a defect, which is logged")
         try:
             if given.suffix == ROLLBACK:
-                to_factory = given.read_text(errors="replace").strip() == "factory"
-                answer = roll_back(self._models, self._links.change_model, to_factory=to_factory)
+                answer = grant(given, self._models, self._links.change_model)
                 return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
             result = by_hand(given)

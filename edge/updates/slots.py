@@ -30,7 +30,7 @@ from pathlib import Path
 from tempfile import gettempprefix
 from typing import TYPE_CHECKING
 
-from edge.files import TEMPORARY_SUFFIX, atomic_write, lock, sync_folder
+from edge.files import TEMPORARY_SUFFIX, atomic_write, lock, sync_file, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.updates import history, slot_files, slot_state, state_file, state_rebuild
 from edge.updates.errors import RefusedError, SlotError
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edge.updates.evidence import Evidence
 
 MAX_PROBATION_STARTS = 3  # starts of the daemon in one probation; the next one reverts
+_STAGED_BYTES = "model.onnx"  # what is staged from memory, until it is moved into its slot
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,9 +90,11 @@ class Slots:
         self._is_unsure = False  # whether the state on disk may be another than the one here
         try:
             left = itertools.chain(
-                folder.rglob(f".*{TEMPORARY_SUFFIX}"), (folder / "metadata").glob(f"{gettempprefix()}*")
+                folder.rglob(f".*{TEMPORARY_SUFFIX}"),
+                (folder / "metadata").glob(f"{gettempprefix()}*"),  # within python-tuf's writing
+                self.staging.glob(_STAGED_BYTES),
             )
-            for path in left:  # by a kill; the latter within python-tuf's writing
+            for path in left:  # by a kill
                 path.unlink()
             self._state = self._read_state()
         except BaseException:
@@ -227,7 +230,7 @@ class Slots:
             RefusedError: the bytes are not what was signed for this vehicle.
             OSError: it cannot be written; the state is the old one, less an older candidate.
         """
-        path = model if isinstance(model, Path) else self.staging / "model.onnx"
+        path = model if isinstance(model, Path) else self.staging / _STAGED_BYTES
         if isinstance(model, bytes):
             atomic_write(path, model)
             self.disk.wrote(len(model))
@@ -240,7 +243,7 @@ class Slots:
         room = self._folder / slot
         with suppress(FileNotFoundError):
             (room / "evidence.json").unlink()
-        _sync_file(path)
+        sync_file(path)
         path.replace(room / "model.onnx")
         proof = evidence.to_bytes()
         atomic_write(room / "evidence.json", proof)
@@ -263,13 +266,19 @@ class Slots:
         self._change(lambda state: slot_state.reverted(state, reason), by=by)
         return self.active()
 
-    def roll_back(self, reason: str, *, to_factory: bool = False) -> SlotContent:
+    def roll_back(self, reason: str, *, to_factory: bool = False, wish: str = "") -> SlotContent:
         """Somebody takes the active model back, in probation or after it; the digest is bad.
+
+        Args:
+            reason: for people.
+            to_factory: to the factory's model, whatever was good before.
+            wish: the name of the inbox's wish that this grants; remembered in the same write.
 
         Raises:
             SlotError: the factory's model is active.
         """
-        self._change(lambda state: slot_state.rolled_back(state, reason, to_factory=to_factory), by="owner")
+        back = partial(slot_state.rolled_back, reason=reason, to_factory=to_factory, wish=wish)
+        self._change(back, by="owner")
         return self.active()
 
     def ran_well(self) -> None:
@@ -388,11 +397,3 @@ def _hold(path: Path) -> int:
         return lock(path)
     except BlockingIOError:
         raise SlotError(f"{path.parent}: another daemon uses these slots; stop it first") from None
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
