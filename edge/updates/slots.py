@@ -22,7 +22,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -314,15 +314,7 @@ class Slots:
 
     def is_unsigned(self, slot: SlotName) -> bool:
         """Whether nobody signed what a slot holds: the owner put it in by hand."""
-        from edge.updates.evidence import UNSIGNED_MARK  # imports python-tuf
-
-        if self._state.release(slot) is None:
-            return False
-        try:
-            with (self._folder / slot / "evidence.json").open("rb") as file:
-                return file.read(len(UNSIGNED_MARK)) == UNSIGNED_MARK
-        except OSError:
-            return False
+        return self._state.release(slot) is not None and slot_files.is_unsigned(self._folder / slot)
 
     def _change(
         self,
@@ -339,8 +331,9 @@ class Slots:
             if changed == self._state and not self._is_unsure:
                 return
             happened = history.what_happened(self._state, changed, int(self._clock()), by, reason)
-            kept = (*changed.history, *happened)[-history.MAX_ENTRIES :]
-            changed = replace(changed, history=kept)
+            if happened:
+                happened = history.marked(happened, self._unsigned((self._state, changed)))
+            changed = replace(changed, history=(*changed.history, *happened)[-history.MAX_ENTRIES :])
             document = state_file.to_bytes(changed)
             self._is_unsure = True  # a write that fails in its last step has put the new state there
             try:
@@ -352,6 +345,15 @@ class Slots:
                 _LOG.error("%s cannot be written, this start goes on without it: %s", self._folder, error)
             self.disk.wrote(2 * len(document))
             self._state = changed
+
+    def _unsigned(self, states: Iterable[SlotState]) -> frozenset[str]:
+        """Digests of what nobody signed, of all that these states name and that lies in the slots now."""
+        held = ((slot, state.release(slot)) for state in states for slot in slot_state.WRITABLE)
+        return frozenset(
+            release.model_sha256
+            for slot, release in held
+            if release is not None and slot_files.is_unsigned(self._folder / slot)
+        )
 
     def _drop_emptied(self, changed: SlotState) -> None:
         """What was given up does not come back, should the state be made again from what lies here."""
