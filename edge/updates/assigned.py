@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Assigned:
-    """`say`, `counter`, `changes` and `is_news` from any thread; the rest from the updates' own."""
+    """`say`, `counter`, `changes`, `allows` and `is_news` from any thread; the rest from the updates' own."""
 
     def __init__(self, slots: Slots, hold_s: float) -> None:
         """With what an earlier run was assigned.

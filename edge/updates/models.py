@@ -58,11 +58,19 @@ class SlotModels:
         self._work = Work()
         self._factory: common_pb2.ModelRef | None = None
         self._changed: Callable[[], None] = lambda: None
+        self._held_back: Callable[[SlotContent], str] = lambda content: ""
         self._stopping = threading.Event()
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Have it called after each change of the slots that is made here; it returns at once."""
         self._changed = changed
+
+    def hold_back(self, why: Callable[[SlotContent], str]) -> None:
+        """Have it asked why the candidate may not be put in by hand yet, for people; empty: it may.
+
+        From any thread; it returns at once.
+        """
+        self._held_back = why
 
     @property
     def newest_counter(self) -> int:
@@ -108,13 +116,17 @@ class SlotModels:
         """The model in a slot, verified; None where it is empty. Unspecified: the staged candidate.
 
         Raises:
-            TrafficVisionError: it does not check, failed here before, or is older than what was confirmed.
+            TrafficVisionError: it does not check, failed here before, or is older than what was confirmed; or
+                it is the candidate, and something comes before it may run.
         """
         name = _slot_name(slot, self.slots.state)
         if name is None:
             return None
         content = self.slots.content(name)
         _check_choice(content, self.slots.state)
+        held_back = self._held_back(content) if name == self.slots.state.candidate else ""
+        if held_back:
+            raise SlotError(f"slot {name}: {held_back}")
         return self.load(name)
 
     def load(self, slot: SlotName) -> ModelFile:

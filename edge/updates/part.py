@@ -41,6 +41,7 @@ from edge.updates.roll_back import grant
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_stage import ShadowStage
 from edge.updates.shown import Shown
+from edge.updates.slot_content import SlotContent
 from edge.updates.telling import Teller
 from edge.updates.watch import Watch
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
@@ -124,6 +125,7 @@ class Updates:
         models.on_change(self._wake.set)
         self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
         self._shadow_stage = ShadowStage(shadow, models, config, self._assigned.allows)
+        models.hold_back(self._why_held_back)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._shown, self._teller = Shown(models), Teller()
         self._good_start = good_start or GoodStart(models)
@@ -315,6 +317,14 @@ class Updates:
                 answer = Answer(runs, f"{result.detail}; {self._came_of_it(runs)}")
         finally:
             self._inbox.answer(given, answer)
+
+    def _why_held_back(self, candidate: SlotContent) -> str:
+        """Why nobody may put in the candidate by hand, for people; empty: he may. From any thread."""
+        release = candidate.release
+        named = "the candidate" if release is None else f"release {release.release_counter}"
+        if not self._assigned.allows(candidate):
+            return f"the cloud does not assign {named}"
+        return f"{named} has to be in shadow first" if self._shadow_stage.is_owed(candidate) else ""
 
     def _came_of_it(self, runs: bool) -> str:
         return "it runs now, on probation" if runs else self._links.status().model.detail or "it waits"

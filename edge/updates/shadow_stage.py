@@ -70,8 +70,9 @@ class ShadowStage:
             self._break_off("it is no longer the candidate")
         if content.digest != self._passed:
             self.gave_up(self._passed)
-        if release is None or release.shadow is None or content.digest == self._passed:
+        if not self.is_owed(content):
             return True
+        assert release is not None and release.shadow is not None
         if not self._shadow.digest:
             terms = shadow_terms(
                 release.shadow,
@@ -81,6 +82,11 @@ class ShadowStage:
             )
             self._shadow.begin(model, terms)
         return False
+
+    def is_owed(self, content: SlotContent) -> bool:
+        """Whether a candidate has to be in shadow before it may be put in. From any thread."""
+        release = content.release
+        return release is not None and release.shadow is not None and content.digest != self._passed
 
     def look(self) -> ShadowEnded | None:
         """Look how the candidate in shadow does; None: there is none, or it goes on, or was broken off."""
