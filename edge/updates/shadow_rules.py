@@ -72,6 +72,8 @@ class ShadowTally:
         classes: agreement by class.
         drift: the latest judgement of each camera.
         latencies_ms: of the candidate's latest inferences.
+        last_error: of a frame.
+        drifted: what `drift_failure` said at the end of an earlier run of the daemon; empty: nothing.
     """
 
     compared: int = 0
@@ -82,6 +84,7 @@ class ShadowTally:
     drift: dict[str, common_pb2.DriftState] = field(default_factory=dict)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_SHOWN))
     last_error: str = ""
+    drifted: str = ""
 
     @property
     def total(self) -> Agreement:
@@ -173,5 +176,5 @@ def failure(
                 f" promised were {wanted.least} % to {wanted.most} %"
             )
     if terms.no_drift_alarm:
-        reasons.append(drift_failure(states or tally.drift.values(), digest, known))
+        reasons += [tally.drifted, drift_failure(states or tally.drift.values(), digest, known)]
     return "; ".join(reason for reason in reasons if reason)

@@ -6,6 +6,7 @@
     folder/a/evidence.json     the signed metadata that vouches for it (evidence.py)
     folder/b/...               the same
     folder/staging/            what is being fetched; never used from there
+    folder/shadow.json         how far the candidate's shadow is (shadow_progress.py)
     folder/metadata/           python-tuf's cache of the repository's metadata
     folder/lock                held by the one daemon that owns the folder
 
@@ -269,10 +270,7 @@ class Slots:
     def roll_back(self, reason: str, *, to_factory: bool = False, wish: str = "") -> SlotContent:
         """Somebody takes the active model back, in probation or after it; the digest is bad.
 
-        Args:
-            reason: for people.
-            to_factory: to the factory's model, whatever was good before.
-            wish: the name of the inbox's wish that this grants; remembered in the same write.
+        The name of the inbox's wish that this grants is remembered in the same write.
 
         Raises:
             SlotError: the factory's model is active.

@@ -56,6 +56,7 @@ def test_a_candidate_that_agrees_is_put_in_after_its_shadow(start: Garage) -> No
     assert everything.f1_share == red.f1_share == 1.0
     assert red.matched_detections == red.active_detections == report.compared_frames
     assert not report.drift, "its file brings no reference"
+    eventually(lambda: PROBATION in vehicle.phases(), "it is told")
     assert vehicle.phases().index(SHADOW) == vehicle.phases().index(PROBATION) - 1
     vehicle.publishing = 50
     assert vehicle.until(CONFIRMED).active.sha256 == digest
