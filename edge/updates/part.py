@@ -119,7 +119,7 @@ class Updates:
             config.probation_latency_ratio,
         )
         self._shadow = shadow
-        self._watch = Watch(models, rules, links, self._stopping, records)
+        self._watch = Watch(models, rules, links, self._stopping, records, self._give_up)
         self._wake = threading.Event()
         self._schedule = LookSchedule(config.check_interval_s, retry)
         models.on_change(self._wake.set)
@@ -194,6 +194,10 @@ class Updates:
     def loop_failed(self) -> None:
         """The frame loop ended by a defect: what comes is no orderly stop. Returns at once."""
         self._has_failed = True
+
+    def _give_up(self, reason: str) -> None:
+        self.loop_failed()
+        self._links.give_up(reason)
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
         """Until when the metadata holds, what is wrong with it or the clock; what is assigned; the trials.
