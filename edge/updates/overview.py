@@ -9,9 +9,10 @@ from typing import Any
 from edge.config import EdgeConfig
 from edge.serve.client import ClientError, PerceptionClient
 from edge.serve.probe import NotServingError, require_serving
-from edge.updates import assignment, history, slot_files, slot_state, state_file
+from edge.updates import assignment, history, shadow_progress, slot_files, slot_state, state_file
 from edge.updates.errors import SlotError, UpdateError
 from edge.updates.report import resting_phase
+from edge.updates.shadow_progress import Progress
 from edge.updates.slot_state import SlotName, SlotState
 from edge.updates.trust import clock_floor_of
 from protos.release_facts import ReleaseFacts
@@ -59,7 +60,7 @@ def read_overview(config: EdgeConfig) -> dict[str, Any]:
         "signature": signature_words(resting),
         "phase": word(common_pb2.UpdatePhase, "UPDATE_PHASE_", resting_phase(state)),
         "detail": state.reverted.reason if state.reverted else "",
-        "trials": _driven(state),
+        "trials": _driven(state, shadow_progress.read(folder / shadow_progress.FILE)),
         "assigned_release": None if assigned is None else assigned.release_counter,
         "alarms": [],
         "metadata_expires": _expiry(config),
@@ -168,12 +169,15 @@ def _floors(state: SlotState, config: EdgeConfig) -> dict[str, Any]:
     }
 
 
-def _driven(state: SlotState) -> list[str]:
-    """Of a probation, what earlier runs of the daemon have kept."""
-    if not state.on_probation:
+def _driven(state: SlotState, shadow: Progress | None) -> list[str]:
+    """Of a shadow or a probation, what earlier runs of the daemon have kept."""
+    if state.on_probation:
+        starts = f"{state.probation_starts} starts that did not end in order"
+        return [f"probation, {state.driven_s} s and {state.driven_frames:,} frames in earlier runs; {starts}"]
+    candidate = None if state.candidate is None else state.release(state.candidate)
+    if shadow is None or candidate is None or candidate.model_sha256 != shadow.candidate:
         return []
-    starts = f"{state.probation_starts} starts that did not end in order"
-    return [f"probation, {state.driven_s} s and {state.driven_frames:,} frames in earlier runs; {starts}"]
+    return [f"shadow, {shadow.drive_s:.0f} s and {shadow.tally.compared:,} frames compared in earlier runs"]
 
 
 def _assigned(counter: int | None) -> str:

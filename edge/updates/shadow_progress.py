@@ -56,16 +56,10 @@ class ShadowProgress:
 
     def read(self, candidate: str, active: str) -> Progress:
         """How far these two have come; from the beginning, where nothing says so."""
-        anew = Progress(candidate, active)
-        try:
-            with self._path.open("rb") as file:
-                found = from_bytes(file.read(MAX_BYTES))
-        except FileNotFoundError:
-            return anew
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            _LOG.warning("%s says nothing of a shadow, which begins anew: %s", self._path, error)
-            return anew
-        return found if (found.candidate, found.active) == (candidate, active) else anew
+        found = read(self._path)
+        if found is None or (found.candidate, found.active) != (candidate, active):
+            return Progress(candidate, active)
+        return found
 
     def write(self, progress: Progress) -> None:
         """Keep it. A disk that takes nothing costs what was driven since the last time, and is told."""
@@ -87,6 +81,18 @@ class ShadowProgress:
             self._troubles.log(
                 "how far the last shadow was cannot be removed: %s", error, extra={"event": "updates_trouble"}
             )
+
+
+def read(path: Path) -> Progress | None:
+    """Read what `ShadowProgress.write` left; None where there is none, or none that can be read."""
+    try:
+        with path.open("rb") as file:
+            return from_bytes(file.read(MAX_BYTES))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _LOG.warning("%s says nothing of a shadow, which begins anew: %s", path, error)
+        return None
 
 
 def to_bytes(progress: Progress) -> bytes:

@@ -17,6 +17,7 @@ from edge.machine.disk_budget import DiskBudget
 from edge.perception.agreement import Agreement
 from edge.perception.model_change import ChangeOutcome
 from edge.updates.inbox import ROLLBACK, Inbox
+from edge.updates.overview import overview_text, read_overview
 from edge.updates.roll_back import LAST_GOOD
 from edge.updates.shadow_progress import FILE, Progress, ShadowProgress, from_bytes, to_bytes
 from edge.updates.shadow_rules import ShadowTally, failure, shadow_terms
@@ -116,6 +117,7 @@ def test_trips_shorter_than_the_shadow_add_up(start: Garage) -> None:
         assert report.drive_s < 300 and report.compared_frames > compared
         compared = report.compared_frames
         vehicle.stop()
+        assert f"trial      shadow, {report.drive_s:.0f} s and " in overview_text(read_overview(start.config))
     vehicle = start()
     vehicle.publishing = 10
     report = vehicle.until(PROBATION).shadow
