@@ -148,14 +148,24 @@ class Inbox:
                         "the daemon has taken it and could not say what came of it: its disk may be full; see"
                         " its log and `edge update history`"
                     ) from None
-                time.sleep(_LOOK_S)
+                self._sleep(given)
                 continue
             path.unlink(missing_ok=True)
             return Answer(bool(document["is_installed"]), str(document["detail"]))
+        self._take_back(given)
+        raise InboxError(f"the daemon has not answered in {timeout_s:g} s; see its log")
+
+    def _sleep(self, given: Path) -> None:
+        try:
+            time.sleep(_LOOK_S)
+        except KeyboardInterrupt:  # nobody waits for it any more
+            self._take_back(given)
+            raise
+
+    def _take_back(self, given: Path) -> None:
         given.unlink(missing_ok=True)
         with suppress(OSError):
             sync_folder(self._folder)
-        raise InboxError(f"the daemon has not answered in {timeout_s:g} s; see its log")
 
     def _give_away(self, path: Path) -> None:
         """To the daemon's user, whose the state folder is: root may have made it."""

@@ -78,6 +78,19 @@ def test_what_cannot_be_taken_away_is_done_once_in_a_run(
     assert Inbox(tmp_path).next() == given, "a later start may"
 
 
+def test_a_wish_that_nobody_waits_for_any_more_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    inbox = Inbox(tmp_path)
+    monkeypatch.setattr("edge.updates.inbox.time.sleep", interrupted)  # Ctrl-C, at a moment of one's choice
+    with pytest.raises(KeyboardInterrupt):
+        inbox.wait(inbox.wish(LAST_GOOD, ROLLBACK), 30)
+    assert inbox.next() is None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_what_root_leaves_is_the_daemons(tmp_path: Path) -> None:
     os.chown(tmp_path, 1234, 1235)
