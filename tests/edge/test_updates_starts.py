@@ -22,7 +22,7 @@ from edge.updates.slots import MAX_PROBATION_STARTS
 from edge.updates.state_file import COPY, STATE
 from protos.traffic_vision.v1 import common_pb2
 from tests.daemons import LONG_S, DaemonProcess, write_config
-from tests.plugins import install_source
+from tests.plugins import TROUBLE, install_source
 from tests.replays import COMMAND
 from tests.update_world import World, model, open_world
 from tests.waiting import eventually
@@ -30,37 +30,6 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.services
 
 DRIVE = "sim:7?seconds=0&rate=10&size=64x64"
-HANGING = """
-import threading
-import time
-import numpy as np
-from edge.frames.frame import Frame
-from edge.perception.detector import Detector
-
-class Camera:
-    is_live, rate_hz, frame_count = True, 10.0, None
-
-    def __init__(self, url):
-        self.name = url
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        pass
-
-    def __iter__(self):
-        for number in range(10**9):
-            if number == 20:
-                Detector.detect = lambda *_: threading.Event().wait()
-            yield Frame(self.name, number, 0, time.monotonic_ns(), np.zeros((64, 64, 3), np.uint8))
-            time.sleep(0.1)
-
-open_source = Camera
-"""
 UPDATES = {"root": "root.json", "probation_s": 1000.0}
 
 
@@ -137,9 +106,9 @@ def test_one_hang_in_a_probation_puts_the_model_before_back(
     """No frame comes between which the models could be exchanged; nobody watches the daemon here."""
     digest = activate(world, config, "4")
     healthy = config.read_text()
-    config.write_text(healthy.replace(DRIVE, "hanging:"))
-    assert "hanging:" in config.read_text()
-    with DaemonProcess(config, environment=install_source(tmp_path, "hanging", HANGING)) as daemon:
+    config.write_text(healthy.replace(DRIVE, "trouble:hangs-inference"))
+    assert "trouble:hangs-inference" in config.read_text()
+    with DaemonProcess(config, environment=install_source(tmp_path, "trouble", TROUBLE)) as daemon:
         assert daemon.client.status().status.model.active.version == "4"
         assert daemon.wait() == EXIT_FAILED
         assert "inference hangs" in daemon.event("given_up")["message"]
