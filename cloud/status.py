@@ -28,6 +28,7 @@ from cloud.store.models import (
     Vehicle,
 )
 from cloud.store.states import RunState, StageState
+from protos.signature_words import signature_words
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
 from protos.trials import trial_words
 
@@ -41,6 +42,7 @@ class VehicleLine:
     Attributes:
         state: connected, away, never seen or revoked.
         model, phase, release_counter: as it last reported them; empty and 0 before that.
+        signature: what is to be said of models that nobody signed; empty where none is allowed.
         trial: how far the shadow or the probation is that is under way, or why the last one failed.
         drift: the verdict of its last drift event, empty where there is none.
     """
@@ -56,6 +58,7 @@ class VehicleLine:
     drift: str
     samples: int
     feature_series: int
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,13 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
     silent_since = utc_now() - timedelta(seconds=SILENT_HEARTBEATS * heartbeat_interval_s)
     samples = _counts(session, Sample)
     series = _counts(session, FeatureSeries)
-    reports = {report.vehicle: report for report in session.scalars(_newest_of_each(ModelReport))}
+    newest_reports = _newest_of_each(ModelReport).options(undefer(ModelReport.state))
+    reports = {report.vehicle: report for report in session.scalars(newest_reports)}
     events = {event.vehicle: event for event in session.scalars(_newest_of_each(DriftEvent))}
     lines = []
     for vehicle in session.scalars(select(Vehicle).order_by(Vehicle.name)):
         report, event = reports.get(vehicle.name), events.get(vehicle.name)
+        said = common_pb2.ModelState.FromString(report.state if report else b"")
         lines.append(
             VehicleLine(
                 name=vehicle.name,
@@ -179,19 +184,19 @@ def _vehicles(session: Session, heartbeat_interval_s: float) -> list[VehicleLine
                 daemon_version=vehicle.daemon_version,
                 model=(report.active_version or report.active_sha256[:12]) if report else "",
                 phase=report.phase if report else "",
-                trial=_trial(report) if report else "",
+                trial=_trial(said),
                 release_counter=report.release_counter if report else 0,
                 drift=event.verdict if event else "",
                 samples=samples.get(vehicle.name, 0),
                 feature_series=series.get(vehicle.name, 0),
+                signature=signature_words(said),
             )
         )
     return lines
 
 
-def _trial(report: ModelReport) -> str:
+def _trial(state: common_pb2.ModelState) -> str:
     """Not by the phase, which a check for the next release covers for a moment."""
-    state = common_pb2.ModelState.FromString(report.state)
     trials = (state.shadow, state.probation)
     for trial in trials:
         if trial.outcome == common_pb2.TRIAL_OUTCOME_UNDER_WAY:

@@ -103,6 +103,9 @@ def _tables(status: Status) -> Iterable[_Table]:
         ("vehicle", "how it is doing"),
         [(line.name, line.trial) for line in status.vehicles if line.trial],
     )
+    unsigned = [(line.name, line.signature) for line in status.vehicles if line.signature]
+    if unsigned:
+        yield "models that nobody signed", ("vehicle", "what it says"), unsigned
     yield (
         "newest drift",
         ("received", "vehicle", "camera", "verdict", "what has changed", "mAP50, estimated", "samples"),

@@ -184,6 +184,7 @@ class Daemon:
             loop_health=self._loop_health,
             troubles=self._troubles,
             reports=self._reports,
+            give_up=self._give_up,
         )
         parts = self._factory.build_parts(self.config, links)
         status.add(parts.background)
@@ -207,6 +208,10 @@ class Daemon:
 
     def _addresses(self) -> tuple[str, ...]:
         return () if self._server is None else self._server.addresses
+
+    def _give_up(self, reason: str) -> None:
+        logger.error("the daemon ends, to be started anew: %s", reason, extra={"event": "given_up"})
+        self.stop(EXIT_FAILED)
 
     def _loop_health(self) -> LoopHealth:
         loop = self._loop

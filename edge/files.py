@@ -58,6 +58,19 @@ def lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     return descriptor
 
 
+def sync_file(path: Path) -> None:
+    """Put a file's bytes on disk; its name is `sync_folder`'s.
+
+    Raises:
+        OSError: it cannot be opened or the disk is broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Put a folder's entries on disk: a rename is durable only after it (fsync(2), notes).
 

@@ -101,6 +101,8 @@ class Links:
         loop_health: how the frame loop is.
         troubles: why the daemon does not do its work (`edge.health.health`); empty: it does.
         reports: what the vehicle says of itself.
+        give_up: ends the daemon as a defect does, with the reason; whoever supervises starts it anew. Returns
+            at once.
     """
 
     clock: Clock
@@ -113,6 +115,7 @@ class Links:
     loop_health: Callable[[], LoopHealth]
     troubles: Callable[[], tuple[str, ...]]
     reports: Reports = field(default_factory=Reports)
+    give_up: Callable[[str], None] = lambda reason: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ class Vehicle:
             change_model=self.change,
             reload_model=lambda request: perception_pb2.ReloadModelResponse(),
             detect=OnDemand().detect,
-            loop_health=lambda: LoopHealth(is_running=True, stepped_ns=0),
+            loop_health=lambda: LoopHealth(is_running=True, stepped_ns=time.monotonic_ns()),
             troubles=lambda: (),
         )
         self.updates = Updates(

@@ -19,6 +19,7 @@ from cloud.store.audit_entry import AuditEntry
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
 from cloud.store.models import Certificate, EnrolmentToken, Vehicle
+from protos.signature_words import signature_words
 from protos.traffic_vision.v1 import common_pb2 as common
 
 
@@ -37,6 +38,7 @@ class VehicleIdentity:
         used_twice_how: what was found then, for people; empty: nothing.
         certificate_seen_until: the end of the certificate that it has, as it last said.
         fleet: whose releases it takes; None: those for vehicles without one.
+        signature: what is to be said of models there that nobody signed; empty where none is allowed.
     """
 
     name: str
@@ -52,6 +54,7 @@ class VehicleIdentity:
     used_twice_how: str
     revoked: datetime | None
     fleet: str | None
+    signature: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Give it with times as text, as `--json` prints it."""
@@ -166,7 +169,7 @@ def to_text(vehicles: list[VehicleIdentity]) -> str:
 
 
 def _row(vehicle: VehicleIdentity) -> tuple[str, ...]:
-    remarks = []
+    remarks = [vehicle.signature] if vehicle.signature else []
     if vehicle.revoked is not None:
         remarks.append(f"revoked {_moment(vehicle.revoked)}")
     if vehicle.ticket_until is not None:
@@ -220,6 +223,7 @@ def _identity(
         used_twice_how="" if report is None else str(report.detail.get("shown", "")),
         revoked=vehicle.revoked,
         fleet=vehicle.fleet,
+        signature=signature_words(status.model),
     )
 
 

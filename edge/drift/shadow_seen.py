@@ -4,9 +4,9 @@
     STATE/drift/CAMERA/shadow/rows-*.f32     from when it has passed until it is fitted (`edge.drift.rows`)
     STATE/drift/CAMERA/shadow.json           what came of the fit (`edge.drift.own`), while the model judges
 
-A shadow begins anew with each start of the daemon, so its rows need no disk before its end. A candidate that
-is not put in leaves nothing, at the latest after the next start; a kill between the exchange and the end of
-the fit costs nothing.
+A shadow goes on over starts of the daemon, its rows begin anew with each, so they need no disk before its
+end. A candidate that is not put in leaves nothing, at the latest after the next start; a kill between the
+exchange and the end of the fit costs nothing.
 """
 
 from __future__ import annotations

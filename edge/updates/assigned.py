@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Assigned:
-    """`say`, `counter`, `changes` and `is_news` from any thread; the rest from the updates' own."""
+    """`say`, `counter`, `changes`, `allows` and `is_news` from any thread; the rest from the updates' own."""
 
     def __init__(self, slots: Slots, hold_s: float) -> None:
         """With what an earlier run was assigned.
@@ -27,7 +27,7 @@ class Assigned:
         """
         self.by_hand = ""  # the digest of what was installed last by hand, whatever the cloud assigns
         self._slots = slots
-        self._file = slots.metadata.parent / "assignment.json"
+        self._file = slots.metadata.parent / assignment.FILE
         self._held = assignment.read(self._file)
         self.hold_until_s = time.monotonic() + hold_s if self._held is None else 0.0
         self._lock = threading.Lock()

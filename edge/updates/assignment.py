@@ -23,6 +23,7 @@ from edge.files import atomic_write
 from protos.release_facts import MAX_COUNTER, ReleaseFacts
 from protos.traffic_vision.v1 import fleet_pb2
 
+FILE = "assignment.json"  # beside the slots
 MAX_BYTES = 65536
 MAX_WITHDRAWN = 64  # of what the cloud lists; a vehicle has one probation at a time
 _MAX_NAME = 64

@@ -12,6 +12,7 @@ from edge.updates.client import UpdateClient
 from edge.updates.errors import UpdateError
 from edge.updates.inbox import BUNDLE, ROLLBACK, UNSIGNED, Answer, Inbox
 from edge.updates.opening import open_slot_models
+from edge.updates.roll_back import FACTORY, LAST_GOOD
 from edge.updates.roll_back import roll_back as take_back
 
 
@@ -69,7 +70,7 @@ def roll_back(config: EdgeConfig, *, to_factory: bool, timeout_s: float) -> Answ
         folder = StateFolder(config.state_folder)
     except StateFolderError:
         inbox = Inbox(config.state_folder)
-        return inbox.wait(inbox.wish("factory" if to_factory else "last_good", ROLLBACK), timeout_s)
+        return inbox.wait(inbox.wish(FACTORY if to_factory else LAST_GOOD, ROLLBACK), timeout_s)
     with folder:
         models = open_slot_models(config)
         try:

@@ -5,6 +5,7 @@ The list is kept in the slots' own state file, so an entry is on disk exactly wh
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ class Entry:
         release: its counter; 0: of none.
         model: name and version; empty where only the digest is known.
         detail: for people.
+        is_unsigned: nobody signed the model; its counter is none of a release then.
     """
 
     wall_s: int
@@ -41,6 +43,7 @@ class Entry:
     release: int = 0
     model: str = ""
     detail: str = ""
+    is_unsigned: bool = False
 
 
 def what_happened(
@@ -88,6 +91,14 @@ def what_happened(
     return tuple(entries)
 
 
+def marked(entries: tuple[Entry, ...], unsigned: Collection[str]) -> tuple[Entry, ...]:
+    """Entries that tell which of their models nobody signed, given the digests of such."""
+    return tuple(
+        replace(entry, is_unsigned=True, release=0) if entry.sha256 in unsigned else entry
+        for entry in entries
+    )
+
+
 def noted(state: SlotState, what: str, wall_s: int, detail: str) -> SlotState:
     """A state with one more entry: of what happened to the state itself, about the model that is active."""
     release = state.release(state.active)
@@ -112,7 +123,8 @@ def from_document(document: object) -> tuple[Entry, ...]:
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
         what, by, sha256, model, detail = texts
-        found.append(Entry(wall_s, what, by, sha256, release, model, detail))
+        is_unsigned = item.get("is_unsigned") is True
+        found.append(Entry(wall_s, what, by, sha256, release, model, detail, is_unsigned))
     return tuple(found[-MAX_ENTRIES:])
 
 

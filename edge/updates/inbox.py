@@ -13,6 +13,8 @@ path.
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import secrets
 import shutil
@@ -24,11 +26,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge.errors import TrafficVisionError
-from edge.files import atomic_write, sync_folder
+from edge.files import atomic_write, sync_file, sync_folder
 
 BUNDLE, UNSIGNED, ROLLBACK = ".bundle", ".onnx", ".rollback"
 _ANSWER = ".answer"
 _LOOK_S = 0.1
+_ANSWER_S = 15.0  # from when a thing is taken away to its answer; a disk may be slow
+
+_LOG = logging.getLogger(__name__)
 
 
 class InboxError(TrafficVisionError):
@@ -54,24 +59,41 @@ class Inbox:
     def __init__(self, state_folder: Path) -> None:
         """In a vehicle's state folder; made when it is first needed."""
         self._folder = state_folder / "inbox"
+        self._answered: set[str] = set()  # names that could not be taken away
 
     def next(self) -> Path | None:
         """What waits, the oldest first; None: nothing."""
         try:
-            found = [path for path in self._folder.iterdir() if path.suffix in (BUNDLE, UNSIGNED, ROLLBACK)]
+            found = [
+                path
+                for path in self._folder.iterdir()
+                if path.suffix in (BUNDLE, UNSIGNED, ROLLBACK) and path.name not in self._answered
+            ]
             regular = [path for path in found if stat.S_ISREG(path.lstat().st_mode)]
             return min(regular, key=lambda path: path.lstat().st_mtime_ns, default=None)
         except OSError:
             return None
 
     def answer(self, given: Path, answer: Answer) -> None:
-        """Say what came of it, and take it away.
+        """Take it away, and say what came of it.
+
+        In this order, and on disk, so that what was answered comes back in no later start. In this run it
+        does not either, should the disk take no change.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: the folder cannot be written to; what came of it stands in the log.
         """
-        atomic_write(given.with_suffix(_ANSWER), json.dumps(asdict(answer)).encode())
-        given.unlink(missing_ok=True)
+        self._answered.add(given.name)
+        try:
+            given.unlink(missing_ok=True)
+            self._answered.remove(given.name)
+            sync_folder(self._folder)
+            atomic_write(given.with_suffix(_ANSWER), json.dumps(asdict(answer)).encode())
+        except OSError:
+            _LOG.error(
+                "%s: %s", given.name, answer.detail, extra={"event": "inbox_unanswered", "given": given.name}
+            )
+            raise
 
     def leave(self, file: Path, suffix: str) -> Path:
         """Leave a copy for the daemon; gives where it waits.
@@ -87,15 +109,18 @@ class Inbox:
         Raises:
             InboxError: it cannot be written.
         """
-        return self._left(text, suffix, lambda copy: copy.write_text(text))
+        return self._left(text, suffix, lambda copy: copy.write_bytes(text.encode()))
 
     def _left(self, what: str, suffix: str, write: Callable[[Path], object]) -> Path:
         name = self._folder / f"{secrets.token_hex(8)}{suffix}"
         copy = name.with_suffix(".copying")
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._give_away(self._folder)
+            sync_folder(self._folder.parent)
             write(copy)
-            os.chown(copy, *_owner(self._folder.parent))
+            sync_file(copy)  # or a power cut leaves its name and nothing in it
+            self._give_away(copy)
             copy.rename(name)
             sync_folder(self._folder)
         except OSError as error:
@@ -108,21 +133,42 @@ class Inbox:
         """Wait for the answer.
 
         Raises:
-            InboxError: none came in time; what was left is taken back.
+            InboxError: none came in time; what was left is taken back. Or the daemon has taken it, and its
+                answer does not come: the disk has no room for it.
         """
-        path, end = given.with_suffix(_ANSWER), time.monotonic() + timeout_s
-        while time.monotonic() < end:
+        path, end, taken_s = given.with_suffix(_ANSWER), time.monotonic() + timeout_s, math.inf
+        while (now_s := time.monotonic()) < end:
             try:
                 document = json.loads(path.read_bytes())
             except FileNotFoundError:
-                time.sleep(_LOOK_S)
+                if not given.exists():
+                    taken_s = min(taken_s, now_s)
+                if now_s - taken_s > _ANSWER_S:
+                    raise InboxError(
+                        "the daemon has taken it and could not say what came of it: its disk may be full; see"
+                        " its log and `edge update history`"
+                    ) from None
+                self._sleep(given)
                 continue
             path.unlink(missing_ok=True)
             return Answer(bool(document["is_installed"]), str(document["detail"]))
-        given.unlink(missing_ok=True)
+        self._take_back(given)
         raise InboxError(f"the daemon has not answered in {timeout_s:g} s; see its log")
 
+    def _sleep(self, given: Path) -> None:
+        try:
+            time.sleep(_LOOK_S)
+        except KeyboardInterrupt:  # nobody waits for it any more
+            self._take_back(given)
+            raise
 
-def _owner(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_uid, status.st_gid
+    def _take_back(self, given: Path) -> None:
+        given.unlink(missing_ok=True)
+        with suppress(OSError):
+            sync_folder(self._folder)
+
+    def _give_away(self, path: Path) -> None:
+        """To the daemon's user, whose the state folder is: root may have made it."""
+        status = self._folder.parent.stat()
+        # That user may have put a link in its place meanwhile.
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)

@@ -58,11 +58,19 @@ class SlotModels:
         self._work = Work()
         self._factory: common_pb2.ModelRef | None = None
         self._changed: Callable[[], None] = lambda: None
+        self._held_back: Callable[[SlotContent], str] = lambda content: ""
         self._stopping = threading.Event()
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Have it called after each change of the slots that is made here; it returns at once."""
         self._changed = changed
+
+    def hold_back(self, why: Callable[[SlotContent], str]) -> None:
+        """Have it asked why the candidate may not be put in by hand yet, for people; empty: it may.
+
+        From any thread; it returns at once.
+        """
+        self._held_back = why
 
     @property
     def newest_counter(self) -> int:
@@ -108,13 +116,17 @@ class SlotModels:
         """The model in a slot, verified; None where it is empty. Unspecified: the staged candidate.
 
         Raises:
-            TrafficVisionError: it does not check, failed here before, or is older than what was confirmed.
+            TrafficVisionError: it does not check, failed here before, or is older than what was confirmed; or
+                it is the candidate, and something comes before it may run.
         """
         name = _slot_name(slot, self.slots.state)
         if name is None:
             return None
         content = self.slots.content(name)
         _check_choice(content, self.slots.state)
+        held_back = self._held_back(content) if name == self.slots.state.candidate else ""
+        if held_back:
+            raise SlotError(f"slot {name}: {held_back}")
         return self.load(name)
 
     def load(self, slot: SlotName) -> ModelFile:
@@ -180,8 +192,13 @@ class SlotModels:
         """
         self._change(lambda: self._withdraw(reason))
 
-    def roll_back(self, reason: str, *, to_factory: bool) -> None:
+    def roll_back(self, reason: str, *, to_factory: bool, wish: str = "") -> None:
         """Somebody takes the active model back; what runs is the caller's to change.
+
+        Args:
+            reason: for people.
+            to_factory: to the factory's model, whatever was good before.
+            wish: the name of the inbox's wish that this grants.
 
         Raises:
             SlotError: the factory's model is active, or it cannot be kept on disk.
@@ -189,7 +206,7 @@ class SlotModels:
 
         def taken_back() -> None:
             left = self.slots.active()
-            self.slots.roll_back(reason, to_factory=to_factory)
+            self.slots.roll_back(reason, to_factory=to_factory, wish=wish)
             self._log("update_rolled_back", left, f"is taken back: {reason}", level=logging.WARNING)
 
         self._change(taken_back)

@@ -37,10 +37,11 @@ from edge.updates.look_schedule import RETRY, LookSchedule
 from edge.updates.models import SlotModels, Work
 from edge.updates.probation import ProbationRules
 from edge.updates.putting_in import PuttingIn
-from edge.updates.roll_back import roll_back
+from edge.updates.roll_back import grant
 from edge.updates.shadow import Shadow
 from edge.updates.shadow_stage import ShadowStage
 from edge.updates.shown import Shown
+from edge.updates.slot_content import SlotContent
 from edge.updates.telling import Teller
 from edge.updates.watch import Watch
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
@@ -118,12 +119,13 @@ class Updates:
             config.probation_latency_ratio,
         )
         self._shadow = shadow
-        self._watch = Watch(models, rules, links, self._stopping, records)
+        self._watch = Watch(models, rules, links, self._stopping, records, self._give_up)
         self._wake = threading.Event()
         self._schedule = LookSchedule(config.check_interval_s, retry)
         models.on_change(self._wake.set)
         self._assigned = Assigned(models.slots, hold_s if self._has_cloud else 0.0)
         self._shadow_stage = ShadowStage(shadow, models, config, self._assigned.allows)
+        models.hold_back(self._why_held_back)
         self._contact = CloudContact(self._has_cloud, clock, self._client.clock_floor)
         self._shown, self._teller = Shown(models), Teller()
         self._good_start = good_start or GoodStart(models)
@@ -192,6 +194,10 @@ class Updates:
     def loop_failed(self) -> None:
         """The frame loop ended by a defect: what comes is no orderly stop. Returns at once."""
         self._has_failed = True
+
+    def _give_up(self, reason: str) -> None:
+        self.loop_failed()
+        self._links.give_up(reason)
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
         """Until when the metadata holds, what is wrong with it or the clock; what is assigned; the trials.
@@ -300,8 +306,7 @@ class Updates:
         answer = Answer(False, "a defect, which is logged")
         try:
             if given.suffix == ROLLBACK:
-                to_factory = given.read_text(errors="replace").strip() == "factory"
-                answer = roll_back(self._models, self._links.change_model, to_factory=to_factory)
+                answer = grant(given, self._models, self._links.change_model)
                 return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
             result = by_hand(given)
@@ -316,6 +321,14 @@ class Updates:
                 answer = Answer(runs, f"{result.detail}; {self._came_of_it(runs)}")
         finally:
             self._inbox.answer(given, answer)
+
+    def _why_held_back(self, candidate: SlotContent) -> str:
+        """Why nobody may put in the candidate by hand, for people; empty: he may. From any thread."""
+        release = candidate.release
+        named = "the candidate" if release is None else f"release {release.release_counter}"
+        if not self._assigned.allows(candidate):
+            return f"the cloud does not assign {named}"
+        return f"{named} has to be in shadow first" if self._shadow_stage.is_owed(candidate) else ""
 
     def _came_of_it(self, runs: bool) -> str:
         return "it runs now, on probation" if runs else self._links.status().model.detail or "it waits"

@@ -70,6 +70,7 @@ class PuttingIn:
         result = self._links.change_model(model)
         if result.outcome in PUT_IN:
             self._models.activated(common_pb2.SLOT_UNSPECIFIED, model)
+            self._shadow_stage.is_put_in()
             self._watch.set_aside = ""
             self._retry.reset()
         elif result.outcome is ChangeOutcome.BUSY:

@@ -2,7 +2,7 @@
 
 An observer of frames on the frame loop's side, where it only counts and leaves a frame for the child process
 (`edge.perception.shadow_process`); begun, looked at and ended by the updates' thread. After a restart of the
-daemon a shadow begins anew: the candidate is still staged.
+daemon a shadow goes on from what is kept of it (`edge.updates.shadow_progress`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +26,9 @@ from edge.publication import Publication
 from edge.updates.driving import DriveTime
 from edge.updates.frame_records import FrameRecord
 from edge.updates.own_reference import known_features
+from edge.updates.probation import KnownFeatures, drift_failure
 from edge.updates.shadow_answer import AnswerError, read_answer
+from edge.updates.shadow_progress import Progress
 from edge.updates.shadow_rules import ShadowTally, ShadowTerms, early_failure, failure, is_over
 from edge.updates.shadow_turns import Turns
 from protos.traffic_vision.v1 import common_pb2
@@ -68,15 +70,23 @@ class ShadowVerdict:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """One candidate's shadow. `lock` guards what changes."""
+    """One candidate's shadow, on top of what earlier runs came to. `lock` guards what changes."""
 
     model: ModelFile
+    active: str
+    driven_s: float
+    known: KnownFeatures
     terms: ShadowTerms
     process: ShadowProcess
     lock: threading.Lock
     drive: DriveTime
     tally: ShadowTally
     turns: Turns
+
+    @property
+    def drive_s(self) -> float:
+        """Driven so far, seconds."""
+        return self.driven_s + self.drive.seconds
 
 
 class Shadow:
@@ -147,10 +157,11 @@ class Shadow:
             run.tally.over_budget += offered is Offer.OVER_BUDGET
             run.tally.busy += offered is Offer.BUSY
 
-    def begin(self, model: ModelFile, terms: ShadowTerms) -> None:
-        """Start a candidate. None runs."""
+    def begin(self, model: ModelFile, terms: ShadowTerms, progress: Progress) -> None:
+        """Start a candidate, which goes on from its progress. None runs."""
         limits = ShadowLimits(terms.cpu_share, *self._limits)
-        lock, tally = threading.Lock(), ShadowTally()
+        lock, tally = threading.Lock(), progress.tally
+        known = known_features(model) if terms.no_drift_alarm else frozenset()
 
         def answered(frame: ShadowFrame, answer: Mapping[str, Any]) -> None:
             with lock:
@@ -161,11 +172,13 @@ class Shadow:
         if self._keeper is not None:
             self._keeper.begin(model.digest)
         process = ShadowProcess(model, self._options, limits, answered)
-        self._run = _Run(model, terms, process, lock, DriveTime(), tally, Turns(terms.every_frames))
+        turns, before = Turns(terms.every_frames), (progress.active, progress.drive_s)
+        self._run = _Run(model, *before, known, terms, process, lock, DriveTime(), tally, turns)
         process.start()
         logger.info(
-            "model %s runs in shadow: %.0f s of driving, every %d frames, %.0f %% of a core",
+            "model %s runs in shadow: %.0f of %.0f s of driving, every %d frames, %.0f %% of a core",
             model.digest[:12],
+            progress.drive_s,
             terms.seconds,
             terms.every_frames,
             100 * terms.cpu_share,
@@ -180,7 +193,7 @@ class Shadow:
         if run.process.end is not None:
             return True
         with run.lock:
-            return is_over(run.terms, run.drive.seconds, run.tally) or bool(early_failure(run.tally))
+            return is_over(run.terms, run.drive_s, run.tally) or bool(early_failure(run.tally))
 
     def look(self) -> ShadowVerdict | None:
         """How it ended, and then nothing runs any more; None: it goes on, or nothing runs."""
@@ -190,12 +203,11 @@ class Shadow:
         end = run.process.end
         if end is not None:
             return self._ended(run, ShadowVerdict(end.reason, end.is_final))
-        known = known_features(run.model) if run.terms.no_drift_alarm else frozenset()
         with run.lock:
             reason = early_failure(run.tally)
-            over = is_over(run.terms, run.drive.seconds, run.tally)
+            over = is_over(run.terms, run.drive_s, run.tally)
             if over and not reason:
-                reason = failure(run.terms, run.tally, run.model.digest, known)
+                reason = failure(run.terms, run.tally, run.model.digest, run.known)
         return self._ended(run, ShadowVerdict(reason)) if over or reason else None
 
     def end(self, outcome: common_pb2.TrialOutcome, detail: str = "") -> None:
@@ -218,6 +230,17 @@ class Shadow:
             f": {detail}" if detail else "",
             extra={"event": "shadow_ended", "model": run.model.digest, "outcome": outcome},
         )
+
+    def progress(self) -> Progress | None:
+        """What the shadow under way has come to, for a later run to go on from; None: none is."""
+        run = self._run
+        if run is None:
+            return None
+        with run.lock:
+            tally = replace(run.tally, classes=dict(run.tally.classes), drift={})
+            if run.terms.no_drift_alarm and not tally.drifted:
+                tally.drifted = drift_failure(run.tally.drift.values(), run.model.digest, run.known)
+            return Progress(run.model.digest, run.active, run.drive_s, tally)
 
     def forget(self) -> None:
         """No candidate that was in shadow will be put in."""
@@ -247,7 +270,7 @@ class Shadow:
             report = common_pb2.ShadowReport(
                 model=model_ref_of(run.model),
                 outcome=outcome,
-                drive_s=run.drive.seconds,
+                drive_s=run.drive_s,
                 needed_drive_s=run.terms.seconds,
                 compared_frames=tally.compared,
                 over_budget_frames=tally.over_budget,

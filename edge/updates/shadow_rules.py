@@ -15,7 +15,7 @@ from edge.updates.promise_trials import quantile
 from protos.release_promise import Promise, Range, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 
-LEAST_COMPARED = 30  # frames; fewer say nothing, however long it took
+LEAST_COMPARED = 30  # frames; fewer say nothing
 LEAST_DETECTIONS = 100  # of both models together, for their agreement to mean something
 MOST_CLASSES = 200  # that are told apart
 
@@ -30,6 +30,7 @@ class ShadowTerms:
         seconds: of driving.
         every_frames: every so-manieth frame is the candidate's turn.
         cpu_share: of one core, at most.
+        most_seconds: of driving, after which it is over, and fails if it cannot be judged.
         least_f1: agreement with the active model; None: it is only reported.
         count_percent: of the active model's detections on the same frames; None: not promised.
         no_drift_alarm: its detections must fit the reference in its own file.
@@ -38,6 +39,7 @@ class ShadowTerms:
     seconds: float
     every_frames: int
     cpu_share: float
+    most_seconds: float
     least_f1: float | None = None
     count_percent: Range | None = None
     no_drift_alarm: bool = False
@@ -53,6 +55,7 @@ def shadow_terms(
         seconds=min(facts.drive_s, most_seconds),
         every_frames=facts.every_frames,
         cpu_share=min(facts.cpu_percent / 100, most_cpu_share),
+        most_seconds=most_seconds,
         least_f1=None if least is None else least / 100,
         count_percent=promise.detections_percent,
         no_drift_alarm=promise.no_drift_alarm,
@@ -69,6 +72,8 @@ class ShadowTally:
         classes: agreement by class.
         drift: the latest judgement of each camera.
         latencies_ms: of the candidate's latest inferences.
+        last_error: of a frame.
+        drifted: what `drift_failure` said at the end of an earlier run of the daemon; empty: nothing.
     """
 
     compared: int = 0
@@ -79,6 +84,7 @@ class ShadowTally:
     drift: dict[str, common_pb2.DriftState] = field(default_factory=dict)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_SHOWN))
     last_error: str = ""
+    drifted: str = ""
 
     @property
     def total(self) -> Agreement:
@@ -112,8 +118,27 @@ def early_failure(tally: ShadowTally) -> str:
 
 
 def is_over(terms: ShadowTerms, drive_s: float, tally: ShadowTally) -> bool:
-    """Say whether it has been in shadow for long enough, in driving and in frames."""
-    return drive_s >= terms.seconds and tally.compared >= LEAST_COMPARED
+    """Say whether it has been in shadow for long enough: in driving, and in what its promises are judged by.
+
+    A road on which nothing is seen, or a budget that leaves no frame, ends it too, in the end.
+    """
+    if drive_s < terms.seconds:
+        return False
+    return drive_s >= terms.most_seconds or not too_little(terms, tally)
+
+
+def too_little(terms: ShadowTerms, tally: ShadowTally) -> str:
+    """Say what is missing for it to be judged, for people; empty: nothing."""
+    if tally.compared < LEAST_COMPARED:
+        return f"in shadow {tally.compared} frames were compared, at least {LEAST_COMPARED} are needed"
+    is_promised = terms.least_f1 is not None or terms.count_percent is not None
+    found = tally.total.active + tally.total.candidate
+    if is_promised and found < LEAST_DETECTIONS:
+        return (
+            f"in shadow both models together found {found} things on {tally.compared} frames, at least"
+            f" {LEAST_DETECTIONS} are needed to judge what was promised"
+        )
+    return ""
 
 
 def failure(
@@ -132,16 +157,18 @@ def failure(
         known: features of detections that the reference in its own file knows.
         states: of its own drift; None: those of the tally.
     """
+    missing = too_little(terms, tally)
+    if missing:
+        return missing
     reasons = []
     total = tally.total
-    enough = total.active + total.candidate >= LEAST_DETECTIONS
-    if terms.least_f1 is not None and enough and total.f1 < terms.least_f1:
+    if terms.least_f1 is not None and total.f1 < terms.least_f1:
         reasons.append(
             f"in shadow it agrees with the active model by F1 {total.f1:.2f} on {tally.compared} frames,"
             f" at least {terms.least_f1:.2f} was promised"
         )
     wanted = terms.count_percent
-    if wanted is not None and enough:
+    if wanted is not None:
         ratio = total.count_ratio if total.active else math.inf
         if not wanted.least <= 100 * ratio <= wanted.most:
             reasons.append(
@@ -149,5 +176,5 @@ def failure(
                 f" promised were {wanted.least} % to {wanted.most} %"
             )
     if terms.no_drift_alarm:
-        reasons.append(drift_failure(states or tally.drift.values(), digest, known))
+        reasons += [tally.drifted, drift_failure(states or tally.drift.values(), digest, known)]
     return "; ".join(reason for reason in reasons if reason)

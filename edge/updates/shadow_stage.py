@@ -10,6 +10,7 @@ from edge.config import UpdatesConfig
 from edge.perception.model_file import ModelFile
 from edge.updates.models import SlotModels
 from edge.updates.shadow import Shadow
+from edge.updates.shadow_progress import SAVE_EVERY_S, Progress, ShadowProgress
 from edge.updates.shadow_rules import shadow_terms
 from edge.updates.slot_content import SlotContent
 from edge.updates.watch import LOOK_S
@@ -55,6 +56,8 @@ class ShadowStage:
         self._models = models
         self._config = config
         self._allows = allows
+        self._progress = ShadowProgress(models.slots.metadata.parent, models.slots.disk)
+        self._kept_s = 0.0  # of the shadow under way, driven as it was kept the last time
         self._passed = ""  # the digest of the candidate that may be put in
         self._troubles = 0  # of the candidate in shadow, that were not called its fault
 
@@ -70,8 +73,9 @@ class ShadowStage:
             self._break_off("it is no longer the candidate")
         if content.digest != self._passed:
             self.gave_up(self._passed)
-        if release is None or release.shadow is None or content.digest == self._passed:
+        if not self.is_owed(content):
             return True
+        assert release is not None and release.shadow is not None
         if not self._shadow.digest:
             terms = shadow_terms(
                 release.shadow,
@@ -79,8 +83,15 @@ class ShadowStage:
                 most_seconds=self._config.probation_limit_s,
                 most_cpu_share=self._config.shadow_cpu_share,
             )
-            self._shadow.begin(model, terms)
+            progress = self._progress.read(content.digest, self._models.slots.active().digest)
+            self._kept_s = progress.drive_s
+            self._shadow.begin(model, terms, progress)
         return False
+
+    def is_owed(self, content: SlotContent) -> bool:
+        """Whether a candidate has to be in shadow before it may be put in. From any thread."""
+        release = content.release
+        return release is not None and release.shadow is not None and content.digest != self._passed
 
     def look(self) -> ShadowEnded | None:
         """Look how the candidate in shadow does; None: there is none, or it goes on, or was broken off."""
@@ -94,13 +105,22 @@ class ShadowStage:
         if not self._allows(content):
             self._break_off("the cloud no longer assigns it")
             return None
+        progress = self._shadow.progress()
+        assert progress is not None
+        if progress.active != self._models.slots.active().digest:  # by hand: what it was held against is gone
+            self._break_off(reason := "another model is active now")
+            return ShadowEnded(content, reason, False)
         verdict = self._shadow.look()
         if verdict is None:
+            if progress.drive_s >= self._kept_s + SAVE_EVERY_S:
+                self._keep(progress)
             return None
         if not verdict.reason:
             self._passed, self._troubles = digest, 0
+            self._keep(progress)  # the daemon may stop before the exchange
             return ShadowEnded(content, "", False)
         if verdict.is_final or self._troubles >= _TRIES:
+            self._progress.forget()
             return ShadowEnded(content, verdict.reason, True)
         self._troubles += 1
         return ShadowEnded(content, verdict.reason, False)
@@ -110,10 +130,21 @@ class ShadowStage:
         if digest and digest == self._passed:
             self._shadow.forget()
 
+    def is_put_in(self) -> None:
+        """The candidate is active now."""
+        self._progress.forget()
+
     def stop(self) -> None:
-        """The daemon stops."""
+        """The daemon stops; the next start goes on from here."""
+        progress = self._shadow.progress()
+        if progress is not None:
+            self._keep(progress)
         self._break_off("the daemon stops")
         self.gave_up(self._passed)
+
+    def _keep(self, progress: Progress) -> None:
+        self._kept_s = progress.drive_s
+        self._progress.write(progress)
 
     def _break_off(self, why: str) -> None:
         self._shadow.end(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, why)

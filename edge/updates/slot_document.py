@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.updates import history
 from edge.updates.errors import SlotError
-from edge.updates.slot_state import WRITABLE, Bad, SlotName, SlotState, violations
+from edge.updates.slot_state import MAX_WISH, MAX_WISHES, WRITABLE, Bad, SlotName, SlotState, violations
 from protos.release_facts import MAX_COUNTER, FactsError, from_custom
 
 SCHEMA = 1
@@ -49,6 +49,7 @@ def from_document(document: object) -> SlotState:
             fallen=tuple(_bad(entry) for entry in document.get("fallen", ())),
             driven_s=_count(document.get("driven_s", 0)) or 0,
             driven_frames=_count(document.get("driven_frames", 0)) or 0,
+            wishes=tuple(str(name)[:MAX_WISH] for name in document.get("wishes", ()))[-MAX_WISHES:],
             history=history.from_document(document.get("history", [])),
         )
     except (KeyError, TypeError, FactsError) as error:

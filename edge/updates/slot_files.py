@@ -47,6 +47,17 @@ def read_checked(room: Path, shipped_root: bytes, vehicle: Vehicle) -> Checked:
     return Checked(facts, data, evidence.unsigned is None)
 
 
+def is_unsigned(room: Path) -> bool:
+    """Whether what a slot's folder holds was signed by nobody: the owner put it in by hand."""
+    from edge.updates.evidence import UNSIGNED_MARK  # imports python-tuf
+
+    try:
+        with (room / EVIDENCE).open("rb") as file:
+            return file.read(len(UNSIGNED_MARK)) == UNSIGNED_MARK
+    except OSError:
+        return False
+
+
 def verified(shipped_root: bytes, evidence: Evidence, data: bytes, vehicle: Vehicle) -> ReleaseFacts:
     """Check that these bytes were signed for this vehicle's fleet, or may be here though nobody signed them.
 

@@ -26,6 +26,8 @@ from protos.release_facts import MAX_COUNTER, ReleaseFacts
 
 MAX_STARTS = 8  # of a confirmed model in a row, none of which ran well; the next one falls back
 MAX_BAD = 64  # digests; the oldest goes first
+MAX_WISHES = 16  # that were granted; a disk that keeps its promises brings none of them back
+MAX_WISH = 64  # characters of a name
 
 SlotName = Literal["a", "b", "factory"]
 WRITABLE: tuple[SlotName, ...] = ("a", "b")
@@ -65,6 +67,8 @@ class SlotState:
         fallen: confirmed models that were given up for their starts, the latest last.
         driven_s: of the probation under way, seconds driven in earlier runs that were stopped in order.
         driven_frames: the same of frames published.
+        wishes: names of the wishes of the inbox that this state came of, the latest last: none is granted
+            twice.
         history: what happened, the latest last; no rule goes by it.
     """
 
@@ -82,6 +86,7 @@ class SlotState:
     fallen: tuple[Bad, ...] = ()
     driven_s: int = 0
     driven_frames: int = 0
+    wishes: tuple[str, ...] = ()
     history: tuple[history.Entry, ...] = ()
 
     def release(self, slot: SlotName) -> ReleaseFacts | None:
@@ -208,11 +213,11 @@ def reverted(state: SlotState, reason: str) -> SlotState:
     return _with_release(back, state.active, None)
 
 
-def rolled_back(state: SlotState, reason: str, *, to_factory: bool) -> SlotState:
+def rolled_back(state: SlotState, reason: str, *, to_factory: bool, wish: str = "") -> SlotState:
     """Somebody takes the active model back: its digest is bad, so that it is not fetched again.
 
     Back to the last good model, or, where the active one is that itself, to the one confirmed before it;
-    where there is none, or on wish, to the factory's.
+    where there is none, or on wish, to the factory's. A wish of the inbox is remembered by its name.
     """
     release = state.release(state.active)
     if release is None:
@@ -223,6 +228,8 @@ def rolled_back(state: SlotState, reason: str, *, to_factory: bool) -> SlotState
         failed = Bad(release.model_sha256, reason)
         back = replace(state, bad=_remembered(state.bad, failed), reverted=failed)
         back = lost(back, state.active)
+    if wish:
+        back = replace(back, wishes=(*state.wishes, wish[:MAX_WISH])[-MAX_WISHES:])
     return replace(back, active="factory", last_good="factory") if to_factory else back
 
 

@@ -6,6 +6,7 @@
     folder/a/evidence.json     the signed metadata that vouches for it (evidence.py)
     folder/b/...               the same
     folder/staging/            what is being fetched; never used from there
+    folder/shadow.json         how far the candidate's shadow is (shadow_progress.py)
     folder/metadata/           python-tuf's cache of the repository's metadata
     folder/lock                held by the one daemon that owns the folder
 
@@ -22,7 +23,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -30,7 +31,7 @@ from pathlib import Path
 from tempfile import gettempprefix
 from typing import TYPE_CHECKING
 
-from edge.files import TEMPORARY_SUFFIX, atomic_write, lock, sync_folder
+from edge.files import TEMPORARY_SUFFIX, atomic_write, lock, sync_file, sync_folder
 from edge.machine.disk_budget import DiskBudget, DiskLane
 from edge.updates import history, slot_files, slot_state, state_file, state_rebuild
 from edge.updates.errors import RefusedError, SlotError
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from edge.updates.evidence import Evidence
 
 MAX_PROBATION_STARTS = 3  # starts of the daemon in one probation; the next one reverts
+_STAGED_BYTES = "model.onnx"  # what is staged from memory, until it is moved into its slot
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,9 +91,11 @@ class Slots:
         self._is_unsure = False  # whether the state on disk may be another than the one here
         try:
             left = itertools.chain(
-                folder.rglob(f".*{TEMPORARY_SUFFIX}"), (folder / "metadata").glob(f"{gettempprefix()}*")
+                folder.rglob(f".*{TEMPORARY_SUFFIX}"),
+                (folder / "metadata").glob(f"{gettempprefix()}*"),  # within python-tuf's writing
+                self.staging.glob(_STAGED_BYTES),
             )
-            for path in left:  # by a kill; the latter within python-tuf's writing
+            for path in left:  # by a kill
                 path.unlink()
             self._state = self._read_state()
         except BaseException:
@@ -227,7 +231,7 @@ class Slots:
             RefusedError: the bytes are not what was signed for this vehicle.
             OSError: it cannot be written; the state is the old one, less an older candidate.
         """
-        path = model if isinstance(model, Path) else self.staging / "model.onnx"
+        path = model if isinstance(model, Path) else self.staging / _STAGED_BYTES
         if isinstance(model, bytes):
             atomic_write(path, model)
             self.disk.wrote(len(model))
@@ -240,7 +244,7 @@ class Slots:
         room = self._folder / slot
         with suppress(FileNotFoundError):
             (room / "evidence.json").unlink()
-        _sync_file(path)
+        sync_file(path)
         path.replace(room / "model.onnx")
         proof = evidence.to_bytes()
         atomic_write(room / "evidence.json", proof)
@@ -263,13 +267,16 @@ class Slots:
         self._change(lambda state: slot_state.reverted(state, reason), by=by)
         return self.active()
 
-    def roll_back(self, reason: str, *, to_factory: bool = False) -> SlotContent:
+    def roll_back(self, reason: str, *, to_factory: bool = False, wish: str = "") -> SlotContent:
         """Somebody takes the active model back, in probation or after it; the digest is bad.
+
+        The name of the inbox's wish that this grants is remembered in the same write.
 
         Raises:
             SlotError: the factory's model is active.
         """
-        self._change(lambda state: slot_state.rolled_back(state, reason, to_factory=to_factory), by="owner")
+        back = partial(slot_state.rolled_back, reason=reason, to_factory=to_factory, wish=wish)
+        self._change(back, by="owner")
         return self.active()
 
     def ran_well(self) -> None:
@@ -305,15 +312,7 @@ class Slots:
 
     def is_unsigned(self, slot: SlotName) -> bool:
         """Whether nobody signed what a slot holds: the owner put it in by hand."""
-        from edge.updates.evidence import UNSIGNED_MARK  # imports python-tuf
-
-        if self._state.release(slot) is None:
-            return False
-        try:
-            with (self._folder / slot / "evidence.json").open("rb") as file:
-                return file.read(len(UNSIGNED_MARK)) == UNSIGNED_MARK
-        except OSError:
-            return False
+        return self._state.release(slot) is not None and slot_files.is_unsigned(self._folder / slot)
 
     def _change(
         self,
@@ -330,8 +329,9 @@ class Slots:
             if changed == self._state and not self._is_unsure:
                 return
             happened = history.what_happened(self._state, changed, int(self._clock()), by, reason)
-            kept = (*changed.history, *happened)[-history.MAX_ENTRIES :]
-            changed = replace(changed, history=kept)
+            if happened:
+                happened = history.marked(happened, self._unsigned((self._state, changed)))
+            changed = replace(changed, history=(*changed.history, *happened)[-history.MAX_ENTRIES :])
             document = state_file.to_bytes(changed)
             self._is_unsure = True  # a write that fails in its last step has put the new state there
             try:
@@ -343,6 +343,15 @@ class Slots:
                 _LOG.error("%s cannot be written, this start goes on without it: %s", self._folder, error)
             self.disk.wrote(2 * len(document))
             self._state = changed
+
+    def _unsigned(self, states: Iterable[SlotState]) -> frozenset[str]:
+        """Digests of what nobody signed, of all that these states name and that lies in the slots now."""
+        held = ((slot, state.release(slot)) for state in states for slot in slot_state.WRITABLE)
+        return frozenset(
+            release.model_sha256
+            for slot, release in held
+            if release is not None and slot_files.is_unsigned(self._folder / slot)
+        )
 
     def _drop_emptied(self, changed: SlotState) -> None:
         """What was given up does not come back, should the state be made again from what lies here."""
@@ -388,11 +397,3 @@ def _hold(path: Path) -> int:
         return lock(path)
     except BlockingIOError:
         raise SlotError(f"{path.parent}: another daemon uses these slots; stop it first") from None
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -45,7 +45,7 @@ class Found:
 def to_bytes(state: SlotState) -> bytes:
     """Return the document of a state, with its checksum."""
     document = slot_document.to_document(state)
-    return json.dumps({**document, CHECKSUM: _checksum(document)}, indent=1).encode()
+    return json.dumps({**document, CHECKSUM: checksum(document)}, indent=1).encode()
 
 
 def from_bytes(data: bytes) -> SlotState:
@@ -133,6 +133,11 @@ def never_less_than(state: SlotState, other: SlotState) -> SlotState:
     return raised
 
 
+def checksum(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the content: it does not go by white space or by the order of keys."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _bytes_of(path: Path) -> tuple[bytes | None, str]:
     """A file's content, and what was wrong with it; neither where there is no file."""
     try:
@@ -153,15 +158,10 @@ def _parsed(path: Path, data: bytes | None, trouble: str) -> tuple[SlotState | N
         return None, f"{path}: {error}"
 
 
-def _checksum(document: Mapping[str, Any]) -> str:
-    """SHA-256 of the content: it does not go by white space or by the order of keys."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _check_sum(document: dict[str, Any]) -> None:
     """Take the checksum out of a document and hold it against the rest."""
     noted = document.pop(CHECKSUM, None)
-    if noted is not None and noted != _checksum(document):
+    if noted is not None and noted != checksum(document):
         raise SlotError("the slots' state is damaged: its checksum is another")
     unknown = document.keys() - slot_document.to_document(SlotState()).keys()
     if noted is None and unknown:  # one of them may have been the checksum

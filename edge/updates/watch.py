@@ -4,6 +4,8 @@ on probation, and passed    it is confirmed
 on probation, and failed    the last good one is put in, then the probation reverts: this one is bad. What
                             failing is: `edge.updates.probation`
 on probation, and withdrawn the last good one is put in, and the slot is given up: nothing is called bad
+on probation, and hanging   no frame comes between which another one could be put in: the probation reverts,
+                            and the daemon ends, to be started anew
 confirmed, and crashing     another one is put in until the next start. It is not called bad: it has proved
                             itself, and a device that is gone would condemn one good model after the other
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edge.backoff import Backoff, BackoffOptions
@@ -23,6 +25,7 @@ from edge.perception.model_change import ChangeOutcome
 from edge.perception.model_file import ModelFile, ModelFileError
 from edge.updates.errors import UpdateError
 from edge.updates.frame_records import FrameRecords
+from edge.updates.hang import Hang
 from edge.updates.models import SlotModels
 from edge.updates.own_reference import known_features
 from edge.updates.probation import KnownFeatures, Probation, ProbationRules, frame_totals, terms_of
@@ -58,14 +61,19 @@ class Watch:
         links: Links,
         stopping: threading.Event,
         records: FrameRecords,
+        give_up: Callable[[str], None],
     ) -> None:
-        """Nothing is looked at before the first turn; while it stops, no change of model comes to an end."""
+        """Nothing is looked at before the first turn; while it stops, no change of model comes to an end.
+
+        `give_up` ends the daemon, with the reason, as a defect of the frame loop does; it returns at once.
+        """
         self.set_aside = ""  # why the model that is active in its slot does not run, for people
         self._models = models
         self._rules = rules
         self._links = links
         self._stopping = stopping
         self._records = records
+        self._give_up, self._hang = give_up, Hang()
         self._lock = threading.Lock()
         self._failure: _Failure | None = None
         self._probation: Probation | None = None
@@ -138,6 +146,10 @@ class Watch:
             self._ended(common_pb2.TRIAL_OUTCOME_BROKEN_OFF, "another model was chosen by hand")
             self._models.revert("another model was chosen by hand")
             return None
+        hang = self._hang.look(self._links.loop_health(), time.monotonic())
+        if hang:
+            self._hangs(hang)
+            return None
         probation = self._probation
         if probation is None or probation.digest != active.digest:
             probation = self._probation = self._begun(active, status)
@@ -157,6 +169,14 @@ class Watch:
             self._models.confirm()
         with self._lock:
             return self._failure
+
+    def _hangs(self, reason: str) -> None:
+        """Revert on disk, for the next start, and have that come soon."""
+        self._ended(common_pb2.TRIAL_OUTCOME_FAILED, reason)
+        try:
+            self._models.revert(reason)
+        finally:  # what cannot be kept is a start that counts
+            self._give_up(reason)
 
     def _begun(self, active: SlotContent, status: common_pb2.VehicleStatus) -> Probation:
         promise = active.release.promise if active.release is not None else None

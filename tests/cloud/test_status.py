@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 
 from cloud.fleet.vehicle_records import Record, VehicleRecords
+from cloud.fleet.vehicles import list_vehicles
+from cloud.fleet.vehicles import to_text as vehicles_to_text
 from cloud.status import Status, read_status
 from cloud.status_text import to_text
 from protos.traffic_vision.v1 import common_pb2, fleet_pb2
@@ -59,3 +61,19 @@ def test_a_vehicle_s_estimate_that_is_no_number_is_left_out(tmp_path: Path) -> N
     document = status_of(tmp_path, *events).to_json()["drift"]
     assert [line["estimated_map50_change"] for line in document] == [None, None]
     assert json.dumps(document, allow_nan=False)
+
+
+def test_a_model_that_nobody_signed_is_told(tmp_path: Path) -> None:
+    config = make_cloud(tmp_path, VEHICLE)
+    state = common_pb2.ModelState(
+        active=common_pb2.ModelRef(name="own", version="3"), unsigned_allowed=True, active_is_unsigned=True
+    )
+    beat = fleet_pb2.Heartbeat(status=common_pb2.VehicleStatus(model=state))
+    with database(config) as store:
+        assert all(VehicleRecords(store).commit([Record(VEHICLE, state), Record(VEHICLE, beat)]))
+        status, vehicles = read_status(config, store), list_vehicles(store)
+    words = "UNSIGNED: nobody signed the model that runs"
+    assert [line["signature"] for line in status.to_json()["vehicles"]] == [words]
+    assert words in to_text(status, width=200)
+    assert [vehicle.to_json()["signature"] for vehicle in vehicles] == [words]
+    assert words in vehicles_to_text(vehicles)

@@ -122,7 +122,6 @@ def test_the_vehicle_bounds_what_a_release_asks_for() -> None:
         (tally(1000, 1000, 100), "agrees with the active model by F1 0.10"),
         (tally(1000, 3000, 1000), "found 3000 things where the active model found 1000"),
         (tally(0, 3000, 0), "where the active model found 0"),
-        (tally(10, 0, 0), ""),  # too little to say
     ],
 )
 def test_who_passes(found: ShadowTally, says: str) -> None:
@@ -145,8 +144,23 @@ def test_its_own_drift_fails_it_where_its_reference_knows_the_context() -> None:
     assert failure(TERMS, found, "new", {("night", "count")}) == ""
 
 
-def test_few_frames_are_too_few_however_long_it_drove() -> None:
-    assert not is_over(TERMS, 10**6, tally(1000, 1000, 900, frames=LEAST_COMPARED - 1))
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (tally(1000, 1000, 900, frames=LEAST_COMPARED - 1), "29 frames were compared"),
+        (tally(50, 49, 49), "found 99 things on 30 frames, at least 100 are needed"),
+        (tally(0, 0, 0), "found 0 things"),
+    ],
+)
+def test_what_says_too_little_is_waited_for_and_fails_in_the_end(found: ShadowTally, says: str) -> None:
+    """What cannot be judged is not taken: the model that runs is one that was."""
+    assert not is_over(TERMS, 3599.9, found) and is_over(TERMS, 3600, found)
+    assert says in failure(TERMS, found, "new", ())
+
+
+def test_where_nothing_is_promised_of_detections_an_empty_road_is_enough() -> None:
+    asked = shadow_terms(ShadowFacts(60), Promise(no_drift_alarm=True), most_seconds=3600, most_cpu_share=1.0)
+    assert is_over(asked, 60, tally(0, 0, 0)) and failure(asked, tally(0, 0, 0), "new", ()) == ""
 
 
 def test_errors_end_it_early() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edge.updates import assignment, trust
 from edge.updates.assignment import Assignment
 from edge.updates.client import UpdateResult
-from edge.updates.errors import Refusal
+from edge.updates.errors import Refusal, SlotError
 from edge.updates.slots import Slots
 from protos.release_facts import MAX_COUNTER, ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2 as common
@@ -189,6 +189,20 @@ def test_a_vehicle_waits_for_its_assignment_and_takes_that(start: Garage) -> Non
     assert first.running.data == model("1")
     first.updates.assign(message(2))
     eventually(lambda: first.running.data == model("2"), "the release that is assigned now")
+
+
+def test_no_reload_puts_in_what_is_not_assigned(start: Garage) -> None:
+    vehicle = start.staged(model("1"))
+    vehicle.updates.assign(message(0))
+    eventually(lambda: vehicle.status().model.assigned_release_counter == 0, "nothing is assigned")
+    eventually(lambda: vehicle.status().model.HasField("assigned_release_counter"), "which is said")
+    for slot in (common.SLOT_UNSPECIFIED, common.SLOT_A):
+        with pytest.raises(SlotError, match="the cloud does not assign release 1"):
+            vehicle.models.read(slot)
+    assert vehicle.models.read(common.SLOT_FACTORY) is not None
+    vehicle.updates.assign(message(1))
+    eventually(lambda: vehicle.status().model.assigned_release_counter == 1, "it is")
+    assert vehicle.models.read(common.SLOT_UNSPECIFIED) is not None
 
 
 def test_what_is_no_longer_assigned_after_its_download_is_not_put_in(start: Garage) -> None:

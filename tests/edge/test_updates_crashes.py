@@ -20,11 +20,13 @@ from pathlib import Path
 import pytest
 
 from edge.updates.client import UpdateResult
+from edge.updates.inbox import InboxError
 from edge.updates.slot_content import Boot
 from edge.updates.slots import Slots
 from tests.edge.file_operations import Intercepted, Operation
 from tests.edge.power_cuts import DATA_ONLY, NAMES_ONLY, NOTHING, Disk, by_chance, write_image
-from tests.edge.whole_update import STEPS, Step, Vehicle, bare
+from tests.edge.update_steps import STEPS, Step
+from tests.edge.whole_update import Vehicle, bare
 
 LEAST_POINTS = 200  # that the whole must have
 
@@ -80,12 +82,17 @@ def test_a_power_cut_after_any_file_operation_leaves_old_or_new(vehicle: Vehicle
             write_image(disk.image(NOTHING), tmp_path / "over")
             with vehicle.open(tmp_path / "over") as slots:
                 assert slots.state == around.after, f"{step.name} had come to its end"
+            assert _names(tmp_path / "over" / "inbox") == _names(state / "inbox"), step.name
             for path in (state / "slots" / "metadata").rglob("*.json"):  # what holds off older metadata
                 over = tmp_path / "over" / path.relative_to(state)
                 assert over.read_bytes() == path.read_bytes(), f"{step.name}: {path.name}"
             shutil.rmtree(tmp_path / "over")
     assert operations >= LEAST_POINTS
     assert len(seen) >= LEAST_POINTS
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
 class _Full:
@@ -136,7 +143,7 @@ def test_a_full_disk_at_any_write_is_told_and_changes_nothing(
             told = told or caplog.text  # where a start goes on all the same
             assert slots is None or os.strerror(full.code) in told, f"{step.name}, {first}: {told!r}"
             if slots is not None:
-                vehicle.hold(copy, step, around)  # the daemon stopped while the disk was full
+                vehicle.hold(copy, step, around, refused=True)  # the daemon stopped while the disk was full
                 shutil.rmtree(copy)
             else:
                 vehicle.hold(state, step, around)
@@ -165,7 +172,7 @@ def _told(vehicle: Vehicle, slots: Slots, step: Step, full: _Full) -> str:
     with Intercepted(slots.staging.parent.parent, full):
         try:
             result = step.action(slots, vehicle.client(slots, step))
-        except OSError as error:
+        except (OSError, InboxError) as error:
             return str(error)
     if isinstance(result, Boot):
         return " ".join(result.troubles)

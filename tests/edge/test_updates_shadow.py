@@ -15,9 +15,11 @@ import pytest
 from edge.drift import fit
 from edge.drift.features import NAMES, ORIGINS, extract
 from edge.machine.priority import LOW
-from edge.perception.model_change import ChangeOutcome
+from edge.perception.model_change import ChangeOutcome, ChangeResult
+from edge.perception.model_file import ModelFile
+from edge.reload import Reloader
 from protos.release_promise import Promise, Range, ShadowFacts
-from protos.traffic_vision.v1 import common_pb2
+from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from protos.trials import trial_lines
 from tests.models_factory import constant_model, golden_frame, rectangles_model, with_embedding
 from tests.processes import descendants
@@ -54,6 +56,7 @@ def test_a_candidate_that_agrees_is_put_in_after_its_shadow(start: Garage) -> No
     assert everything.f1_share == red.f1_share == 1.0
     assert red.matched_detections == red.active_detections == report.compared_frames
     assert not report.drift, "its file brings no reference"
+    eventually(lambda: PROBATION in vehicle.phases(), "it is told")
     assert vehicle.phases().index(SHADOW) == vehicle.phases().index(PROBATION) - 1
     vehicle.publishing = 50
     assert vehicle.until(CONFIRMED).active.sha256 == digest
@@ -263,3 +266,31 @@ def test_its_own_drift_is_watched_against_the_reference_in_its_file(
     assert state.model.sha256 == vehicle.status().model.candidate.sha256
     assert {feature.name for feature in state.features} - {"unknown_context"} == set(NAMES)
     assert any("its own drift" in line for line in trial_lines(vehicle.status().model))
+
+
+def test_no_reload_puts_a_candidate_in_before_its_shadow_is_over(start: Garage) -> None:
+    vehicle = in_shadow(start, model("1"))
+    answer = reloaded(vehicle)
+    assert answer.outcome == perception_pb2.RELOAD_OUTCOME_REFUSED
+    assert "release 1 has to be in shadow first" in answer.detail
+    assert vehicle.running.metadata.version == "factory"
+    for _ in range(1000):
+        vehicle.answer(ChangeOutcome.BUSY)  # what the vehicle itself would do
+    vehicle.publishing = 2
+    vehicle.until(STAGED)
+    answer = reloaded(vehicle)
+    assert answer.outcome == perception_pb2.RELOAD_OUTCOME_SWAPPED, answer.detail
+    assert vehicle.until(PROBATION).active.version == "1"
+
+
+def reloaded(vehicle: Vehicle) -> perception_pb2.ReloadModelResponse:
+    """As a local client asks for the candidate."""
+
+    class Changer:
+        active = vehicle.running
+
+        def change(self, model: ModelFile) -> ChangeResult:
+            vehicle.running = model
+            return ChangeResult(ChangeOutcome.SWAPPED, model)
+
+    return Reloader(vehicle.models, Changer()).reload(perception_pb2.ReloadModelRequest())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edge.config import load_config
+from edge.daemon import EXIT_FAILED
 from edge.updates.hardware import hardware_ids
 from edge.updates.opening import open_slot_models
 from edge.updates.overview import read_state
@@ -21,12 +22,14 @@ from edge.updates.slots import MAX_PROBATION_STARTS
 from edge.updates.state_file import COPY, STATE
 from protos.traffic_vision.v1 import common_pb2
 from tests.daemons import LONG_S, DaemonProcess, write_config
+from tests.plugins import TROUBLE, install_source
 from tests.replays import COMMAND
 from tests.update_world import World, model, open_world
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
+DRIVE = "sim:7?seconds=0&rate=10&size=64x64"
 UPDATES = {"root": "root.json", "probation_s": 1000.0}
 
 
@@ -43,7 +46,7 @@ def config(world: World, tmp_path: Path) -> Path:
     folder = tmp_path / "vehicle"
     folder.mkdir()
     (folder / "root.json").write_bytes(world.root)
-    path = write_config(folder, {"url": "sim:7?seconds=0&rate=10&size=64x64"}, updates=UPDATES)
+    path = write_config(folder, {"url": DRIVE}, updates=UPDATES)
     load_config(path).state_folder.mkdir()
     for version in ("2", "3"):  # the factory's is 1
         activate(world, path, version, confirm=True)
@@ -78,7 +81,10 @@ def test_a_daemon_that_is_killed_at_each_start_comes_back_with_the_model_before(
 
 
 def test_power_watchdog_and_crash_each_count_against_a_probation(world: World, config: Path) -> None:
-    """A power cut leaves what SIGKILL leaves; systemd's watchdog sends SIGABRT; libraries crash."""
+    """A power cut leaves what SIGKILL leaves; systemd's watchdog sends SIGABRT; libraries crash.
+
+    The watchdog's kill of a model that hangs comes after the revert, see below; here a camera may have hung.
+    """
     digest = activate(world, config, "4")
     ends = (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV)
     assert len(ends) == MAX_PROBATION_STARTS
@@ -91,6 +97,26 @@ def test_power_watchdog_and_crash_each_count_against_a_probation(world: World, c
         state = daemon.client.status().status.model
         assert (state.active.version, state.phase) == ("3", common_pb2.UPDATE_PHASE_REVERTED)
         assert list(state.bad_sha256) == [digest]
+        assert daemon.terminate() == 0
+
+
+def test_one_hang_in_a_probation_puts_the_model_before_back(
+    world: World, config: Path, tmp_path: Path
+) -> None:
+    """No frame comes between which the models could be exchanged; nobody watches the daemon here."""
+    digest = activate(world, config, "4")
+    healthy = config.read_text()
+    config.write_text(healthy.replace(DRIVE, "trouble:hangs-inference"))
+    assert "trouble:hangs-inference" in config.read_text()
+    with DaemonProcess(config, environment=install_source(tmp_path, "trouble", TROUBLE)) as daemon:
+        assert daemon.client.status().status.model.active.version == "4"
+        assert daemon.wait() == EXIT_FAILED
+        assert "inference hangs" in daemon.event("given_up")["message"]
+    config.write_text(healthy)
+    with DaemonProcess(config) as daemon:
+        state = daemon.client.status().status.model
+        assert (state.active.version, state.phase) == ("3", common_pb2.UPDATE_PHASE_REVERTED)
+        assert list(state.bad_sha256) == [digest] and "inference hangs" in state.detail
         assert daemon.terminate() == 0
 
 

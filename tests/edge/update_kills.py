@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.edge.file_operations import Intercepted, Operation
-from tests.edge.whole_update import STEPS, Step, Vehicle
+from tests.edge.update_steps import STEPS, Step
+from tests.edge.whole_update import Vehicle
 
 DIED, DONE, FAILED = 7, 0, 1
 

@@ -1,128 +1,40 @@
-"""The whole life of updates on one vehicle, step by step, and what must hold wherever it is cut.
+"""The whole life of updates on one vehicle, and what must hold wherever it is cut.
 
-Each step is a start of the daemon's slots and one thing done with them, over a real repository; in place of
-gRPC a stub in this process reads the repository's files, so that the process may fork.
+Each step is a start of the daemon's slots and one thing done with them, over a real repository.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 from tuf.api.metadata import Metadata, Root
 
-from cloud.release import releasing, repository, serving
+from cloud.release import releasing, repository
 from cloud.release.bundling import write_bundle
 from cloud.release.keys import create_keys
 from cloud.release.role_files import current_role
 from edge.updates import state_file
-from edge.updates.client import UpdateClient, UpdateResult
 from edge.updates.errors import Refusal
 from edge.updates.slot_state import SlotState, lost, violations
 from edge.updates.slots import Slots
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1.common_pb2 import UpdatePhase
+from tests.edge.update_steps import BY_BUNDLE, STEPS, Client, Step, Stub, granted, inbox_of, wish
 from tests.update_world import TERMS, VEHICLE, model
 
 RELEASES = 6
-BY_BUNDLE = 6  # the release that no network brings; another root comes with it
 PADDING = 100_000  # bytes: more than one chunk
+OWN = model("own", PADDING)
 KNOWN = re.compile(
     r"lock|assignment\.json|state\.json(\.old)?|[ab]|[ab]/(model\.onnx|evidence\.json)|staging|staging/[0-9a-f]{64}\.part"
     r"|metadata|metadata/(root|timestamp|snapshot|targets|models)\.json"
     r"|metadata/root_history|metadata/root_history/[0-9]+\.root\.json"
 )
 STAGED, REFUSED = UpdatePhase.UPDATE_PHASE_STAGED, UpdatePhase.UPDATE_PHASE_REFUSED
-
-Action = Callable[["Slots", "Client"], Any]
-
-
-class _RpcError(grpc.RpcError, grpc.Call):
-    """An RPC's end, as gRPC raises it."""
-
-    def __init__(self, code: grpc.StatusCode) -> None:
-        super().__init__(code)
-        self._code = code
-
-    def code(self) -> grpc.StatusCode:
-        return self._code
-
-    def details(self) -> str:
-        return "on purpose"
-
-    def _none(self, *_: object) -> Any:
-        raise NotImplementedError
-
-    initial_metadata = trailing_metadata = is_active = time_remaining = cancel = add_callback = _none
-
-
-class _Call:
-    """The client's end of a stream."""
-
-    def __init__(self, chunks: Iterator[Any], cut_after: int | None) -> None:
-        self._chunks, self._left = chunks, cut_after
-
-    def __iter__(self) -> _Call:
-        return self
-
-    def __next__(self) -> Any:
-        if self._left == 0:
-            raise _RpcError(grpc.StatusCode.UNAVAILABLE)
-        if self._left is not None:
-            self._left -= 1
-        try:
-            return next(self._chunks)
-        except serving.NoSuchFileError:
-            raise _RpcError(grpc.StatusCode.NOT_FOUND) from None
-
-    def cancel(self) -> None:
-        """Nothing runs."""
-
-
-class Stub:
-    """The fleet service's two file streams, over a repository's folder, without a network."""
-
-    def __init__(self, folder: Path, cut_after: int | None = None) -> None:
-        self._folder, self._cut_after = folder, cut_after
-
-    def FetchMetadata(self, request: Any, timeout: float) -> _Call:
-        return _Call(serving.fetch_metadata(self._folder, request), None)
-
-    def FetchTarget(self, request: Any, timeout: float) -> _Call:
-        return _Call(serving.fetch_target(self._folder, request), self._cut_after)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing that is done with the slots.
-
-    Attributes:
-        name: for people.
-        cloud: how many releases there are.
-        action: takes open slots and a client.
-        cut: its transfer of a file breaks after a chunk.
-    """
-
-    name: str
-    cloud: int
-    action: Action
-    cut: bool = False
-
-    @property
-    def is_check(self) -> bool:
-        """It looks for a release, and another look brings it on."""
-        return self.action in (check, install)
-
-
-class Client(UpdateClient):
-    """One that has a stick at hand."""
-
-    stick: Path
 
 
 @dataclass(frozen=True)
@@ -133,63 +45,6 @@ class Around:
     after: SlotState
 
 
-def check(slots: Slots, client: Client) -> UpdateResult:
-    """A look for releases."""
-    return client.check()
-
-
-def install(slots: Slots, client: Client) -> UpdateResult:
-    """A bundle by hand."""
-    return client.install(client.stick)
-
-
-def drop_candidate(slots: Slots, client: Client) -> None:
-    """The candidate failed its check."""
-    candidate = slots.candidate()
-    if candidate is not None:
-        slots.mark_bad(candidate.digest, "on purpose")
-
-
-def lose_active(slots: Slots, client: Client) -> None:
-    """The disk broke the active slot."""
-    slots.lose(slots.state.active, "on purpose")
-
-
-def raise_floors(slots: Slots, client: Client) -> None:
-    """As a look does that finds a later time."""
-    slots.raise_floors(release=5, clock_s=slots.state.clock_floor_s + 60)
-
-
-STEPS = (
-    Step("first start", 1, lambda slots, client: slots.boot()),
-    Step("cut download", 1, check, cut=True),
-    Step("resumed download", 1, check),
-    Step("activate", 1, lambda slots, client: slots.activate()),
-    Step("start in probation", 1, lambda slots, client: slots.boot()),
-    Step("confirm", 1, lambda slots, client: slots.confirm()),
-    Step("second release, another root", 2, check),
-    Step("activate the second", 2, lambda slots, client: slots.activate()),
-    Step("revert", 2, lambda slots, client: slots.revert("on purpose")),
-    Step("third release", 3, check),
-    Step("fourth release in its place", 4, check),
-    Step("mark bad", 4, drop_candidate),
-    Step("fifth release", 5, check),
-    Step("activate the fifth", 5, lambda slots, client: slots.activate()),
-    Step("start with the fifth", 5, lambda slots, client: slots.boot()),
-    Step("confirm the fifth", 5, lambda slots, client: slots.confirm()),
-    Step("start with a confirmed one", 5, lambda slots, client: slots.boot()),
-    Step("run well", 5, lambda slots, client: slots.ran_well()),
-    Step("raise floors", 5, raise_floors),
-    Step("lose the active slot", 5, lose_active),
-    Step("fifth release again", 5, check),
-    Step("activate it", 5, lambda slots, client: slots.activate()),
-    Step("confirm it", 5, lambda slots, client: slots.confirm()),
-    Step("roll back by hand", 5, lambda slots, client: slots.roll_back("on purpose")),
-    Step("sixth release, a bundle with another root", BY_BUNDLE, install),
-    Step("activate the sixth", BY_BUNDLE, lambda slots, client: slots.activate()),
-)
-
-
 class Vehicle:
     """Repositories as they grew, and the folders of a vehicle that looks at them."""
 
@@ -197,6 +52,8 @@ class Vehicle:
         self.place = place
         self.factory = place / "factory.onnx"
         self.factory.write_bytes(model("factory"))
+        self.own = place / "own.onnx"
+        self.own.write_bytes(OWN)
         keys = create_keys(place / "keys")
         cloud = place / "repository"
         repository.create_repository(cloud, keys)
@@ -216,13 +73,13 @@ class Vehicle:
 
     def open(self, state: Path) -> Slots:
         """The slots of a vehicle with this state folder."""
-        return Slots(state / "slots", self.factory, self.root, VEHICLE)
+        return Slots(state / "slots", self.factory, self.root, replace(VEHICLE, unsigned_allowed=True))
 
     def client(self, slots: Slots, step: Step) -> Client:
         """What looks for releases, as far as they are there."""
         stub: Any = Stub(self.place / f"cloud-{step.cloud}", 1 if step.cut else None)
         client = Client(stub, slots)
-        client.stick = self.place / f"stick-{step.cloud}"
+        client.stick, client.own = self.place / f"stick-{step.cloud}", self.own
         return client
 
     def do(self, state: Path, step: Step) -> tuple[Around, Any]:
@@ -237,7 +94,7 @@ class Vehicle:
         state.mkdir()
         return [self.do(state, step)[0] for step in STEPS]
 
-    def hold(self, state: Path, step: Step, around: Around) -> None:
+    def hold(self, state: Path, step: Step, around: Around, *, refused: bool = False) -> None:
         """Start again where `step` was cut: the state is old or new, whole, and the step can be done.
 
         1. The state file, if there is one, is a state of the machine, and none was set aside as damaged. Nor
@@ -249,6 +106,7 @@ class Vehicle:
         6. A start drives on a model that was released, or the factory's, and has nothing to complain of.
         7. The step done again, a look at most twice, ends where it ends uncut.
         8. What a bundle proved is remembered no later than its release is staged, and each file of it whole.
+        9. A wish that was not granted still lies in the inbox, and one that was is not granted again.
         """
         with self.open(state) as slots:
             found = slots.state
@@ -263,6 +121,8 @@ class Vehicle:
             assert found.release_floor >= around.before.release_floor
             assert found.clock_floor_s >= around.before.clock_floor_s
             self._hold_by_the_copy(state, step, around)
+            if step.action is granted:
+                assert refused or found.wishes == around.after.wishes or inbox_of(slots).next(), step.name
             boot = slots.boot()
             assert boot.troubles == ()
             assert boot.model.data in self._models()
@@ -311,19 +171,29 @@ class Vehicle:
             result = step.action(slots, client)
             if result.refusal is Refusal.CONTENT:  # what was kept of the file is damaged: once more
                 result = step.action(slots, client)
-            assert (result.phase, result.refusal) == (STAGED, None), result
+            assert (result.phase, result.refusal) == (UpdatePhase.UPDATE_PHASE_STAGED, None), result
             if step.cut:  # uncut, it got further
                 slots.lose(result.staged.slot, "as after the cut")  # type: ignore[union-attr]
+        elif step.action is granted:
+            self._grant_again(slots, client, after)
         elif bare(slots.state) != bare(after):
             again.action(slots, client)
+
+    def _grant_again(self, slots: Slots, client: Client, after: SlotState) -> None:
+        """What lies there, whether it was granted or not; then what a full disk refused is wished anew."""
+        granted(slots, client)
+        if not after.wishes or slots.state.wishes:
+            return
+        wish(slots, client)
+        granted(slots, client)
 
     def _loads(self, slots: Slots) -> None:
         state = slots.state
         for slot in {state.active, state.last_good, state.candidate or "factory"}:
             loaded = slots.load(slot)
             release = loaded.content.release
-            number = None if release is None else release.release_counter
-            assert loaded.data == (model("factory") if number is None else self._models()[number])
+            number = 0 if release is None else -1 if slots.is_unsigned(slot) else release.release_counter
+            assert loaded.data == self._models()[number]
 
     def _remembers(self, slots: Slots) -> None:
         published = self.place / f"cloud-{BY_BUNDLE}" / "metadata"
@@ -339,13 +209,13 @@ class Vehicle:
             assert root.read_bytes() == (published / root.name).read_bytes()
 
     def _models(self) -> list[bytes]:
-        return [model("factory"), *(model(str(number), PADDING) for number in range(1, RELEASES + 1))]
+        return [model("factory"), *(model(str(number), PADDING) for number in range(1, RELEASES + 1)), OWN]
 
 
 def bare(state: SlotState) -> SlotState:
     """Without what another start or another look may add."""
     starts = None if state.probation_starts is None else 0
-    return replace(state, probation_starts=starts, starts=0, clock_floor_s=0, history=())
+    return replace(state, probation_starts=starts, starts=0, clock_floor_s=0, wishes=(), history=())
 
 
 def _is_uncounted(state: SlotState, around: Around) -> bool:

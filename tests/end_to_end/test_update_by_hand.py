@@ -125,3 +125,31 @@ def test_without_a_daemon(world: World, config: Path, tmp_path: Path) -> None:
         assert daemon.terminate() == 0
     code, said = ask(config, "history")
     assert "given up" in said and "taken back by hand" in said and "by owner" in said
+
+
+def test_what_nobody_signed_is_told_in_status_and_history(config: Path, tmp_path: Path) -> None:
+    config.write_text(config.read_text().replace("[updates]", "[updates]\nunsigned = true"))
+    own = tmp_path / "own.onnx"
+    own.write_bytes(model("own"))
+    assert "signature  unsigned models are allowed" in ask(config, "status")[1]
+    with DaemonProcess(config) as daemon:
+        code, said = ask(config, "install", str(own), "--unsigned")
+        assert code == 0, said
+
+        def is_confirmed() -> bool:
+            return daemon.client.status().status.model.phase == common_pb2.UPDATE_PHASE_CONFIRMED
+
+        eventually(is_confirmed, "confirmed")
+        beside = ask(config, "status")[1]
+        assert "trial      probation" in beside and "passed" in beside
+        assert daemon.terminate() == 0
+    for said in (beside, ask(config, "status")[1]):
+        assert "signature  UNSIGNED: nobody signed the model that runs" in said
+        assert "slot a     UNSIGNED: rectangles own" in said and "release 1:" not in said
+        assert "assigned   nothing: the newest release applies" in said
+    held = document(config, "status")["slots"]["a"]
+    assert held["is_unsigned"] and held["release"] == 0
+    told = ask(config, "history")[1]
+    assert told.count("UNSIGNED") == 3 and "release" not in told
+    assert ask(config, "rollback")[0] == 0
+    assert ask(config, "history")[1].count("UNSIGNED") == 4, "what was taken back too"

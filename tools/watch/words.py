@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.drift.explaining import label
-from edge.serve.http.overview import signature_words
+from protos.signature_words import signature_words
 from protos.traffic_vision.v1 import common_pb2, perception_pb2
 from protos.words import word
 

@@ -8,6 +8,7 @@ from typing import Any
 from edge.drift.explaining import label
 from edge.health import LoopHealth
 from edge.serve.http.metrics import StageTimes
+from protos.signature_words import signature_words
 from protos.traffic_vision.v1 import common_pb2
 from protos.trials import trial_lines
 from protos.words import word
@@ -97,13 +98,6 @@ def _model(model: common_pb2.ModelState) -> dict[str, Any]:
         "signature": signature_words(model),
         "trials": trial_lines(model),
     }
-
-
-def signature_words(model: common_pb2.ModelState) -> str:
-    """What is to be said of models that nobody signed; empty where none is allowed."""
-    if model.active_is_unsigned:
-        return "UNSIGNED: nobody signed the model that runs"
-    return "unsigned models are allowed" if model.unsigned_allowed else ""
 
 
 def _device_drift(device: common_pb2.DeviceDrift) -> dict[str, Any]:
