@@ -249,8 +249,8 @@ def test_slow_retrieval(target: Target, what: str) -> None:
         file.unlink()
 
 
-def test_dropped_requests(target: Target) -> None:
-    """Answers that never come, told as what they are; stale metadata is alarmed (test_updates_alarms.py)."""
+def test_a_cloud_that_answers_with_an_error(target: Target) -> None:
+    """Told as what it is. One that does not answer at all: test_hostile_network.py."""
     target.world.server.metadata = unavailable
     target.vehicle.refuses("the update metadata could not be fetched", "UNAVAILABLE")
 
