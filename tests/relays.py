@@ -145,3 +145,30 @@ def black_hole(port: int) -> Iterator[BlackHole]:
     hole = BlackHole()
     with relay(port, hole) as hole.relay:
         yield hole
+
+
+class Recorder:
+    """Writes down what passes, both ways."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._pieces: list[bytes] = []
+        self.relay: Relay
+
+    def __call__(self, data: bytes) -> bool:
+        """Write it down, and let it pass."""
+        self._pieces.append(data)
+        return True
+
+    @property
+    def heard(self) -> bytes:
+        """All of it. What one side said stands in pieces of what it sent, so a short secret may be cut."""
+        return b"".join(self._pieces)
+
+
+@contextmanager
+def recorder(port: int) -> Iterator[Recorder]:
+    """Somebody who listens on the way to a port of this machine."""
+    listening = Recorder()
+    with relay(port, listening) as listening.relay:
+        yield listening

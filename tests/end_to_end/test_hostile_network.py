@@ -6,18 +6,22 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+import grpc
 import pytest
 
 from cloud.config import CloudConfig
 from cloud.release.keys import load_keys
 from cloud.release.role_files import TIMESTAMP_VALIDITY, current_role, moment, publish_online, read_timestamp
 from protos.traffic_vision.v1 import common_pb2 as common
-from tests.clouds import make_cloud, serving
+from protos.traffic_vision.v1 import fleet_pb2 as fleet
+from protos.traffic_vision.v1.fleet_pb2_grpc import FleetServiceStub
+from tests.clouds import WAIT_S, make_cloud, serving
 from tests.daemons import DaemonProcess, write_config
-from tests.fresh_vehicles import OWN_HARDWARE
+from tests.fresh_vehicles import OWN_HARDWARE, cloud_of_tickets, enrolled, ticket_for, until
 from tests.models_factory import loaded, rectangles_model
-from tests.relays import black_hole
+from tests.relays import black_hole, recorder
 from tests.rollout_fleet import publish
+from tests.update_world import open_world
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
@@ -26,6 +30,8 @@ VEHICLE = "test-1"
 CLOUD = {"ca": "ca.crt", "cert": "client.crt", "key": "client.key", "retry_limit_s": 0.5}
 UPDATES = {"root": "root.json", "probation_s": 0.1, "probation_frames": 5, "check_interval_s": 1.0}
 DRIVE = {"name": "front", "url": "sim:7?seconds=3600&rate=10&size=96x64"}
+NAME = "van-that-nobody-shall-know"
+SLICE_BYTES = 32
 LEFT = timedelta(seconds=20)  # of the metadata when the answers stay away
 
 
@@ -93,3 +99,58 @@ def test_dropped_requests(tmp_path: Path) -> None:
             assert daemon.event("metadata_alarm_over")
             assert daemon.terminate() == 0
         assert not [line for line in daemon.log if "traceback" in line]
+
+
+def heard_in_clear(heard: bytes, secrets: dict[str, bytes]) -> list[str]:
+    """Which of these were said in clear; a long one is looked for by its pieces."""
+    return [name for name, secret in secrets.items() if any(part in heard for part in parts_of(secret))]
+
+
+def parts_of(secret: bytes) -> list[bytes]:
+    """Pieces that stand for it: those that say nothing (zeros, a fill) are left out."""
+    parts = [secret[at : at + SLICE_BYTES] for at in range(0, len(secret), SLICE_BYTES)]
+    return [part for part in parts if len(set(part)) > 4 or part == secret]
+
+
+def test_who_listens_hears_neither_the_model_nor_who_the_vehicle_is(tmp_path: Path) -> None:
+    """From the ticket's use to the first frame on a release: all that a vehicle and its cloud say."""
+    with cloud_of_tickets(tmp_path / "cloud") as config:
+        ticket = ticket_for(config, NAME)
+        address, enrol_address = config.serve.fleet_address, config.serve.enrolment_address
+        with recorder(port_of(enrol_address)) as desk, recorder(port_of(address)) as line:
+            ticket.enrol_address = desk.relay.address
+            publish(config, model("1"), "1", OWN_HARDWARE)
+            edge = enrolled(ticket, tmp_path / "vehicle")
+            text = edge.read_text()
+            assert address in text
+            edge.write_text(text.replace(address, line.relay.address))
+            until(edge, lambda found: found.active.sha256 == digest("1"))
+        state = tmp_path / "vehicle" / "state"
+        secrets = {
+            "the model": model("1"),
+            "the vehicle's name": NAME.encode(),
+            "its ticket's token": ticket.token.encode(),
+            "its session's token": (state / "client.session").read_bytes(),
+            "the root": (tmp_path / "vehicle" / "root.json").read_bytes(),
+        }
+        assert len(desk.heard) > len(secrets["the root"]) and len(line.heard) > len(secrets["the model"])
+        for heard in (desk.heard, line.heard):
+            assert heard_in_clear(heard, secrets) == []
+
+
+def test_what_is_said_without_tls_is_heard(tmp_path: Path) -> None:
+    """So that the test above could fail."""
+    world = open_world(tmp_path / "cloud")
+    try:
+        facts = world.release(model("1"))
+        with recorder(world.port) as line, grpc.insecure_channel(line.relay.address) as channel:
+            request = fleet.FetchTargetRequest(path=facts.target_path, sha256=facts.model_sha256)
+            list(FleetServiceStub(channel).FetchTarget(request, timeout=WAIT_S))
+    finally:
+        world.close()
+    secrets = {
+        "the model": model("1"),
+        "its path": facts.target_path.encode(),
+        "another's": b"another's name",
+    }
+    assert heard_in_clear(line.heard, secrets) == ["the model", "its path"]
