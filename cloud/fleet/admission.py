@@ -1,13 +1,19 @@
-"""Who is calling: the vehicle that the verified certificate names, if it is enrolled and not revoked."""
+"""Who is calling: the vehicle that the verified certificate names, if it is enrolled and not revoked.
+
+That is asked when a call begins, and every second or so of all that are open, in one question: a stream of
+hours, or a download, ends when its vehicle is revoked.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import enum
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from sqlalchemy import select
@@ -18,6 +24,11 @@ from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.models import Certificate, Vehicle
 from protos.handshake import INSTANCE_METADATA
+
+# Certificates in one question to the database, which takes no more variables than some thousands.
+ASKED_TOGETHER = 500
+
+_Item = TypeVar("_Item")
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,12 +62,30 @@ class Caller:
     instance_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+class NotServedError(Exception):
+    """The vehicle is served no more since the call began."""
+
+    def __init__(self, standing: Standing) -> None:
+        """Take what it is instead."""
+        super().__init__(standing.value)
+        self.standing = standing
+
+
+def _future() -> asyncio.Future[Standing]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Guest:
-    """A vehicle whose call is served."""
+    """A vehicle whose call is served.
+
+    Attributes:
+        ended: done when it is served no more; says why.
+    """
 
     caller: Caller
     sessions: Sessions
+    ended: asyncio.Future[Standing] = field(default_factory=_future)
 
     @property
     def vehicle(self) -> str:
@@ -68,6 +97,27 @@ class Guest:
         caller = self.caller
         return self.sessions.admits(caller.vehicle, caller.instance_id, caller.peer, peer=caller.peer)
 
+    async def while_welcome(self, items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:
+        """Pass on what comes, while it may.
+
+        Raises:
+            NotServedError: it is served no more, also while nothing comes, or another instance connected.
+        """
+        while True:
+            coming = asyncio.ensure_future(anext(items))
+            try:
+                await asyncio.wait((coming, self.ended), return_when=asyncio.FIRST_COMPLETED)
+                if self.ended.done():
+                    raise NotServedError(self.ended.result())
+                item = coming.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                coming.cancel()
+            if not self.is_welcome():
+                raise NotServedError(Standing.IN_USE)
+            yield item
+
 
 class Admission:
     """Looks callers up in the database. TLS has verified their certificates before."""
@@ -76,6 +126,7 @@ class Admission:
         """Take the database of vehicles and certificates, and which instances are connected."""
         self._store = store
         self._sessions = sessions
+        self._guests: set[Guest] = set()
 
     async def caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Tell who calls."""
@@ -86,8 +137,9 @@ class Admission:
             standing = await asyncio.to_thread(self._standing, vehicle, sha256)
         return Caller(vehicle, standing, context.peer(), sha256, _instance(context.invocation_metadata()))
 
-    async def guest(self, context: grpc.aio.ServicerContext[Any, Any]) -> Guest:
-        """Tell whose call is served; one that is not ends here, with PERMISSION_DENIED.
+    @asynccontextmanager
+    async def guest(self, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Guest]:
+        """Tell whose call is served, while it is; one that is not, or no longer, ends with PERMISSION_DENIED.
 
         So does one under the identity of a vehicle of which another instance is connected: see `Sessions`.
         """
@@ -98,7 +150,31 @@ class Admission:
         if other is not None:
             other.meets(caller.instance_id, caller.peer)
             await deny(context, Standing.IN_USE)
-        return Guest(caller, self._sessions)
+        guest = Guest(caller, self._sessions)
+        self._guests.add(guest)
+        try:
+            yield guest
+        except NotServedError as refused:
+            await deny(context, refused.standing)
+        finally:
+            self._guests.discard(guest)
+
+    async def look_again(self) -> None:
+        """End the calls and the control streams of those who are enrolled no more."""
+        callers = [(guest.caller.vehicle, guest.caller.certificate) for guest in self._guests]
+        streams = [(session.vehicle, session.certificate) for session in self._sessions]
+        gone = await asyncio.to_thread(self._no_longer_enrolled, {*callers, *streams})
+        for guest in tuple(self._guests):
+            caller = guest.caller
+            standing = gone.get((caller.vehicle, caller.certificate))
+            if standing is not None and not guest.ended.done():
+                _LOG.warning("%s at %s: its call ends: %s", caller.vehicle, caller.peer, standing.value)
+                guest.ended.set_result(standing)
+        for session in tuple(self._sessions):
+            standing = gone.get((session.vehicle, session.certificate))
+            if standing is not None:
+                _LOG.warning("%s at %s: its stream ends: %s", session.vehicle, session.peer, standing.value)
+                self._sessions.evict(session)
 
     async def rival(self, vehicle: str, instance_id: str, peer: str | None) -> Session | None:
         """Give the session of another instance, as `Sessions.other`; one whose certificate ended is ended."""
@@ -109,6 +185,21 @@ class Admission:
             _LOG.warning("%s at %s: the certificate of its stream: %s", vehicle, other.peer, standing.value)
             self._sessions.evict(other)
         return None
+
+    def _no_longer_enrolled(self, known: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+        """Give those of the vehicles with their certificates that are not, and what they are instead."""
+        certificates = iter({certificate for _, certificate in known})
+        good: set[tuple[str, str]] = set()
+        with self._store.reading() as session:
+            while some := list(islice(certificates, ASKED_TOGETHER)):
+                query = (
+                    select(Vehicle.name, Certificate.sha256)
+                    .join(Certificate, Certificate.vehicle == Vehicle.name)
+                    .where(Certificate.sha256.in_(some), Certificate.not_after > utc_now())
+                    .where(Vehicle.revoked.is_(None), Certificate.revoked.is_(None))
+                )
+                good.update((name, sha256) for name, sha256 in session.execute(query))
+        return {pair: self._standing(*pair) for pair in known if pair not in good}
 
     def _standing(self, vehicle: str, certificate: str) -> Standing:
         query = (

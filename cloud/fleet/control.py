@@ -263,7 +263,8 @@ class ControlService:
         return await (await self._records.submit(record, size_bytes))
 
     async def _disconnect(self, session: Session) -> None:
-        if self._sessions.leave(session):
+        self._sessions.leave(session)
+        if self._sessions.of(session.vehicle) is None:  # else a newer one is connected
             _LOG.info("%s: disconnected", session.vehicle)
             with suppress(ClosedError):
                 await self._record(session.vehicle, Disconnected(session.instance_id))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import secrets
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import update
 from sqlalchemy.orm import Session
+from tuf.api.metadata import Metadata, Root
 
 from cloud.config import DEFAULT_LISTEN, CloudConfig, load_config
 from cloud.datasets.files import write_file
@@ -25,7 +27,7 @@ from cloud.fleet.fleets import check_fleet
 from cloud.fleet.floors import release_floor
 from cloud.fleet.pki import Authority, check_vehicle_name
 from cloud.fleet.repository import open_repository
-from cloud.release.repository import list_releases
+from cloud.release.repository import current_root, list_releases
 from cloud.store import open_database
 from cloud.store.columns import utc_now
 from cloud.store.database import audit
@@ -119,8 +121,9 @@ def enrol(
 ) -> Ticket:
     """Register a vehicle, and give a ticket by which it gets its certificate, once.
 
-    A ticket of the same vehicle that was not used is good for nothing from now on. The ticket carries the
-    floors of a vehicle that never saw an update: the newest release that all are given, and the time.
+    A ticket of the same vehicle that was not used is good for nothing from now on. The ticket carries what a
+    vehicle that never saw an update cannot know: its floors (the newest release that all are given, and the
+    time), and which root to begin with, so that the server that it comes to has no say in either.
 
     Args:
         config: the cloud's.
@@ -146,6 +149,7 @@ def enrol(
     token, now = secrets.token_urlsafe(32), utc_now()
     expires = now + valid
     releases = [release.facts for release in list_releases(config.folders.repository)]
+    root = current_root(config.folders.repository)
     store = open_database(config.store.database)
     try:
         with store.writing() as session:
@@ -176,6 +180,8 @@ def enrol(
         fleet=fleet or "",
         release_floor=floor,
         issued_wall_ns=int(now.timestamp()) * 10**9,
+        root_version=Metadata[Root].from_bytes(root).signed.version,
+        root_sha256=hashlib.sha256(root).digest(),
     )
     return Ticket(ticket_to_text(ticket), expires, address, authority.fingerprint(hashes.SHA256()).hex())
 

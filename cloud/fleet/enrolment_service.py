@@ -14,8 +14,10 @@ import grpc
 from cloud.fleet.enrolment_desk import EnrolmentDesk, NotGivenError, Renewal
 from cloud.fleet.rate_limit import RateLimit
 from cloud.fleet.repository import Repository
+from cloud.release.serving import NoSuchFileError
 from protos.traffic_vision.v1 import enrolment_pb2 as enrolment
 from protos.traffic_vision.v1 import enrolment_pb2_grpc as enrolment_grpc
+from protos.traffic_vision.v1.fleet_pb2 import FetchMetadataRequest
 
 MAX_MESSAGE_BYTES = 16_384
 MAX_CALLS = 64  # at a time
@@ -50,10 +52,11 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         """See enrolment.proto."""
 
         def work() -> enrolment.EnrolResponse:
+            root = self._root(request.root_version)  # before the ticket is used
             given = self._desk.enrol(request.token, request.csr_der, context.peer())
             return enrolment.EnrolResponse(
                 certificate_der=given.certificate_der,
-                root_json=b"" if self._repository is None else self._repository.root(),
+                root_json=root,
                 fleet_address=self._fleet_address,
                 vehicle=given.vehicle,
             )
@@ -85,6 +88,18 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
             return enrolment.RenewResponse(certificate_der=given.certificate_der)
 
         return await self._answer(context, work)
+
+    def _root(self, version: int) -> bytes:
+        """Give a version of the root, 0 the newest."""
+        if self._repository is None:
+            return b""
+        if not version:
+            return self._repository.root()
+        asked = FetchMetadataRequest(role="root", version=version)
+        try:
+            return b"".join(chunk.data for chunk in self._repository.fetch_metadata(asked))
+        except NoSuchFileError:
+            raise NotGivenError(f"there is no root {version} here") from None
 
     async def _answer(self, context: Any, work: Callable[[], _Result]) -> _Result:
         if not (self._by_address.take(_host(context.peer())) and self._together.take()):

@@ -48,6 +48,8 @@ MAX_METADATA_BYTES = 8_192  # of a call to enrol
 
 # Signed metadata is looked at so often whether it must be signed anew.
 REFRESH_INTERVAL_S = 300.0
+# So often it is looked at whether those who are served may still be.
+STANDING_INTERVAL_S = 1.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -143,6 +145,7 @@ class FleetServer:
                 self._every(self._config.serve.release_poll_s, self._nudge, control, assigner)
             ),
             asyncio.create_task(self._every(REFRESH_INTERVAL_S, self._refresh)),
+            asyncio.create_task(self._every(STANDING_INTERVAL_S, admission.look_again)),
         ]
         _LOG.info("serving %s, enrolment at %s", address, enrol_address)
         ready(address, enrol_address)

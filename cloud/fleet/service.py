@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import grpc
 
-from cloud.fleet.admission import Admission, Guest, Standing, deny
+from cloud.fleet.admission import Admission
 from cloud.fleet.control import ControlService
 from cloud.fleet.group_commit import GroupCommit
 from cloud.fleet.ingest import Answer, Upload
 from cloud.fleet.repository import Repository
-from cloud.fleet.uploads import NotServedError, UploadStream
+from cloud.fleet.uploads import UploadStream
 from cloud.release.serving import NoSuchFileError, OffsetError
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
@@ -53,71 +53,53 @@ class FleetService(fleet_grpc.FleetServiceServicer):
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[fleet.UploadSamplesResponse]:
         """See fleet.proto."""
-        guest = await self._admission.guest(context)
-        stream = UploadStream[fleet.Sample](guest.vehicle, self._uploads, self._in_flight_limit)
-        messages = (request.sample async for request in _while_welcome(guest, request_iterator))
-        try:
+        async with self._admission.guest(context) as guest:
+            stream = UploadStream[fleet.Sample](guest.vehicle, self._uploads, self._in_flight_limit)
+            messages = (request.sample async for request in guest.while_welcome(request_iterator))
             async for identity, answer in stream.answers(messages):
                 yield fleet.UploadSamplesResponse(sample_id=identity, **_fields(answer))
-        except NotServedError as ended:
-            await deny(context, ended.standing)
 
     async def UploadFeatures(  # noqa: N802
         self, request_iterator: Any, context: Any
     ) -> AsyncIterator[fleet.UploadFeaturesResponse]:
         """See fleet.proto."""
-        guest = await self._admission.guest(context)
-        stream = UploadStream[fleet.FeatureSeries](guest.vehicle, self._uploads, self._in_flight_limit)
-        messages = (request.series async for request in _while_welcome(guest, request_iterator))
-        try:
+        async with self._admission.guest(context) as guest:
+            stream = UploadStream[fleet.FeatureSeries](guest.vehicle, self._uploads, self._in_flight_limit)
+            messages = (request.series async for request in guest.while_welcome(request_iterator))
             async for identity, answer in stream.answers(messages):
                 yield fleet.UploadFeaturesResponse(series_id=identity, **_fields(answer))
-        except NotServedError as ended:
-            await deny(context, ended.standing)
 
     async def FetchMetadata(  # noqa: N802
         self, request: fleet.FetchMetadataRequest, context: Any
     ) -> AsyncIterator[fleet.FetchMetadataResponse]:
         """See fleet.proto."""
-        guest = await self._admission.guest(context)
-        repository = await self._opened(context)
-        try:
-            async for response in _while_welcome(guest, _in_thread(repository.fetch_metadata(request))):
-                yield response
-        except NotServedError as ended:
-            await deny(context, ended.standing)
-        except NoSuchFileError as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        async with self._admission.guest(context) as guest:
+            repository = await self._opened(context)
+            try:
+                async for response in guest.while_welcome(_in_thread(repository.fetch_metadata(request))):
+                    yield response
+            except NoSuchFileError as error:
+                await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
 
     async def FetchTarget(  # noqa: N802
         self, request: fleet.FetchTargetRequest, context: Any
     ) -> AsyncIterator[fleet.FetchTargetResponse]:
         """See fleet.proto."""
-        guest = await self._admission.guest(context)
-        repository = await self._opened(context)
-        try:
-            async for response in _while_welcome(guest, _in_thread(repository.fetch_target(request))):
-                yield response
-        except NotServedError as ended:
-            await deny(context, ended.standing)
-        except NoSuchFileError as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-        except OffsetError as error:
-            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+        async with self._admission.guest(context) as guest:
+            repository = await self._opened(context)
+            try:
+                async for response in guest.while_welcome(_in_thread(repository.fetch_target(request))):
+                    yield response
+            except NoSuchFileError as error:
+                await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+            except OffsetError as error:
+                await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
 
     async def _opened(self, context: Any) -> Repository:
         if self._repository is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this cloud signs nothing")
             raise AssertionError("abort returned")
         return self._repository
-
-
-async def _while_welcome(guest: Guest, items: AsyncIterator[_Item]) -> AsyncIterator[_Item]:
-    """Pass on what comes, until another instance of the vehicle connects."""
-    async for item in items:
-        if not guest.is_welcome():
-            raise NotServedError(guest.vehicle, Standing.IN_USE)
-        yield item
 
 
 async def _in_thread(items: Iterator[_Item]) -> AsyncIterator[_Item]:

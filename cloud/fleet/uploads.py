@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from cloud.fleet.admission import Standing
+from cloud.fleet.admission import NotServedError, Standing
 from cloud.fleet.group_commit import ClosedError, GroupCommit
 from cloud.fleet.ingest import RETRY_AFTER_MS, Answer, Upload
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
@@ -24,14 +23,6 @@ _STOPPING = Answer(
     "the server stops",
     RETRY_AFTER_MS,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NotServedError(Exception):
-    """The vehicle is served no more since the call began; why, says its standing."""
-
-    vehicle: str
-    standing: Standing = Standing.REVOKED
 
 
 class UploadStream(Generic[_Message]):
@@ -55,7 +46,7 @@ class UploadStream(Generic[_Message]):
                 identity, future = waiting
                 answer = await future
                 if not answer.served:
-                    raise NotServedError(self._vehicle)
+                    raise NotServedError(Standing.REVOKED)
                 yield identity, answer
             await receiving  # what broke the stream is told to its caller
         finally:

@@ -97,7 +97,7 @@ def list_vehicles(store: Store) -> list[VehicleIdentity]:
 
 
 def revoke(config: CloudConfig, vehicle: str, reason: str) -> None:
-    """Take a vehicle's identity away for good; a server that runs closes its streams at their next message.
+    """Take a vehicle's identity away for good; a server that runs ends its streams within seconds.
 
     Raises:
         EnrolmentError: there is no such vehicle.

@@ -33,6 +33,7 @@ from edge.fleet.identity import (
     request_for,
     write_identity,
 )
+from edge.updates.errors import RefusedError
 from protos.enrolment import TicketError, ticket_of_text
 from protos.release_facts import MAX_COUNTER
 from protos.traffic_vision.v1 import enrolment_pb2
@@ -44,6 +45,7 @@ else:
     import tomli as tomllib
 
 CONFIG_FILE = "edge.toml"
+ROOT_FILE = "root.json"
 STATE_FOLDER = "state"
 
 _CALL_S = 30.0
@@ -58,7 +60,7 @@ cert = {identity}
 key = {identity}
 
 [updates]
-root = "root.json"
+root = {root}
 {fleet}{floors}"""
 
 _EDGE_TOML = """\
@@ -131,13 +133,15 @@ def enrol(text: str, folder: Path, choices: VehicleChoices) -> Enrolled:
 
     Raises:
         EnrolmentError: the ticket is none or good for nothing, the cloud cannot be reached or is not the
-            ticket's, or the folder is another vehicle's.
+            ticket's, the folder is another vehicle's, or the root in it another owner's.
     """
     ticket, authority = _read_ticket(text)
     floors = _floors(ticket)
     if choices.model is not None and not choices.model.is_file():
         raise EnrolmentError(f"{choices.model}: there is no such model file")
     found = _read_config(folder / CONFIG_FILE, ticket.vehicle)
+    root = _root_path(found)
+    has_root = _has_root(folder / root, ticket)
     state = folder / STATE_FOLDER if found is None else folder / str(found.get("state_folder", STATE_FOLDER))
     try:
         for path in (folder, state):
@@ -150,12 +154,13 @@ def enrol(text: str, folder: Path, choices: VehicleChoices) -> Enrolled:
             address=_toml(answer.fleet_address),
             enrol_address=_toml(ticket.enrol_address),
             identity=_toml(_identity_path(folder, state)),
+            root=_toml(root),
             fleet=f"fleet = {_toml(ticket.fleet)}\n" if ticket.fleet else "",
             floors=_lines(floors),
         )
         atomic_write(folder / "ca.crt", authority.public_bytes(Encoding.PEM))
-        if answer.root_json:
-            atomic_write(folder / "root.json", answer.root_json)
+        if not has_root:
+            atomic_write(folder / root, answer.root_json)
         if choices.model is not None:
             atomic_write(folder / "factory.onnx", choices.model.read_bytes())
         if found is None:
@@ -228,6 +233,42 @@ def _read_config(path: Path, vehicle: str) -> dict[str, object] | None:
     return found
 
 
+def _root_path(found: Mapping[str, object] | None) -> str:
+    """Where the daemon looks for the root: as `edge.toml` says, if one is there, or will say."""
+    updates = found.get("updates") if found is not None else None
+    return str(updates.get("root", ROOT_FILE)) if isinstance(updates, dict) else ROOT_FILE
+
+
+def _has_root(path: Path, ticket: enrolment_pb2.EnrolmentTicket) -> bool:
+    """Tell whether the vehicle has a root already; none is ever exchanged but by TUF's own chain of roots.
+
+    Raises:
+        EnrolmentError: it has another owner's, or nothing tells which one the cloud should give.
+    """
+    from edge.updates.evidence import check_root  # imports python-tuf
+
+    try:
+        data = path.read_bytes()
+        version = check_root(data)
+    except FileNotFoundError:
+        if not ticket.root_sha256:
+            raise EnrolmentError(
+                f"the ticket names no root that releases are checked against: make a new one with this"
+                f" release's `traffic-vision cloud enrol`, or put the owner's root at {path}"
+            ) from None
+        return False
+    except OSError as error:
+        raise EnrolmentError(f"{path}: {error.strerror or error}") from None
+    except RefusedError as error:
+        raise EnrolmentError(f"{path}: {error}; take it away if it is not meant to be there") from None
+    if ticket.root_version == version and ticket.root_sha256 != hashlib.sha256(data).digest():
+        raise EnrolmentError(
+            f"{path} is another root {version} than the ticket's, so another owner's: take it away if the"
+            " vehicle has a new one"
+        )
+    return True
+
+
 def _pending_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The key for a ticket: kept until its certificate is in place, so that asking again asks the same."""
     with suppress(FileNotFoundError):
@@ -241,7 +282,9 @@ def _pending_key(path: Path) -> ec.EllipticCurvePrivateKey:
 def _ask(
     ticket: enrolment_pb2.EnrolmentTicket, key: ec.EllipticCurvePrivateKey, authority: x509.Certificate
 ) -> enrolment_pb2.EnrolResponse:
-    request = enrolment_pb2.EnrolRequest(token=ticket.token, csr_der=request_for(key))
+    request = enrolment_pb2.EnrolRequest(
+        token=ticket.token, csr_der=request_for(key), root_version=ticket.root_version
+    )
     with open_enrolment_channel(ticket.enrol_address, authority.public_bytes(Encoding.PEM)) as channel:
         try:
             answer = EnrolmentServiceStub(channel).Enrol(request, timeout=_CALL_S)
@@ -253,6 +296,11 @@ def _ask(
             ) from None
     if answer.vehicle != ticket.vehicle:
         raise EnrolmentError(f"the ticket is for {ticket.vehicle!r}, the answer for {answer.vehicle!r}")
+    if ticket.root_sha256 and hashlib.sha256(answer.root_json).digest() != ticket.root_sha256:
+        raise EnrolmentError(
+            "the root that the cloud gives is not the one that the ticket names: it is another cloud than the"
+            " one that the ticket was made by, or in other hands"
+        )
     return answer
 
 

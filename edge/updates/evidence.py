@@ -79,16 +79,17 @@ class Evidence:
         return cls(roots, targets, models, path)
 
 
-def check_root(data: bytes) -> None:
-    """Check that this is root metadata which vouches for itself, as one that ships with a vehicle does.
+def check_root(data: bytes) -> int:
+    """Check that this is root metadata which vouches for itself, as one that ships does; give its version.
 
     Raises:
         RefusedError: METADATA: it is not.
     """
     try:
-        trusted_root(data)
+        version: int = trusted_root(data).signed.version
     except DAMAGED as error:
         raise RefusedError(Refusal.METADATA, f"no root metadata of TUF: {error}") from None
+    return version
 
 
 def verify(

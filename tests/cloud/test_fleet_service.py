@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -23,8 +24,9 @@ CHUNKS = 2 * CHUNKS_AHEAD + 3
 class Admits:
     """Everyone is the vehicle "one"."""
 
-    async def guest(self, _: object) -> Guest:
-        return Guest(Caller("one", Standing.ENROLLED, "a peer"), Sessions(1.0))
+    @asynccontextmanager
+    async def guest(self, _: object) -> AsyncIterator[Guest]:
+        yield Guest(Caller("one", Standing.ENROLLED, "a peer"), Sessions(1.0))
 
 
 class Files:

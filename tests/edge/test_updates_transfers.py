@@ -17,7 +17,7 @@ from edge.updates.slots import Slots
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
 from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
-from tests.slow_link import slow_link
+from tests.relays import slow_link
 from tests.update_world import LIMITS, StatusError, World, activated, check, model
 
 BIG = model("big", padding=300_000)

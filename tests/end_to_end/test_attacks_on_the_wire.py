@@ -24,15 +24,24 @@ from tests.update_world import StatusError, World, edit, model, open_world
 pytestmark = pytest.mark.services
 
 NEW = model("new", padding=300_000)
+OTHER_HARDWARE = ("riscv64-npu",)
 
 
 class Target:
     """A vehicle on release 1, with release 2 offered to it by whatever the test makes of the cloud."""
 
-    def __init__(self, vehicle: Prey, before: dict[str, bytes], offered: ReleaseFacts, honest: Any) -> None:
+    def __init__(
+        self,
+        vehicle: Prey,
+        before: dict[str, bytes],
+        offered: ReleaseFacts,
+        for_others: ReleaseFacts,
+        honest: Any,
+    ) -> None:
         self.vehicle = vehicle
         self.before = before  # the metadata of release 1
         self.offered = offered
+        self.for_others = for_others  # release 3, signed by the same owner for other hardware
         self.honest = honest  # how metadata and targets are served without an attack
 
     @property
@@ -51,9 +60,10 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             honest = world.server.metadata, world.server.target
             serve_files(world, before)  # nothing of the next one gets out
             offered = vehicle.release(NEW)
+            for_others = vehicle.release(as_long_as_new("other-board"), hardware_ids=OTHER_HARDWARE)
             world.server.metadata = honest[0]
             world.server.target = unavailable  # until a test says otherwise
-            yield Target(vehicle, before, offered, honest)
+            yield Target(vehicle, before, offered, for_others, honest)
     finally:
         world.close()
 
@@ -85,11 +95,27 @@ def whole(data: bytes, total: int | None = None) -> Callable[[fleet.FetchTargetR
     return serve
 
 
+def as_long_as_new(version: str) -> bytes:
+    """Another model, of the length that is signed for the new one."""
+    other = model(version, padding=300_000 + len(NEW) - len(model(version, padding=300_000)))
+    assert len(other) == len(NEW)
+    return other
+
+
+def staged(target: Target) -> list[Path]:
+    """What is kept of a download that did not come to its end."""
+    return list((target.vehicle.config.parent / "state" / "slots" / "staging").iterdir())
+
+
+def drop_staged(target: Target) -> None:
+    """So that the next attack begins at the first byte."""
+    for file in staged(target):
+        file.unlink()
+
+
 def test_arbitrary_software(target: Target) -> None:
     """Another model under the release's name, of the same length."""
-    other = model("evil", padding=300_000 + len(NEW) - len(model("evil", padding=300_000)))
-    assert len(other) == len(NEW)
-    target.world.server.target = whole(other)
+    target.world.server.target = whole(as_long_as_new("evil"))
     target.vehicle.refuses("not the bytes that were signed")
 
 
@@ -101,10 +127,33 @@ def test_a_damaged_target(target: Target) -> None:
 
 
 def test_another_vehicle_models_release(target: Target) -> None:
-    """Signed by the same owner for other hardware, and given in this one's place."""
-    data = model("other-board", padding=299_000)
-    target.world.server.target = whole(data + bytes(len(NEW) - len(data)))
+    """Mixed bundles: signed by the same owner for other hardware, and given in this one's place."""
+    others, asked = target.for_others, []
+
+    def exchanged(request: fleet.FetchTargetRequest) -> Iterator[Any]:
+        asked.append(request.path)
+        honest: Callable[[fleet.FetchTargetRequest], Iterator[Any]] = target.honest[1]
+        return honest(
+            fleet.FetchTargetRequest(
+                path=others.target_path, sha256=others.model_sha256, offset_bytes=request.offset_bytes
+            )
+        )
+
+    assert others.hardware_ids == OTHER_HARDWARE and others.release_counter > target.offered.release_counter
+    target.world.server.target = exchanged
     target.vehicle.refuses("not the bytes that were signed")
+    assert set(asked) == {target.offered.target_path}, "the newer one, for others, is not even asked for"
+
+
+@pytest.mark.parametrize(
+    ("declares", "told"),
+    [(len(NEW), "the server's stream ended at"), (len(NEW) // 2, "the server declares")],
+)
+def test_a_truncated_target(target: Target, declares: int, told: str) -> None:
+    """Partial bundle: half of the file, in order, as if that were all of it."""
+    target.world.server.target = whole(NEW[: len(NEW) // 2], declares)
+    target.vehicle.refuses(told, f"of {len(NEW)} bytes" if declares == len(NEW) else f"expected {len(NEW)}")
+    drop_staged(target)
 
 
 def test_arbitrary_software_by_another_authority(target: Target, tmp_path: Path) -> None:
@@ -209,10 +258,8 @@ def test_an_endless_target(target: Target) -> None:
     target.world.server.target = endless
     target.vehicle.refuses("expected them at")
     assert len(sent) < 1000
-    staging = target.vehicle.config.parent / "state" / "slots" / "staging"
-    assert sum(file.stat().st_size for file in staging.iterdir()) <= len(NEW)
-    for file in staging.iterdir():
-        file.unlink()
+    assert sum(file.stat().st_size for file in staged(target)) <= len(NEW)
+    drop_staged(target)
 
 
 def test_a_chunk_that_is_too_large(target: Target) -> None:
@@ -245,12 +292,11 @@ def test_slow_retrieval(target: Target, what: str) -> None:
     target.vehicle.refuses(told)
     assert target.world.server.hung_up.wait(30)
     ended.set()
-    for file in (target.vehicle.config.parent / "state" / "slots" / "staging").iterdir():
-        file.unlink()
+    drop_staged(target)
 
 
-def test_dropped_requests(target: Target) -> None:
-    """Answers that never come, told as what they are; stale metadata is alarmed (test_updates_alarms.py)."""
+def test_a_cloud_that_answers_with_an_error(target: Target) -> None:
+    """Told as what it is. One that does not answer at all: test_hostile_network.py."""
     target.world.server.metadata = unavailable
     target.vehicle.refuses("the update metadata could not be fetched", "UNAVAILABLE")
 

@@ -6,6 +6,7 @@ Signatures are good here, and are not enough. The table of attacks is in docs/up
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from protos.traffic_vision.v1 import common_pb2
 from tests import evil_models
 from tests.hostile_cloud import OWN_HARDWARE, Prey, prey
 from tests.models_factory import loaded
+from tests.stolen_keys import BY_REVOKED_KEYS, FORGED_ROOTS, HUGE, publish_online, stolen
 from tests.update_attack import online_only, publish, with_release
 from tests.update_world import World, model, open_world
 from tests.waiting import eventually
@@ -87,6 +89,38 @@ def test_some_of_the_keys_are_not_enough(vehicle: Prey, tmp_path: Path) -> None:
     ):
         publish(world, with_release(world, model(f"evil-{count}"), 2), signers)
         vehicle.refuses(f"models was signed by {count}/2 keys")
+
+
+@pytest.mark.parametrize("what", FORGED_ROOTS)
+def test_what_a_root_must_not_be(vehicle: Prey, tmp_path: Path, what: str) -> None:
+    """By root keys that are too few, or by the wrong ones."""
+    forge, told = FORGED_ROOTS[what]
+    forge(vehicle.world, stolen(vehicle.world, tmp_path / "thief"))
+    vehicle.refuses("metadata does not check", told)
+
+
+@pytest.mark.parametrize("key", BY_REVOKED_KEYS)
+def test_a_revoked_key_counts_no_more(vehicle: Prey, tmp_path: Path, key: str) -> None:
+    forge, told = BY_REVOKED_KEYS[key]
+    thief = stolen(vehicle.world, tmp_path / "thief")
+    vehicle.world.exchange(key, revoke=True)
+    forge(vehicle.world, thief)
+    vehicle.refuses("metadata does not check", told)
+
+
+def test_fast_forward(vehicle: Prey, tmp_path: Path) -> None:
+    """Stolen online keys raise versions beyond what an honest one can follow. New keys end that too."""
+    world, metadata = vehicle.world, vehicle.config.parent / "state" / "slots" / "metadata"
+    saved = shutil.copytree(world.folder, tmp_path / "saved")
+    thief = stolen(world, tmp_path / "thief")
+    publish_online(world, thief, timestamp=HUGE, snapshot=HUGE, targets=HUGE, models=HUGE)
+    vehicle.cloud.nudge()
+    eventually(lambda: str(HUGE) in (metadata / "timestamp.json").read_text(), "the vehicle has seen it")
+    shutil.rmtree(world.folder)
+    saved.rename(world.folder)
+    vehicle.refuses("metadata does not check", "must be >=")
+    world.exchange("timestamp", revoke=True)
+    vehicle.confirmed(model("2"))
 
 
 def test_rollback_to_an_older_release_that_is_newly_signed(vehicle: Prey) -> None:

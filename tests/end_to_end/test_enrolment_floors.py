@@ -5,66 +5,34 @@ Real processes, mutual TLS: the ticket is made by the command line, before the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
-from itertools import islice
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from cloud.config import CloudConfig, load_config
+from cloud.config import CloudConfig
 from cloud.release.keys import load_keys
 from cloud.store.rollouts import Rollout
 from cloud.store.states import RolloutState
 from edge.config import load_config as load_edge_config
-from edge.updates.hardware import hardware_ids
-from protos.enrolment import ticket_of_text, ticket_to_text
-from protos.traffic_vision.v1.common_pb2 import ModelState
-from protos.traffic_vision.v1.enrolment_pb2 import EnrolmentTicket
+from protos.enrolment import ticket_to_text
 from tests import clouds
-from tests.daemons import DaemonProcess
+from tests.fresh_vehicles import OWN_HARDWARE, VAN, cloud_of_tickets, enrolled, run, ticket_for, until
 from tests.models_factory import loaded, rectangles_model
 from tests.rollout_fleet import publish
 from tests.update_attack import online_only
 from tests.waiting import eventually
-from tools.cli import root
 
 pytestmark = pytest.mark.services
-
-AT_ONCE = """
-[[rollout.stages]]
-name = "all"
-wait_s = 0
-min_reports = 0
-"""
-DRIVE = "front=sim:7?seconds=3600&rate=10&size=96x64"
-VAN = "van-1"
-
-
-def run(*arguments: str | Path, given: str | None = None) -> Result:
-    result = CliRunner().invoke(root, list(map(str, arguments)), input=given)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudConfig]:
     """A cloud that runs, and whose two releases all are given."""
-    folder = tmp_path / "cloud"
-    clouds.make_cloud(folder, extra=AT_ONCE)
-    toml = folder / "cloud.toml"
-    toml.write_text(toml.read_text().replace('\naddress = "127.0.0.1:1"', ""))  # where it listens, then
-    with clouds.serving(folder) as server:
-        text = toml.read_text().replace(
-            'enrol_address = "127.0.0.1:1"', f'enrol_address = "{server.enrol_address}"'
-        )
-        toml.write_text(text.replace("[serve]", f'[serve]\naddress = "{server.address}"'))
-        config = load_config(toml)
+    with cloud_of_tickets(tmp_path / "cloud") as config:
         for version in ("1", "2"):
-            publish(config, rectangles_model(version=version), version, hardware_ids(("cpu",)))
+            publish(config, rectangles_model(version=version), version, OWN_HARDWARE)
         with clouds.database(config) as store:
 
             def is_everyones() -> bool:
@@ -74,10 +42,6 @@ def cloud(tmp_path: Path) -> Iterator[CloudConfig]:
 
             eventually(is_everyones, "release 2 is everyone's")
         yield config
-
-
-def ticket_for(config: CloudConfig, vehicle: str = VAN) -> EnrolmentTicket:
-    return ticket_of_text(run("cloud", "enrol", vehicle, "--cloud", config.folders.pki.parent).stdout)
 
 
 def steal(config: CloudConfig) -> None:
@@ -94,43 +58,6 @@ def steal(config: CloudConfig) -> None:
         config.folders.pki.parent / "cloud.toml",
     )
     online_only(config.folders.repository, load_keys(config.folders.keys), models_version=2)
-
-
-def enrolled(ticket: EnrolmentTicket, folder: Path) -> Path:
-    """The vehicle's `edge.toml`, with a probation that is soon over and an address that is free."""
-    model = folder.with_suffix(".onnx")
-    model.write_bytes(rectangles_model(version="factory"))
-    run(
-        "edge", "enrol", "-", folder, "--camera", DRIVE, "--model", model, given=ticket_to_text(ticket) + "\n"
-    )
-    path = folder / "edge.toml"
-    text = path.read_text().replace("[updates]\n", "[updates]\nprobation_s = 0.1\nprobation_frames = 5\n")
-    path.write_text(text + '\n[serve]\naddress = "127.0.0.1:0"\n')
-    return path
-
-
-def until(path: Path, holds: Callable[[ModelState], bool], told: str = "") -> ModelState:
-    """Drive until it holds, and what came of a look for updates was told in the log.
-
-    The frames that come then are of the model that it says.
-    """
-    with DaemonProcess(path) as daemon:
-        found = ModelState()
-
-        def said() -> bool:
-            nonlocal found
-            found = daemon.client.status().status.model
-            return holds(found) and any(told in line["message"] for line in daemon.log)
-
-        try:
-            eventually(said, told or "what it is to do")
-        except AssertionError as error:
-            lines = [line["message"] for line in daemon.log[-5:]]
-            raise AssertionError(f"{error}; it says {found}, it logs {lines} {daemon.errors}") from None
-        for message in islice(daemon.client.detections(), 3):
-            assert message.detections.model.sha256 == found.active.sha256
-        assert daemon.terminate() == 0
-        return found
 
 
 def test_a_fresh_vehicle_refuses_what_is_older_than_its_ticket(cloud: CloudConfig, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 
 from cloud.config import CloudConfig
-from cloud.fleet.vehicles import revoke
+from cloud.fleet.vehicles import list_vehicles, revoke
 from cloud.store.audit_entry import AuditEntry
 from cloud.store.columns import utc_now
 from edge.files import atomic_write
@@ -265,4 +265,11 @@ def served(config: CloudConfig, server: ServerProcess, pair: identity.Identity) 
         clouds.conversation(fleet_pb2_grpc.FleetServiceStub(channel)) as stream,
     ):
         stream.say(clouds.a_hello())
-        return stream.hear().HasField("welcome")
+        welcome = stream.hear().HasField("welcome")
+    eventually(lambda: is_away(config), "the server has heard that it hung up")
+    return welcome
+
+
+def is_away(config: CloudConfig) -> bool:
+    with clouds.database(config) as store:
+        return all(line.connected_since is None for line in list_vehicles(store))

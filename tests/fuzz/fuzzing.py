@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain, count, islice
 
 import pytest
 
@@ -22,6 +24,51 @@ GRACE_S = 240.0  # of a target's processes, beside the time of its cases
 
 # What a target is marked with: it starts servers, and pytest's own time-out must not come before its end.
 MARKS = [pytest.mark.services, pytest.mark.timeout(SECONDS + GRACE_S)]
+
+
+class Cases:
+    """A target's cases. Several threads may run them, each for as long as a target has.
+
+    Attributes:
+        first: the seed of the first.
+        is_limited: whether there are only so many, however long there is time.
+        done: how many there were.
+    """
+
+    def __init__(self, once_more: Sequence[int] = ()) -> None:
+        """Take seeds that failed once, which come first."""
+        self.first = int(os.environ.get("TRAFFIC_VISION_FUZZ_SEED") or random.SystemRandom().randrange(10**9))
+        limit = int(os.environ.get("TRAFFIC_VISION_FUZZ_CASES", "0"))
+        self.is_limited = limit > 0
+        following = count(self.first)
+        self._seeds = islice(following, limit) if limit else chain(once_more, following)
+        self._has_failed = False
+        self._lock = threading.Lock()
+        self.done = 0
+
+    def run(self, case: Callable[[random.Random], object]) -> None:
+        """Run cases, made of their chance alone, until the time is up; one raises where a target misbehaves.
+
+        Raises:
+            AssertionError: a case failed; the message names its seed.
+        """
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until and (seed := self._next()) is not None:
+            try:
+                case(random.Random(seed))
+            except BaseException as error:
+                self._has_failed = True  # so that the others end
+                raise AssertionError(
+                    f"case {seed} failed"
+                    f" (again: TRAFFIC_VISION_FUZZ_SEED={seed} TRAFFIC_VISION_FUZZ_CASES=1):"
+                    f" {type(error).__name__}: {str(error)[:1000]}"
+                ) from error
+            with self._lock:
+                self.done += 1
+
+    def _next(self) -> int | None:
+        with self._lock:
+            return None if self._has_failed else next(self._seeds, None)
 
 
 def run_cases(case: Callable[[random.Random], object], once_more: Sequence[int] = ()) -> int:
@@ -34,24 +81,11 @@ def run_cases(case: Callable[[random.Random], object], once_more: Sequence[int] 
     Raises:
         AssertionError: a case failed; the message names its seed.
     """
-    first = int(os.environ.get("TRAFFIC_VISION_FUZZ_SEED") or random.SystemRandom().randrange(10**9))
-    limit = int(os.environ.get("TRAFFIC_VISION_FUZZ_CASES", "0"))
-    until = time.monotonic() + SECONDS
-    seeds = [*(() if limit else once_more)]
-    done = 0
-    while time.monotonic() < until and not (limit and done >= limit):
-        seed = seeds[done] if done < len(seeds) else first + done - len(seeds)
-        try:
-            case(random.Random(seed))
-        except BaseException as error:
-            raise AssertionError(
-                f"case {seed} failed (again: TRAFFIC_VISION_FUZZ_SEED={seed} TRAFFIC_VISION_FUZZ_CASES=1):"
-                f" {type(error).__name__}: {str(error)[:1000]}"
-            ) from error
-        done += 1
-    print(f"{done} cases from seed {first}")
-    assert done
-    return done
+    cases = Cases(once_more)
+    cases.run(case)
+    print(f"{cases.done} cases from seed {cases.first}")
+    assert cases.done
+    return cases.done
 
 
 _TELLING = (0, 1, 0x7F, 0x80, 0xFF)

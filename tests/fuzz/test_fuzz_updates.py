@@ -6,6 +6,8 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from protos.release_facts import ReleaseFacts
 from protos.traffic_vision.v1 import common_pb2 as common
 from protos.traffic_vision.v1 import fleet_pb2 as fleet
-from tests.fuzz.fuzzing import MARKS, mutated, run_cases
+from tests.fuzz.fuzzing import MARKS, SECONDS, Cases, mutated
 from tests.fuzz.update_mutations import mutated_metadata, says_the_same
 from tests.hostile_cloud import OWN_HARDWARE, Prey, prey
 from tests.update_attack import rewritten, unharmed
@@ -25,18 +27,29 @@ from tests.waiting import eventually
 pytestmark = MARKS
 
 CASES = 1000
+DAEMONS = 10
+SLOWEST_S = 5.0  # of a daemon's case, on a machine that others use too; about one where nobody does
 ROLES = ("root", "timestamp", "snapshot", "targets", "models", "target")
 NEW = model("2", padding=5_000)
 
 
+@contextmanager
+def mutated_world(folder: Path) -> Iterator[World]:
+    """One whose newest root is not the one that ships, so that the successors must be fetched."""
+    opened = open_world(folder / "cloud")
+    try:
+        root = opened.root
+        exchange_root_keys(opened)
+        assert opened.root == root
+        yield opened
+    finally:
+        opened.close()
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    opened = open_world(tmp_path / "cloud")
-    root = opened.root
-    exchange_root_keys(opened)
-    assert opened.root == root  # what ships: the successor must be fetched
-    yield opened
-    opened.close()
+    with mutated_world(tmp_path) as opened:
+        yield opened
 
 
 class Mutations:
@@ -111,27 +124,41 @@ def test_a_thousand_mutations_of_metadata_and_targets(world: World, tmp_path: Pa
     assert world.client(slots).check().release == facts, "and the honest one is taken"
 
 
-def test_mutations_against_the_daemon(world: World, tmp_path: Path) -> None:
-    """The same, a mutation a second, against a daemon that drives."""
-    with prey(world, tmp_path / "vehicle") as vehicle:
+def test_mutations_against_daemons(tmp_path: Path) -> None:
+    """The same, against daemons that drive. Each looks once a second at most, so that there are several."""
+    cases = Cases()
+    with ThreadPoolExecutor(DAEMONS) as threads:
+        ended = [threads.submit(one_daemon, tmp_path / str(number), cases) for number in range(DAEMONS)]
+    tried = sum(one.result() for one in ended)
+    print(f"{tried} mutations against {DAEMONS} daemons from seed {cases.first}")
+    assert cases.is_limited or tried >= DAEMONS * max(1, int(SECONDS / SLOWEST_S))
+
+
+def one_daemon(folder: Path, cases: Cases) -> int:
+    """With a cloud of its own; gives how many it was shown. In the end it takes the honest release."""
+    folder.mkdir()
+    shown = 0
+    with mutated_world(folder) as world, prey(world, folder / "vehicle") as vehicle:
         vehicle.confirmed(model("1"))
         offered = world.release(NEW, hardware_ids=(HARDWARE, *OWN_HARDWARE))
         mutations = Mutations(world)
-        world.server.target = mutations.honest[1]
 
         def case(chance: random.Random) -> None:
+            nonlocal shown
             role, same = mutations.put(chance)
             if same:
                 return
-            forget(tmp_path / "vehicle" / "state" / "slots")
+            forget(folder / "vehicle" / "state" / "slots")
             looked = len(world.server.asked)
             vehicle.cloud.nudge()
             wait_for_look(vehicle, looked)
             drives(vehicle, offered, role)
+            shown += 1
 
-        run_cases(case)
+        cases.run(case)
         mutations.withdraw()
         vehicle.reaches(offered)
+    return shown
 
 
 def wait_for_look(vehicle: Prey, looked: int) -> None:

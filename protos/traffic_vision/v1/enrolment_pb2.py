@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/traffic_vision/v1/enrolment.proto\x12\x11traffic_vision.v1\"\xbe\x01\n\x0f\x45nrolmentTicket\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12\x15\n\renrol_address\x18\x02 \x01(\t\x12\x15\n\rauthority_der\x18\x03 \x01(\x0c\x12\r\n\x05token\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ns\x18\x05 \x01(\x03\x12\r\n\x05\x66leet\x18\x06 \x01(\t\x12\x15\n\rrelease_floor\x18\x07 \x01(\x04\x12\x16\n\x0eissued_wall_ns\x18\x08 \x01(\x03J\x06\x08\xe8\x07\x10\xd0\x0f\"6\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\"k\n\rEnrolResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x11\n\troot_json\x18\x02 \x01(\x0c\x12\x15\n\rfleet_address\x18\x03 \x01(\t\x12\x0f\n\x07vehicle\x18\x04 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"\x1d\n\x13\x42\x65ginRenewalRequestJ\x06\x08\xe8\x07\x10\xd0\x0f\"E\n\x14\x42\x65ginRenewalResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x16\n\x0eserver_wall_ns\x18\x02 \x01(\x03J\x06\x08\xe8\x07\x10\xd0\x0f\"w\n\x0cRenewRequest\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x13\n\x0binstance_id\x18\x05 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"0\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\x32\x8b\x02\n\x10\x45nrolmentService\x12J\n\x05\x45nrol\x12\x1f.traffic_vision.v1.EnrolRequest\x1a .traffic_vision.v1.EnrolResponse\x12_\n\x0c\x42\x65ginRenewal\x12&.traffic_vision.v1.BeginRenewalRequest\x1a\'.traffic_vision.v1.BeginRenewalResponse\x12J\n\x05Renew\x12\x1f.traffic_vision.v1.RenewRequest\x1a .traffic_vision.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(protos/traffic_vision/v1/enrolment.proto\x12\x11traffic_vision.v1\"\xe9\x01\n\x0f\x45nrolmentTicket\x12\x0f\n\x07vehicle\x18\x01 \x01(\t\x12\x15\n\renrol_address\x18\x02 \x01(\t\x12\x15\n\rauthority_der\x18\x03 \x01(\x0c\x12\r\n\x05token\x18\x04 \x01(\t\x12\x17\n\x0f\x65xpires_wall_ns\x18\x05 \x01(\x03\x12\r\n\x05\x66leet\x18\x06 \x01(\t\x12\x15\n\rrelease_floor\x18\x07 \x01(\x04\x12\x16\n\x0eissued_wall_ns\x18\x08 \x01(\x03\x12\x14\n\x0croot_version\x18\t \x01(\r\x12\x13\n\x0broot_sha256\x18\n \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\"L\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x14\n\x0croot_version\x18\x03 \x01(\rJ\x06\x08\xe8\x07\x10\xd0\x0f\"k\n\rEnrolResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x11\n\troot_json\x18\x02 \x01(\x0c\x12\x15\n\rfleet_address\x18\x03 \x01(\t\x12\x0f\n\x07vehicle\x18\x04 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"\x1d\n\x13\x42\x65ginRenewalRequestJ\x06\x08\xe8\x07\x10\xd0\x0f\"E\n\x14\x42\x65ginRenewalResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x16\n\x0eserver_wall_ns\x18\x02 \x01(\x03J\x06\x08\xe8\x07\x10\xd0\x0f\"w\n\x0cRenewRequest\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x13\n\x0binstance_id\x18\x05 \x01(\tJ\x06\x08\xe8\x07\x10\xd0\x0f\"0\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0cJ\x06\x08\xe8\x07\x10\xd0\x0f\x32\x8b\x02\n\x10\x45nrolmentService\x12J\n\x05\x45nrol\x12\x1f.traffic_vision.v1.EnrolRequest\x1a .traffic_vision.v1.EnrolResponse\x12_\n\x0c\x42\x65ginRenewal\x12&.traffic_vision.v1.BeginRenewalRequest\x1a\'.traffic_vision.v1.BeginRenewalResponse\x12J\n\x05Renew\x12\x1f.traffic_vision.v1.RenewRequest\x1a .traffic_vision.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.traffic_vision.v1.en
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLMENTTICKET']._serialized_start=64
-  _globals['_ENROLMENTTICKET']._serialized_end=254
-  _globals['_ENROLREQUEST']._serialized_start=256
-  _globals['_ENROLREQUEST']._serialized_end=310
-  _globals['_ENROLRESPONSE']._serialized_start=312
-  _globals['_ENROLRESPONSE']._serialized_end=419
-  _globals['_BEGINRENEWALREQUEST']._serialized_start=421
-  _globals['_BEGINRENEWALREQUEST']._serialized_end=450
-  _globals['_BEGINRENEWALRESPONSE']._serialized_start=452
-  _globals['_BEGINRENEWALRESPONSE']._serialized_end=521
-  _globals['_RENEWREQUEST']._serialized_start=523
-  _globals['_RENEWREQUEST']._serialized_end=642
-  _globals['_RENEWRESPONSE']._serialized_start=644
-  _globals['_RENEWRESPONSE']._serialized_end=692
-  _globals['_ENROLMENTSERVICE']._serialized_start=695
-  _globals['_ENROLMENTSERVICE']._serialized_end=962
+  _globals['_ENROLMENTTICKET']._serialized_end=297
+  _globals['_ENROLREQUEST']._serialized_start=299
+  _globals['_ENROLREQUEST']._serialized_end=375
+  _globals['_ENROLRESPONSE']._serialized_start=377
+  _globals['_ENROLRESPONSE']._serialized_end=484
+  _globals['_BEGINRENEWALREQUEST']._serialized_start=486
+  _globals['_BEGINRENEWALREQUEST']._serialized_end=515
+  _globals['_BEGINRENEWALRESPONSE']._serialized_start=517
+  _globals['_BEGINRENEWALRESPONSE']._serialized_end=586
+  _globals['_RENEWREQUEST']._serialized_start=588
+  _globals['_RENEWREQUEST']._serialized_end=707
+  _globals['_RENEWRESPONSE']._serialized_start=709
+  _globals['_RENEWRESPONSE']._serialized_end=757
+  _globals['_ENROLMENTSERVICE']._serialized_start=760
+  _globals['_ENROLMENTSERVICE']._serialized_end=1027
 # @@protoc_insertion_point(module_scope)

@@ -5,7 +5,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EnrolmentTicket(_message.Message):
-    __slots__ = ("vehicle", "enrol_address", "authority_der", "token", "expires_wall_ns", "fleet", "release_floor", "issued_wall_ns")
+    __slots__ = ("vehicle", "enrol_address", "authority_der", "token", "expires_wall_ns", "fleet", "release_floor", "issued_wall_ns", "root_version", "root_sha256")
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     ENROL_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_DER_FIELD_NUMBER: _ClassVar[int]
@@ -14,6 +14,8 @@ class EnrolmentTicket(_message.Message):
     FLEET_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FLOOR_FIELD_NUMBER: _ClassVar[int]
     ISSUED_WALL_NS_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROOT_SHA256_FIELD_NUMBER: _ClassVar[int]
     vehicle: str
     enrol_address: str
     authority_der: bytes
@@ -22,15 +24,19 @@ class EnrolmentTicket(_message.Message):
     fleet: str
     release_floor: int
     issued_wall_ns: int
-    def __init__(self, vehicle: _Optional[str] = ..., enrol_address: _Optional[str] = ..., authority_der: _Optional[bytes] = ..., token: _Optional[str] = ..., expires_wall_ns: _Optional[int] = ..., fleet: _Optional[str] = ..., release_floor: _Optional[int] = ..., issued_wall_ns: _Optional[int] = ...) -> None: ...
+    root_version: int
+    root_sha256: bytes
+    def __init__(self, vehicle: _Optional[str] = ..., enrol_address: _Optional[str] = ..., authority_der: _Optional[bytes] = ..., token: _Optional[str] = ..., expires_wall_ns: _Optional[int] = ..., fleet: _Optional[str] = ..., release_floor: _Optional[int] = ..., issued_wall_ns: _Optional[int] = ..., root_version: _Optional[int] = ..., root_sha256: _Optional[bytes] = ...) -> None: ...
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("token", "csr_der")
+    __slots__ = ("token", "csr_der", "root_version")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CSR_DER_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     token: str
     csr_der: bytes
-    def __init__(self, token: _Optional[str] = ..., csr_der: _Optional[bytes] = ...) -> None: ...
+    root_version: int
+    def __init__(self, token: _Optional[str] = ..., csr_der: _Optional[bytes] = ..., root_version: _Optional[int] = ...) -> None: ...
 
 class EnrolResponse(_message.Message):
     __slots__ = ("certificate_der", "root_json", "fleet_address", "vehicle")
