@@ -8,19 +8,16 @@ import signal
 import subprocess
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from edge.errors import TrafficVisionError
 
-# After SIGTERM a child may still end by itself for so long.
 GRACE_S = 10.0
 LOOK_EVERY_S = 0.5
-
-# Of /proc/PID/stat, counted from behind the name (proc(5)).
-_PARENT_FIELD, _START_FIELD = 1, 19
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,6 +32,7 @@ def run_children(
     folder: Path,
     look: Callable[[], None] = lambda: None,
     look_every_s: float = LOOK_EVERY_S,
+    grace_s: float = GRACE_S,
 ) -> None:
     """Run these until SIGTERM or SIGINT, or until one of them ends. What they print goes to standard error.
 
@@ -44,6 +42,7 @@ def run_children(
         folder: that they work in.
         look: is called now and then meanwhile.
         look_every_s: so often.
+        grace_s: after SIGTERM each may still end by itself for so long.
 
     Raises:
         ChildError: one cannot be started, or ended by itself; the others were stopped.
@@ -64,7 +63,7 @@ def run_children(
                     next_look = time.monotonic() + look_every_s
                 stop.wait(LOOK_EVERY_S)
         finally:
-            _stop(children)
+            _stop(children, grace_s)
 
 
 def run_to_end(name: str, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
@@ -104,44 +103,27 @@ def _start(
         raise ChildError(f"{name}: {command[0]}: {error.strerror}") from None
 
 
-def tree_of(pid: int) -> dict[int, str]:
-    """Give a process and its descendants, in other sessions too: when each began, by its id."""
-    started, children = {}, defaultdict(list)
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()  # the name before it may hold anything
-        except OSError:
-            continue  # it has ended meanwhile
-        number = int(path.parent.name)
-        started[number] = fields[_START_FIELD]
-        children[int(fields[_PARENT_FIELD])].append(number)
-    found, waiting = {}, [pid]
-    while waiting:
-        number = waiting.pop()
-        if number in started:
-            found[number] = started[number]
-        waiting += children[number]
-    return found
-
-
-def _stop(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _stop(children: Mapping[str, subprocess.Popen[bytes]], grace_s: float = GRACE_S) -> None:
     # What they started may have made itself independent, as Airflow's tasks do.
-    trees = [tree_of(child.pid) for child in children.values() if child.poll() is None]
+    started = [
+        process
+        for child in children.values()
+        if child.poll() is None  # the number of one that was waited for may be another's
+        for process in psutil.Process(child.pid).children(recursive=True)
+    ]
     for child in children.values():
         _signal_group(child, signal.SIGTERM)
-    end = time.monotonic() + GRACE_S
+    end = time.monotonic() + grace_s
     for name, child in children.items():
         try:
             child.wait(max(end - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
-            _LOG.warning("%s does not end within %.0f s, and is killed", name, GRACE_S)
+            _LOG.warning("%s does not end within %.0f s, and is killed", name, grace_s)
         _signal_group(child, signal.SIGKILL)  # what it left behind
         child.wait()
-    for tree in trees:
-        for pid, began in tree.items():
-            if tree_of(pid).get(pid) == began:  # and not another process that got its number
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+    for process in started:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it knows another one that got its number
+            process.kill()
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 
 from cloud.children import run_children
 from cloud.config import CloudConfig
-from cloud.config.types import host_and_port
 from cloud.pipeline.champion_alias import follow_champion
 from cloud.pipeline.opening import opened
 from cloud.pipeline.tracking import artifacts_of, database_url
 
 
-def serve_mlflow(config: CloudConfig, listen: str, hosts: Sequence[str] = ()) -> None:
+def serve_mlflow(config: CloudConfig, host: str, port: int, hosts: Sequence[str] = ()) -> None:
     """Serve MLflow's pages until SIGTERM or SIGINT; the champion's alias is looked after meanwhile.
 
     Args:
         config: the cloud's.
-        listen: HOST:PORT.
+        host: that it listens on, an IPv6 address without brackets.
+        port: there.
         hosts: names, with a port where it is not the scheme's, that a browser may call it by beside those of
             this machine.
 
@@ -27,7 +27,6 @@ def serve_mlflow(config: CloudConfig, listen: str, hosts: Sequence[str] = ()) ->
         ChildError: it ended by itself; the port may be taken.
         TrafficVisionError: the cloud's folder is missing or its database cannot be opened.
     """
-    host, port = host_and_port(listen)
     environment = {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -48,7 +47,7 @@ def serve_mlflow(config: CloudConfig, listen: str, hosts: Sequence[str] = ()) ->
 def mlflow_command(config: CloudConfig, host: str, port: int, hosts: Sequence[str]) -> list[str]:
     """Give the command of MLflow's server: one worker, on the database and the artifacts as they are."""
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", host.strip("[]"), "--port", str(port)),
+        *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)),
         *("--workers", "1", "--no-serve-artifacts"),
         *("--backend-store-uri", database_url(config.folders.mlruns)),
         *("--default-artifact-root", artifacts_of(config.folders.mlruns).as_uri()),

@@ -16,6 +16,7 @@ import psutil
 from cloud.airflow.client import Airflow, AirflowError, DagRun
 from cloud.config import CloudConfig
 from tests.clouds import ROOT, command_line, environment
+from tools.bench.orchestration.memory import pss_bytes
 
 AIRFLOW = ROOT / ".venv-airflow" / "bin" / "airflow"
 DAG = "traffic_vision_retrain"
@@ -97,13 +98,7 @@ class AirflowProcess:
 
     def memory_mb(self) -> float:
         """What its processes have for themselves, and their parts of what they share."""
-        total = 0
-        for process in self.processes():
-            try:
-                total += process.memory_full_info().pss
-            except psutil.Error:
-                continue
-        return total / 1e6
+        return pss_bytes(self.process.pid) / 1e6
 
     def close(self) -> None:
         self.airflow.__exit__(None, None, None)

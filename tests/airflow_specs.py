@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
-from airflow.dag_processing.dagbag import DagBag
+from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.serialization.serialized_objects import DagSerialization
 from kubernetes.client import ApiClient
 
 
 def main(folder: str) -> None:
-    bag = DagBag(folder)
+    bag = BundleDagBag(folder, bundle_path=Path(folder))
     found = {"errors": dict(bag.import_errors), "dags": {}}
     for name, dag in bag.dags.items():
         DagSerialization.to_dict(dag)
@@ -36,6 +37,7 @@ def told(task: Any) -> dict[str, Any]:
         "rule": getattr(task.trigger_rule, "value", task.trigger_rule),
         "retries": task.retries,
         "limit_s": task.execution_timeout.total_seconds(),
+        "timeout_s": getattr(task, "timeout", None),
         "skips_on": sorted(getattr(task, "skip_on_exit_code", None) or []),
         "alerts": bool(task.on_failure_callback),
         "pod": pod,

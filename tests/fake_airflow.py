@@ -1,9 +1,13 @@
-"""Airflow's REST API, as far as the cloud uses it, in this process: a transport for `httpx`."""
+"""Airflow's REST API, as far as the cloud uses it, in this process: a transport for `httpx`, or served."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
@@ -90,3 +94,36 @@ class FakeAirflow(httpx.BaseTransport):
         if document is None:
             return httpx.Response(404, json={"detail": "was not found"})
         return httpx.Response(200, json=document)
+
+
+@contextmanager
+def served(fake: FakeAirflow) -> Iterator[str]:
+    """Serve it on loopback, at any free port; give the address. While it is down, nothing is answered."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            url = f"http://{self.headers['Host']}{self.path}"
+            request = httpx.Request(self.command, url, headers=dict(self.headers), content=body)
+            try:
+                response = fake.handle_request(request)
+            except httpx.ConnectError:
+                return
+            self.send_response(response.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(response.read())
+
+        do_GET = do_POST = do_PATCH = _serve
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -9,6 +9,7 @@ import html
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,9 +40,8 @@ class FakeLabelStudio:
     Attributes:
         access: tokens that personal ones were exchanged for, and that have not run out.
         asked: METHOD PATH of each request.
-        seen: whatever a client sent that is not to be found in any log: tokens.
         status: answered to every request instead, once it is set.
-        refuses: so many requests are refused first, with that status.
+        between_pages: is called before each further page of tasks: what others do meanwhile.
     """
 
     url: str = ""
@@ -51,6 +51,7 @@ class FakeLabelStudio:
     access: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     status: int = 0
+    between_pages: Callable[[], None] = lambda: None
     allowed: set[str] = field(default_factory=lambda: {LEGACY, PERSONAL})
     legacy_token: str = LEGACY
     personal_token: str = PERSONAL
@@ -108,6 +109,7 @@ class FakeLabelStudio:
             (r"/api/projects/", "POST", self._make_project),
             (r"/api/projects/(\d+)/", "GET", self._get_project),
             (r"/api/projects/(\d+)/", "PATCH", self._change_project),
+            (r"/api/projects/(\d+)/model-versions/", "GET", self._model_versions),
             (r"/api/projects/(\d+)/import", "POST", self._import),
             (r"/api/projects/(\d+)/file-uploads", "GET", self._list_uploads),
             (r"/api/projects/(\d+)/export", "GET", self._export),
@@ -148,8 +150,18 @@ class FakeLabelStudio:
         return 200, self._shown(self._project(numbers[0]))
 
     def _change_project(self, numbers: list[int], query: Any, headers: Any, body: bytes) -> tuple[int, Any]:
-        self._project(numbers[0]).update(json.loads(body))
-        return 200, self._shown(self._project(numbers[0]))
+        project, changes = self._project(numbers[0]), json.loads(body)
+        if changes.get("model_version") and changes["model_version"] not in self._versions(project["id"]):
+            raise Refusal(400, "Model version doesn't exist")
+        project.update(changes)
+        return 200, self._shown(project)
+
+    def _model_versions(self, numbers: list[int], query: Any, headers: Any, body: bytes) -> tuple[int, Any]:
+        return 200, self._versions(self._project(numbers[0])["id"])
+
+    def _versions(self, project: int) -> Counter[str]:
+        made = (prediction for task in self.tasks_of(project) for prediction in task["predictions"])
+        return Counter(prediction["model_version"] for prediction in made)
 
     def _shown(self, project: dict[str, Any]) -> dict[str, Any]:
         return {**project, "parsed_label_config": parsed(project["label_config"])}
@@ -193,6 +205,8 @@ class FakeLabelStudio:
     def _list_tasks(self, numbers: list[int], query: Any, headers: Any, body: bytes) -> tuple[int, Any]:
         project = self._project(int(query["project"][0]))["id"]
         size, page = int(query["page_size"][0]), int(query["page"][0])
+        if page > 1:
+            self.between_pages()
         every = sorted(self.tasks_of(project), key=lambda task: -task["id"])
         shown = every[size * (page - 1) : size * page]
         if page > 1 and not shown:

@@ -111,7 +111,8 @@ class Airflow:
         if found is None:
             raise AirflowError(
                 f"{self._config.url} has no DAG {dag!r}: its folder of DAGs must be cloud/airflow/dags, where"
-                " it looks now and then: try again in a minute"
+                " it looks now and then (try again in a minute), and its environment must have what the DAG's"
+                " file asks for: TRAFFIC_VISION_CONFIG, or TRAFFIC_VISION_IMAGE for pods"
             )
         return found
 

@@ -103,7 +103,7 @@ def airflow_environment(config_path: Path, config: CloudConfig, choices: Airflow
     home, orchestration = home_of(config), config.orchestration
     host = f"[{choices.host}]" if ":" in choices.host else choices.host
     command = choices.command or Path(sys.executable).with_name("traffic-vision")
-    if choices.host in ("0.0.0.0", "::"):  # noqa: S104
+    if choices.host in ("0.0.0.0", "::"):  # noqa: S104 (what was asked for is recognized, nothing bound)
         host = "127.0.0.1"
     users = {orchestration.user: CLOUD_ROLE, ADMIN: ADMIN_ROLE}
     return {
@@ -128,4 +128,5 @@ def airflow_environment(config_path: Path, config: CloudConfig, choices: Airflow
         "TRAFFIC_VISION_CONFIG": str(config_path.absolute()),
         "TRAFFIC_VISION_DAG": orchestration.dag,
         "TRAFFIC_VISION_ALERT_URL": choices.alert_url,
+        "TRAFFIC_VISION_MAX_WAIT_HOURS": str(config.labels.max_wait_hours),
     }

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from cloud.config.types import AbsolutePath, Positive, Section, Share, absolute
+from cloud.config.types import AbsolutePath, HttpUrl, Positive, Section, Share, absolute
 
 # BDD100K's values.
 _ATTRIBUTES: dict[str, tuple[str, ...]] = {"timeofday": ("daytime", "dawn/dusk", "night")}
 
 ServiceName: TypeAlias = Literal["simulated", "label-studio", "teacher"]
-
-
-def _web_address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("expected a web address such as http://127.0.0.1:8080")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("expected an address without credentials: the token stands in token_file")
-    return url.rstrip("/")
 
 
 def _checkpoint(name: str, info: ValidationInfo) -> str:
@@ -37,7 +23,7 @@ def _checkpoint(name: str, info: ValidationInfo) -> str:
 class LabelStudioConfig(Section):
     """People with Label Studio."""
 
-    url: Annotated[str, AfterValidator(_web_address)] = "http://127.0.0.1:8080"
+    url: HttpUrl = "http://127.0.0.1:8080"
     # Holds a legacy token or a personal access token of a user there, and nothing else.
     token_file: AbsolutePath | None = None
     # The project's title. It is made where there is none of this name.

@@ -29,7 +29,8 @@ def _as_text(path: object) -> object:
     return str(path) if isinstance(path, Path) else path
 
 
-def _host_port(address: str) -> str:
+def host_port(address: str) -> str:
+    """Give an address of the form HOST:PORT; raises ValueError for any other."""
     found = _HOST_PORT.fullmatch(address)
     if found is None or int(found[2]) > 65535:
         raise ValueError('expected "HOST:PORT" (port 0: any free one)')
@@ -84,7 +85,7 @@ def _fleet(name: str) -> str:
     return name
 
 
-HostPort: TypeAlias = Annotated[str, AfterValidator(_host_port)]
+HostPort: TypeAlias = Annotated[str, AfterValidator(host_port)]
 HttpUrl: TypeAlias = Annotated[str, AfterValidator(_http_url)]
 Host: TypeAlias = Annotated[str, AfterValidator(_host)]
 AbsolutePath: TypeAlias = Annotated[Path, BeforeValidator(_as_text), AfterValidator(absolute)]

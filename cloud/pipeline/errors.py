@@ -14,7 +14,7 @@ class NotYetError(PipelineError):
 
 
 class BusyError(PipelineError):
-    """Another process runs a stage; nothing has failed."""
+    """Another process runs a stage, or began a retrain first; nothing has failed."""
 
 
 class OrchestratorError(PipelineError):

@@ -30,6 +30,7 @@ MAX_RETRY_S = 60.0
 # Is given the retrain, and whether it was taken up again after a failure.
 GoThrough = Callable[[Pipeline, str, bool], dict[str, Any]]
 
+_CHANCE = random.SystemRandom()
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,7 +50,7 @@ def run_once(pipeline: Pipeline, *, now_by_hand: bool = False, retry: bool = Fal
         Airflow, where its run is.
 
     Raises:
-        BusyError: another process runs a stage.
+        BusyError: another process runs a stage, or began a retrain first.
         OrchestratorError: Airflow does not answer, or refuses.
         PipelineError: there is no champion to go on from, or none that failed to take up.
     """
@@ -82,7 +83,7 @@ def watch(pipeline: Pipeline, stop: threading.Event) -> None:
             if result["why"] != told:  # the same again and again is told once
                 told = result["why"]
                 _LOG.info("retrain %s: %s", result["state"], told)
-            jitter = random.uniform(0.5, 1.0) if pause > usual else 1.0  # noqa: S311
+            jitter = _CHANCE.uniform(0.5, 1.0) if pause > usual else 1.0
             stop.wait(pause * jitter)
 
 

@@ -70,7 +70,7 @@ def run_when_ready(pipeline: Pipeline, name: str, run_id: str, wait_s: float) ->
             if str(error) != told:  # the same again and again is told once
                 told = str(error)
                 _LOG.info("%s: %s waits: %s", run_id, name, told)
-            time.sleep(min(pipeline.config.trigger.poll_s, left))
+            time.sleep(min(pipeline.config.labels.poll_s, left))
 
 
 @contextmanager

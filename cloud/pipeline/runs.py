@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from cloud.pipeline.champion import champion_of
-from cloud.pipeline.errors import PipelineError
+from cloud.pipeline.errors import BusyError, PipelineError
 from cloud.pipeline.job import Pipeline, StageEvent
 from cloud.pipeline.trigger_log import note_begun
 from cloud.store.columns import utc_now
@@ -33,12 +33,13 @@ def begin_run(pipeline: Pipeline, trigger: dict[str, Any]) -> str:
         Its id.
 
     Raises:
-        PipelineError: one is running already, or there is no champion to go on from.
+        BusyError: one is running already.
+        PipelineError: there is no champion to go on from.
     """
     with pipeline.store.writing() as session:
         running = running_run(session)
         if running is not None:
-            raise PipelineError(f"{running.id} is running: one retrain at a time")
+            raise BusyError(f"{running.id} is running: one retrain at a time")
         champion = champion_of(session)
         number = (session.scalar(select(func.count()).select_from(Run)) or 0) + 1
         run = Run(
@@ -90,7 +91,8 @@ def reopen_run(pipeline: Pipeline, run_id: str | None = None) -> str:
         run_id: which; None: the last one.
 
     Raises:
-        PipelineError: it did not fail, or another one is running.
+        BusyError: another one is running.
+        PipelineError: it did not fail.
     """
     with pipeline.store.writing() as session:
         run = find_run(session, run_id)
@@ -100,7 +102,7 @@ def reopen_run(pipeline: Pipeline, run_id: str | None = None) -> str:
             )
         running = running_run(session)
         if running is not None:
-            raise PipelineError(f"{running.id} is running: one retrain at a time")
+            raise BusyError(f"{running.id} is running: one retrain at a time")
         run.state, run.state_detail, run.ended = RunState.RUNNING, "", None
         for record in session.scalars(select(StageRecord).where(StageRecord.key == run.id)):
             if record.state is not StageState.DONE:
@@ -113,7 +115,7 @@ def reopen_if_failed(pipeline: Pipeline, run_id: str) -> None:
     """Take up a retrain again if it has failed; any other is left as it is.
 
     Raises:
-        PipelineError: it has, and another one is running.
+        BusyError: it has, and another one is running.
     """
     with pipeline.store.reading() as session:
         failed = find_run(session, run_id).state is RunState.FAILED

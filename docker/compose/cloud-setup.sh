@@ -15,6 +15,8 @@ JUDGED_DRIVES=${JUDGED_DRIVES:-30}
 
 if [ ! -e "$CLOUD/cloud.toml" ]; then
   traffic-vision cloud init "$CLOUD" --listen "$LISTEN" --address "$ADDRESS" --name "${ADDRESS%:*}"
+fi
+if ! grep -q '^\[orchestration\]' "$CLOUD/cloud.toml"; then
   cat >> "$CLOUD/cloud.toml" <<'TOML'
 
 [orchestration]

@@ -6,17 +6,16 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
 
-from cloud.airflow import handover, orchestrating
+from cloud.airflow import handover
 from cloud.airflow.client import Airflow, AirflowError
 from cloud.airflow.orchestrating import Place, keep_going, named_place, place_of
 from cloud.config import load_config
-from cloud.pipeline.errors import PipelineError
+from cloud.pipeline.errors import BusyError, PipelineError
 from cloud.pipeline.job import Pipeline
 from cloud.pipeline.opening import opened
 from cloud.pipeline.runner import run_once, watch
@@ -29,7 +28,7 @@ from cloud.store.states import RunState, VerdictKind
 from tests import models_factory as factory
 from tests.cloud.test_pipeline_runner import CountedStop
 from tests.clouds import make_cloud
-from tests.fake_airflow import PASSWORD, USER, FakeAirflow
+from tests.fake_airflow import PASSWORD, USER, FakeAirflow, served
 from tests.retrains import (
     HW,
     SETTINGS,
@@ -50,18 +49,20 @@ BY_HAND = f"{DAG}/manual__1"
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeAirflow:
-    """What every part of the cloud reaches as its Airflow."""
-    fake = FakeAirflow()
-    here = partial(Airflow, transport=fake)
-    for module in ("cloud.airflow.orchestrating", "cloud.airflow.handover", "cloud.airflow.client"):
-        monkeypatch.setattr(f"{module}.Airflow", here)
-    return fake
+def fake() -> FakeAirflow:
+    return FakeAirflow()
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, fake: FakeAirflow) -> Iterator[Pipeline]:
-    config = make_cloud(tmp_path / "cloud", VEHICLE, extra=ON_AIRFLOW)
+def url(fake: FakeAirflow) -> Iterator[str]:
+    """Where every part of the cloud reaches it."""
+    with served(fake) as url:
+        yield url
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, url: str) -> Iterator[Pipeline]:
+    config = make_cloud(tmp_path / "cloud", VEHICLE, extra=f"{ON_AIRFLOW}url = '{url}'\n")
     passwords = config.orchestration.password_file
     passwords.parent.mkdir()
     passwords.write_text(json.dumps({USER: PASSWORD}))
@@ -84,7 +85,7 @@ def at(pipeline: Pipeline, name: str) -> Place:
 
 
 def test_a_retrain_is_begun_at_airflow_once_however_often_it_is_looked_after(
-    pipeline: Pipeline, fake: FakeAirflow
+    pipeline: Pipeline, fake: FakeAirflow, url: str
 ) -> None:
     results = [run_once(pipeline) for _ in range(3)]
     assert list(fake.runs) == [(DAG, "retrain-0001")]
@@ -94,26 +95,26 @@ def test_a_retrain_is_begun_at_airflow_once_however_often_it_is_looked_after(
     assert begun["note"].startswith("Traffic Vision retrain-0001: 4 new samples of 1 vehicles")
     assert run.state is RunState.RUNNING
     place = place_of(run)
-    assert place == Place(DAG, "retrain-0001", f"http://127.0.0.1:8081/dags/{DAG}/runs/retrain-0001")
+    assert place == Place(DAG, "retrain-0001", f"{url}/dags/{DAG}/runs/retrain-0001")
     assert {result["state"] for result in results} == {"running"}
     assert results[-1]["airflow"] == {"dag": DAG, "run": "retrain-0001", "url": place.url, "state": "queued"}
     fake.paused = True
     assert "somebody has to unpause it" in run_once(pipeline)["why"]
 
 
-def test_a_kill_between_both_sides_leaves_one_run(
-    pipeline: Pipeline, fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
+def test_a_kill_between_both_sides_leaves_one_run(pipeline: Pipeline, fake: FakeAirflow) -> None:
+    class Killed(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = fake.handle_request(request)
+            if fake.runs:
+                raise KeyboardInterrupt
+            return response
 
-    monkeypatch.setattr(orchestrating, "note_place", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_once(pipeline)
+    run_id = begin(pipeline)
+    with Airflow(pipeline.config.orchestration, Killed()) as airflow, pytest.raises(KeyboardInterrupt):
+        keep_going(pipeline, airflow, run_id)
     assert place_of(run_of(pipeline)) is None and len(fake.runs) == 1
-    monkeypatch.undo()
-    with Airflow(pipeline.config.orchestration, fake) as airflow:
-        keep_going(pipeline, airflow, "retrain-0001")
+    run_once(pipeline)
     assert place_of(run_of(pipeline)) is not None and len(fake.runs) == 1
 
 
@@ -180,7 +181,7 @@ def test_a_run_that_somebody_began_at_airflow_is_one_retrain(pipeline: Pipeline,
     assert begun["run"] == "retrain-0001" and begun["samples"] == 4 and begun["vehicles"] == ["car-1"]
     assert handover.begin(pipeline, place, None) == begun
     assert fake.runs[DAG, "manual__1"]["note"] == "Traffic Vision retrain-0001: begun by hand"
-    with pytest.raises(PipelineError, match="retrain-0001 is running: one retrain at a time"):
+    with pytest.raises(BusyError, match="retrain-0001 is running: one retrain at a time"):
         handover.begin(pipeline, at(pipeline, f"{DAG}/manual__2"), None)
     # It is looked after as those that the cloud began are.
     assert run_once(pipeline)["airflow"]["run"] == "manual__1" and len(fake.runs) == 1
@@ -244,7 +245,7 @@ def test_any_verdict_but_pass_ends_the_retrain(pipeline: Pipeline, kind: Verdict
     assert run_of(pipeline).state is expected
 
 
-def test_the_report_tells_both_sides(pipeline: Pipeline, fake: FakeAirflow) -> None:
+def test_the_report_tells_both_sides(pipeline: Pipeline, fake: FakeAirflow, url: str) -> None:
     run_once(pipeline)
     run_stage(pipeline, "label", "retrain-0001")
     fake.runs[DAG, "retrain-0001"]["state"] = "running"
@@ -254,7 +255,7 @@ def test_the_report_tells_both_sides(pipeline: Pipeline, fake: FakeAirflow) -> N
     (report,) = read_runs(pipeline.config, pipeline.store, "retrain-0001", 10)
     text = to_text([report])
     assert f"{DAG} retrain-0001: running" in text and "stage      label done in" in text
-    assert f"label running, 2 tries: http://127.0.0.1:8081/dags/{DAG}/runs/retrain-0001/tasks/label" in text
+    assert f"label running, 2 tries: {url}/dags/{DAG}/runs/retrain-0001/tasks/label" in text
     assert json.loads(json.dumps(report.to_json()))["airflow"]["tasks"][0]["id"] == "label"
     fake.logs["label", "2"] = [{"event": "what it did"}]
     assert read_log(pipeline.config, pipeline.store, "retrain-0001", "label") == ["what it did"]
@@ -262,7 +263,7 @@ def test_the_report_tells_both_sides(pipeline: Pipeline, fake: FakeAirflow) -> N
         read_log(pipeline.config, pipeline.store, "retrain-0001", "train")
     fake.down = True
     (report,) = read_runs(pipeline.config, pipeline.store, None, 10)
-    assert "not known (Airflow at http://127.0.0.1:8081 does not answer" in to_text([report])
+    assert f"not known (Airflow at {url} does not answer" in to_text([report])
     with pytest.raises(PipelineError, match="there is no retrain 'retrain-0002'"):
         read_runs(pipeline.config, pipeline.store, "retrain-0002", 10)
     assert "no retrain yet" in to_text([])
@@ -280,5 +281,5 @@ def test_a_newer_retrain_keeps_an_older_one_closed(pipeline: Pipeline) -> None:
     handover.begin(pipeline, place, None)
     handover.end(pipeline, place, "failed")
     newer = begin_run(pipeline, {"by": "hand", "why": "a newer one"})
-    with pytest.raises(PipelineError, match=f"{newer} is running: one retrain at a time"):
+    with pytest.raises(BusyError, match=f"{newer} is running: one retrain at a time"):
         handover.begin(pipeline, place, None)

@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloud import children
 from cloud.children import ChildError, run_children, run_to_end
 from tests.processes import descendants, is_alive
 from tests.waiting import eventually
@@ -60,10 +59,9 @@ def test_one_that_cannot_start_takes_the_others_along(tmp_path: Path) -> None:
     assert ours() == []
 
 
-def test_one_that_does_not_hear_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "GRACE_S", 0.0)
+def test_one_that_does_not_hear_is_killed(tmp_path: Path) -> None:
     with pytest.raises(ChildError, match="b ended"):
-        run_children({"a": python(DEAF), "b": python("pass")}, os.environ, tmp_path)
+        run_children({"a": python(DEAF), "b": python("pass")}, os.environ, tmp_path, grace_s=0.0)
     assert ours() == []
 
 

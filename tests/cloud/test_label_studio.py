@@ -13,6 +13,7 @@ from cloud.labeling import LabelServiceError, ServiceAwayError
 from cloud.labeling.label_studio import LabelStudioService
 from cloud.labeling.label_studio.client import is_personal, read_token
 from cloud.labeling.label_studio.project import labeling_interface
+from cloud.labeling.label_studio.tasks import MODEL_VERSION, PAGE
 from tests import label_studio_contract as contract
 from tests.fake_label_studio import LEGACY, PERSONAL, FakeLabelStudio, fake_label_studio
 from tests.label_contract import samples, settings, suggestion, surroundings
@@ -84,6 +85,53 @@ def test_a_task_that_is_there_twice_is_removed_unless_somebody_touched_it(
     answers = {each.sample_id: each for each in contract.service(world, tmp_path, around).label(asked)}
     assert sorted(world.tasks) == sorted([first[0], 901, first[2], 902])
     assert answers[1].waits and answers[2].labels and answers[3].labels
+
+
+def test_a_task_that_moves_to_the_next_page_meanwhile_is_no_second_one(
+    world: FakeLabelStudio, tmp_path: Path
+) -> None:
+    around = surroundings(tmp_path)
+    asked = samples(around, 3)
+    list(contract.service(world, tmp_path, around).label(asked))
+    project = contract.project_of(around)
+    before = sorted(world.tasks)
+    for number in range(PAGE - 1):  # newer tasks of others: ours begin at the end of the first page
+        world.tasks[2000 + number] = {**world.tasks[before[0]], "id": 2000 + number, "data": {}}
+    newest = iter(range(5000, 5010))
+
+    def somebody_imports() -> None:
+        number = next(newest)
+        world.tasks[number] = {**world.tasks[before[0]], "id": number, "data": {}}
+
+    world.between_pages = somebody_imports
+    answers = list(contract.service(world, tmp_path, around).label(asked))
+    assert len(answers) == 3 and all(answer.waits for answer in answers)
+    ours = [task["id"] for task in world.tasks_of(project) if task["data"]]
+    assert sorted(ours) == before
+
+
+def test_a_task_that_somebody_deleted_is_made_again(world: FakeLabelStudio, tmp_path: Path) -> None:
+    around = surroundings(tmp_path)
+    asked = samples(around, 2)
+    list(contract.service(world, tmp_path, around).label(asked))
+    gone = contract.task_of(world, around, asked[0])["id"]
+    del world.tasks[gone]
+    answers = list(contract.service(world, tmp_path, around).label(asked))
+    assert len(answers) == 2 and all(answer.waits for answer in answers)
+    assert contract.task_of(world, around, asked[0])["id"] != gone and len(world.tasks) == 2
+
+
+def test_suggestions_of_no_class_of_ours_keep_nobody(world: FakeLabelStudio, tmp_path: Path) -> None:
+    around = surroundings(tmp_path)
+    strange = samples(around, 2, [suggestion(1, 1, 20, 20, "tuk-tuk")])
+    (first, _) = contract.service(world, tmp_path, around).label(strange)
+    assert first.waits and contract.task_of(world, around, strange[0])["predictions"] == []
+    # The interface begins with the first ones that there are.
+    (project,) = world.projects.values()
+    assert project["model_version"] == ""
+    known = samples(around, 1, [suggestion(1, 1, 20, 20, "car")], first=10)
+    list(contract.service(world, tmp_path, around).label([*strange, *known]))
+    assert project["model_version"] == MODEL_VERSION
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429])

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloud.config import TriggerConfig
+from cloud.labeling import Answer, Labels, UnlabeledSample
 from cloud.pipeline.errors import NotYetError, PipelineError
 from cloud.pipeline.job import StageEvent
 from cloud.pipeline.runner import MAX_ATTEMPTS, run_once, watch
-from cloud.pipeline.running import run_stage
+from cloud.pipeline.running import run_stage, run_when_ready
 from cloud.pipeline.runs import reopen_run
 from cloud.pipeline.trigger import Situation, decide
 from cloud.store.models import Run, StageRecord
@@ -90,6 +93,32 @@ def test_watching_says_once_why_it_waits_and_stops_when_it_is_told(
         assert stop.waits == 3
     told = [record.getMessage() for record in caplog.records if "not yet" in record.getMessage()]
     assert told == ["retrain idle: not yet: 4 new samples of 5"]
+
+
+class LateScripted(Scripted):
+    """Knows nothing until it has been asked so often."""
+
+    def __init__(self, truth: Mapping[str, Labels], asks: int) -> None:
+        super().__init__(dict.fromkeys(truth))
+        self._truth, self._asks = truth, asks
+
+    def label(self, samples: Sequence[UnlabeledSample]) -> Iterator[Answer]:
+        self._asks -= 1
+        if self._asks == 0:
+            self.answers.update(self._truth)
+        return super().label(samples)
+
+
+def test_a_stage_that_is_told_to_wait_asks_as_often_as_the_labels_setting_says(tmp_path: Path) -> None:
+    settings = SETTINGS.replace("cool_down_s = 0", "cool_down_s = 0\npoll_s = 3600")
+    settings += "\n[labels]\npoll_s = 0.001\n"
+    with retrain_cloud(tmp_path, settings=settings) as pipeline:
+        run_id = begin(pipeline)
+        late = LateScripted({f"{number}.jpg": night() for number in range(4)}, asks=3)
+        slow = replace(pipeline, label_source=late)
+        with pytest.raises(NotYetError):
+            run_when_ready(slow, "label", run_id, 0.0)
+        assert run_when_ready(slow, "label", run_id, 60.0)["labeled"] == 4
 
 
 class CountedStop(threading.Event):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cloud.airflow.serving import DAGS
+from cloud.config import LabelsConfig
 from cloud.pipeline.running import STAGES
 from tests.airflow_process import AIRFLOW
 
@@ -30,20 +31,19 @@ current-context: none
 PODS = ("ingest", *STAGES[:5], "verdict", "deploy")
 
 
-def specs(folder: Path, home: Path) -> dict[str, Any]:
+def specs(home: Path, **environment: str) -> dict[str, Any]:
     if not AIRFLOW.is_file():
         pytest.skip("needs Airflow's environment: make setup-airflow")
     kubeconfig = home / "kubeconfig"  # of no cluster: nothing asks it
     kubeconfig.write_text(KUBECONFIG)
     done = subprocess.run(
-        [AIRFLOW.parent / "python", SPECS, folder],
+        [AIRFLOW.parent / "python", SPECS, DAGS],
         env={
             **os.environ,
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "KUBECONFIG": str(kubeconfig),
-            "TRAFFIC_VISION_IMAGE": IMAGE,
-            "TRAFFIC_VISION_GPU_NODES": GPU_LABEL,
+            **environment,
         },
         capture_output=True,
         text=True,
@@ -58,8 +58,8 @@ def specs(folder: Path, home: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pods(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = DAGS.with_name("dags_kubernetes")
-    dags = specs(folder, tmp_path_factory.mktemp("airflow"))
+    home = tmp_path_factory.mktemp("airflow")
+    dags = specs(home, TRAFFIC_VISION_IMAGE=IMAGE, TRAFFIC_VISION_GPU_NODES=GPU_LABEL)
     assert list(dags) == ["traffic_vision_retrain_pods"]
     found: dict[str, Any] = dags["traffic_vision_retrain_pods"]
     return found
@@ -88,15 +88,23 @@ def check_order(tasks: dict[str, Any], *, labels: bool) -> None:
 
 
 def test_the_dag_of_this_machine_parses(tmp_path: Path) -> None:
-    dags = specs(DAGS, tmp_path)
+    dags = specs(tmp_path, TRAFFIC_VISION_CONFIG="/srv/cloud.toml", TRAFFIC_VISION_MAX_WAIT_HOURS="400")
     assert list(dags) == ["traffic_vision_retrain"]
     dag = dags["traffic_vision_retrain"]
-    assert dag["max_active_runs"] == 1 and dag["limit_s"] > 7 * 86400
+    assert dag["max_active_runs"] == 1
+    # The stage says when people's time is up; Airflow may not before that.
+    assert dag["tasks"]["labels"]["timeout_s"] > 400 * 3600
+    assert dag["limit_s"] > dag["tasks"]["labels"]["timeout_s"] + dag["tasks"]["train"]["limit_s"]
     check_order(dag["tasks"], labels=True)
+
+
+def test_without_its_settings_there_is_no_dag(tmp_path: Path) -> None:
+    assert specs(tmp_path) == {}
 
 
 def test_the_dag_of_pods_has_the_same_order(pods: dict[str, Any]) -> None:
     check_order(pods["tasks"], labels=False)
+    assert pods["limit_s"] > pods["tasks"]["label"]["limit_s"] + pods["tasks"]["train"]["limit_s"]
 
 
 @pytest.mark.parametrize("task", [*PODS, "close"])
@@ -110,7 +118,10 @@ def test_every_pod_is_confined_and_has_its_share(pods: dict[str, Any], task: str
     confined = base["securityContext"]
     assert confined["capabilities"] == {"drop": ["ALL"]} and confined["allowPrivilegeEscalation"] is False
     assert {"cpu", "memory"} <= base["resources"]["requests"].keys() & base["resources"]["limits"].keys()
-    assert 0 < spec["activeDeadlineSeconds"] <= 7 * 86400
+    # The stage says when people's time for labels is up, and not the pod; what computes has a day at most.
+    people_s = LabelsConfig().max_wait_hours * 3600
+    low, high = (people_s, people_s + 86400) if task == "label" else (0, 86400)
+    assert low < spec["activeDeadlineSeconds"] <= high
     claims = [
         volume["persistentVolumeClaim"]["claimName"]
         for volume in spec["volumes"]
@@ -149,6 +160,37 @@ def test_each_stage_runs_its_command_for_the_run_that_ingest_gave(pods: dict[str
         assert words[1:4] == ["stage", stage, "--run"] and "xcom_pull(task_ids='ingest')" in words[4]
         assert "--reopen" in words
     assert "--wait" in container(pods, "label")["args"]
+    limit_s = of(pods, "label")["activeDeadlineSeconds"]
+    assert container(pods, "label")["args"][-3] == str(limit_s)
     # The sidecar that fetches the JSON line is there where there is one.
     with_line = [task for task in (*PODS, "close") if len(of(pods, task)["containers"]) == 2]
     assert with_line == list(PODS)
+
+
+@pytest.mark.parametrize(
+    ("printed", "code", "xcom"),
+    [
+        ('a library says\n{"run": "r"}\n', 0, '{"run": "r"}'),
+        ('{"run": "r"}\n', 0, '{"run": "r"}'),
+        ("", 75, ""),
+    ],
+)
+def test_what_a_command_printed_last_is_its_tasks_xcom(
+    pods: dict[str, Any], tmp_path: Path, printed: str, code: int, xcom: str
+) -> None:
+    base = container(pods, "ingest")
+    script = base["command"][2].replace("/airflow/xcom", str(tmp_path / "xcom"))
+    stub = tmp_path / "traffic-vision"
+    stub.write_text(f"#!/bin/sh\ncat <<'END'\n{printed}END\nexit {code}\n")
+    stub.chmod(0o755)
+    done = subprocess.run(
+        [*base["command"][:2], script, *base["command"][3:], "cloud", "begin"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == code and done.stdout.strip() == printed.strip()
+    # An empty file is none to the sidecar; anything else must be JSON.
+    assert (tmp_path / "xcom" / "return.json").read_text() == xcom

@@ -79,6 +79,10 @@ def test_both_setups_leave_what_the_services_start_from(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (cloud / "cloud.toml", tickets / "van-1.ticket")}
     run("cloud-setup.sh")
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    settled = (cloud / "cloud.toml").read_text()
+    (cloud / "cloud.toml").write_text(settled.partition("\n[orchestration]")[0])  # as a kill would leave it
+    run("cloud-setup.sh")
+    assert (cloud / "cloud.toml").read_text() == settled
     server = ServerProcess(cloud)
     try:
         run("edge-setup.sh")

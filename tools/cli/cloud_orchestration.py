@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -16,10 +15,17 @@ _CONFIG = click.option("--config", type=_PATH, required=True, help="The cloud's 
 _PLACE = click.option("--airflow", "place", required=True, metavar="DAG/RUN", help="The run of Airflow's.")
 
 
-def _host_port(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}", value):
-        raise click.BadParameter("expected HOST:PORT")
-    return value
+def _listen(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Both parts, as servers take them: an IPv6 address without its brackets."""
+    from cloud.config.types import host_and_port, host_port
+
+    if value is None:
+        return None
+    try:
+        host, port = host_and_port(host_port(value))
+    except ValueError:
+        raise click.BadParameter("expected HOST:PORT") from None
+    return host.strip("[]"), port
 
 
 def register(group: click.Group) -> None:
@@ -107,7 +113,7 @@ def _end(place: str, why: str, config: Path) -> None:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    callback=_host_port,
+    callback=_listen,
     help="Where its pages are  [default: orchestration.url]",
 )
 @click.option(
@@ -115,31 +121,30 @@ def _end(place: str, why: str, config: Path) -> None:
 )
 @click.option("--alert-url", default="", help="Post a JSON document there for each task that fails.")
 @_CONFIG
-def _airflow(airflow: Path, listen: str | None, command: Path | None, alert_url: str, config: Path) -> None:
+def _airflow(
+    airflow: Path, listen: tuple[str, int] | None, command: Path | None, alert_url: str, config: Path
+) -> None:
     """Bring Airflow up for this cloud, until interrupted: `make airflow` with the environment it makes.
 
     Its users' passwords are in the file that orchestration.password_file names, made at the first start.
     """
     from cloud.airflow.serving import AirflowChoices, serve_airflow
     from cloud.config import load_config
-    from cloud.config.types import host_and_port
 
     loaded = load_config(config)
     asked = loaded.orchestration
-    host, port = host_and_port(listen) if listen else asked.host_and_port
+    host, port = listen or asked.host_and_port
     click.echo(f"Airflow: {asked.pages_url}, user admin, password in {asked.password_file}", err=True)
     serve_airflow(config, loaded, AirflowChoices(airflow, host, port, command, alert_url))
 
 
 @click.command("mlflow")
-@click.option(
-    "--listen", metavar="HOST:PORT", callback=_host_port, default="127.0.0.1:5000", show_default=True
-)
+@click.option("--listen", metavar="HOST:PORT", callback=_listen, default="127.0.0.1:5000", show_default=True)
 @click.option(
     "--allow-host", "hosts", multiple=True, metavar="HOST[:PORT]", help="It may be called so too; repeat."
 )
 @_CONFIG
-def _mlflow(listen: str, hosts: tuple[str, ...], config: Path) -> None:
+def _mlflow(listen: tuple[str, int], hosts: tuple[str, ...], config: Path) -> None:
     """Show MLflow's pages of this cloud: runs, artifacts, the registry; until interrupted.
 
     It asks for no password: beyond loopback, put something before it that does.
@@ -147,5 +152,6 @@ def _mlflow(listen: str, hosts: tuple[str, ...], config: Path) -> None:
     from cloud.config import load_config
     from cloud.mlflow_pages import serve_mlflow
 
-    click.echo(f"MLflow: http://{listen}", err=True)
-    serve_mlflow(load_config(config), listen, hosts)
+    host, port = listen
+    click.echo(f"MLflow: http://{f'[{host}]' if ':' in host else host}:{port}", err=True)
+    serve_mlflow(load_config(config), host, port, hosts)

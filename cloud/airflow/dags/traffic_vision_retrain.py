@@ -3,12 +3,13 @@
 This file imports nothing of Traffic Vision's, which has another environment. What it goes by is in the
 environment of Airflow's processes:
 
-    TRAFFIC_VISION_CONFIG          the cloud's cloud.toml: needed
+    TRAFFIC_VISION_CONFIG          the cloud's cloud.toml; without it, there is no such DAG
     TRAFFIC_VISION_COMMAND         traffic-vision (by default as their PATH has it)
     TRAFFIC_VISION_ALERT_URL       is posted a JSON document for each task that fails
     TRAFFIC_VISION_DAG             this DAG's name (traffic_vision_retrain)
     TRAFFIC_VISION_RETRY_DELAY_S   before the first retry (30)
     TRAFFIC_VISION_LABEL_POLL_S    how often labels that people give are asked after (60)
+    TRAFFIC_VISION_MAX_WAIT_HOURS  labels.max_wait_hours of cloud.toml, or more (168)
 
 A stage prints one JSON line, which becomes the task's XCom, and can be killed and run again at any time. The
 configuration of a run, `{"run": "retrain-0007"}`, names the retrain that the cloud began it for; without one,
@@ -18,9 +19,7 @@ the first task begins a retrain.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import urllib.request
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -28,18 +27,13 @@ from typing import Any
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.bash import BashSensor
 from airflow.sdk import DAG
+from traffic_vision_run import HABITS, LABELS_LIMIT, LONG, RETRAIN, TRAINING, WANTED
 
-RETRIES = 2
-RETRY_DELAY = timedelta(seconds=float(os.environ.get("TRAFFIC_VISION_RETRY_DELAY_S", "30")))
-LONGEST_RETRY_DELAY = timedelta(minutes=10)
-# People take days over labels; they are asked after now and then, and hold no slot meanwhile.
-LABELS_LIMIT = timedelta(days=7)
+SHORT = timedelta(minutes=10)
+# Labels are asked after now and then, and hold no slot meanwhile.
 LABEL_POLL = timedelta(seconds=float(os.environ.get("TRAFFIC_VISION_LABEL_POLL_S", "60")))
-RUN_LIMIT = timedelta(days=9)
-SHORT, LONG, TRAINING = timedelta(minutes=10), timedelta(hours=3), timedelta(hours=24)
 # As the command line's, for: waits for someone else, nothing is lost.
 NOT_YET = 75
-ALERT_TIMEOUT_S = 10.0
 
 # What libraries print as they end comes before the JSON line, which is last.
 COMMAND = (
@@ -48,51 +42,6 @@ COMMAND = (
 )
 REPORT = "; printf '%s\\n' \"$line\"; exit $code"
 PLACE = '--airflow "$AIRFLOW_CTX_DAG_ID/$AIRFLOW_CTX_DAG_RUN_ID"'
-RUN = "{{ ti.xcom_pull(task_ids='ingest')['run'] }}"
-
-
-def alert(context: Any) -> None:
-    """Tell of a task that failed for good: in the log, and to whoever asked for it."""
-    task = context["ti"]
-    _tell(
-        {
-            "event": "task failed",
-            "dag": task.dag_id,
-            "dag_run": task.run_id,
-            "task": task.task_id,
-            "tries": task.try_number,
-            "why": str(context.get("exception") or ""),
-            "log": getattr(task, "log_url", "") or "",
-        }
-    )
-
-
-def alert_of_run(context: Any) -> None:
-    """Tell of a run that failed otherwise than by a task: its time is over."""
-    if context.get("reason") != "task_failure":
-        _tell(
-            {
-                "event": "run failed",
-                "dag": context["dag"].dag_id,
-                "dag_run": context["run_id"],
-                "why": str(context.get("reason") or ""),
-            }
-        )
-
-
-def _tell(alert: dict[str, Any]) -> None:
-    log = logging.getLogger("traffic_vision.alerts")
-    log.error("alert: %s", json.dumps(alert))
-    url = os.environ.get("TRAFFIC_VISION_ALERT_URL", "")
-    if not url.startswith(("http://", "https://")):
-        return
-    request = urllib.request.Request(  # noqa: S310
-        url, json.dumps(alert).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        urllib.request.urlopen(request, timeout=ALERT_TIMEOUT_S).close()  # noqa: S310
-    except OSError as error:
-        log.error("the alert could not be delivered: %s", error)
 
 
 def stage(name: str, limit: timedelta, words: str = "", **options: Any) -> BashOperator:
@@ -100,7 +49,7 @@ def stage(name: str, limit: timedelta, words: str = "", **options: Any) -> BashO
     return BashOperator(
         task_id=name,
         bash_command=COMMAND.format(words or f'stage {name} --run "$RUN" --reopen') + REPORT,
-        env={"RUN": RUN, **options.pop("env", {})},
+        env={"RUN": RETRAIN, **options.pop("env", {})},
         append_env=True,
         output_processor=json.loads,
         skip_on_exit_code=None,  # 99 would be no failure otherwise
@@ -109,67 +58,56 @@ def stage(name: str, limit: timedelta, words: str = "", **options: Any) -> BashO
     )
 
 
-with DAG(
-    dag_id=os.environ.get("TRAFFIC_VISION_DAG") or "traffic_vision_retrain",
-    description="Labels, purity check, dataset, training, gate, release: a better detector, or none",
-    doc_md=__doc__,
-    schedule=None,
-    catchup=False,
-    max_active_runs=1,
-    is_paused_upon_creation=False,
-    dagrun_timeout=RUN_LIMIT,
-    on_failure_callback=alert_of_run,
-    tags=["traffic-vision"],
-    default_args={
-        "owner": "traffic-vision",
-        "retries": RETRIES,
-        "retry_delay": RETRY_DELAY,
-        "retry_exponential_backoff": True,
-        "max_retry_delay": LONGEST_RETRY_DELAY,
-        "on_failure_callback": alert,
-    },
-):
-    # Which samples the retrain is made of stands from here on.
-    ingest = stage(
-        "ingest",
-        SHORT,
-        f'begin {PLACE} --run "$WANTED"',
-        env={"RUN": "", "WANTED": "{{ (dag_run.conf or {}).get('run', '') }}"},
-    )
-    # A stage that waits ends with a code of its own; whatever else it ends with is the next task's to tell.
-    labels = BashSensor(
-        task_id="labels",
-        bash_command=COMMAND.format(f"stage label --run '{RUN}' --reopen")
-        + f"; test $code -ne {NOT_YET} || exit {NOT_YET}",
-        retry_exit_code=NOT_YET,
-        mode="reschedule",
-        poke_interval=LABEL_POLL.total_seconds(),
-        timeout=LABELS_LIMIT.total_seconds(),
-        execution_timeout=LONG,
-    )
-    stages = [
-        ingest,
-        labels,
-        stage("label", LONG),
-        stage("purity", LONG),
-        stage("dataset", LONG),
-        stage("train", TRAINING),
-        stage("validate", LONG),
-        # Fails where the gate did not say pass, and with it the run: to try again would change nothing.
-        stage("verdict", SHORT, 'verdict --run "$RUN"', retries=0),
-        stage("deploy", SHORT),
-    ]
-    for before, after in pairwise(stages):
-        before >> after
-    # A run is what its last tasks are: without this one's own failure, the retrain's would be a success.
-    close = BashOperator(
-        task_id="close",
-        bash_command=COMMAND.format(f'end {PLACE} --why "a task of Airflow\'s failed"')
-        + "; printf '%s\\n' \"$line\" 'a task before this one failed, and so does the run'; exit 1",
-        trigger_rule="one_failed",
-        skip_on_exit_code=None,
-        retries=0,
-        execution_timeout=SHORT,
-        on_failure_callback=None,
-    )
-    stages >> close
+def retrain() -> DAG:
+    """Give the DAG."""
+    with DAG(
+        dag_id=os.environ.get("TRAFFIC_VISION_DAG") or "traffic_vision_retrain",
+        description="Labels, purity check, dataset, training, gate, release: a better detector, or none",
+        doc_md=__doc__,
+        **HABITS,
+    ) as dag:
+        # Which samples the retrain is made of stands from here on.
+        begin = f'begin {PLACE} --run "$WANTED"'
+        ingest = stage("ingest", SHORT, begin, env={"RUN": "", "WANTED": WANTED})
+        # A stage that waits ends with a code of its own; any other is the next task's to tell.
+        labels = BashSensor(
+            task_id="labels",
+            bash_command=COMMAND.format(f"stage label --run '{RETRAIN}' --reopen")
+            + f"; test $code -ne {NOT_YET} || exit {NOT_YET}",
+            retry_exit_code=NOT_YET,
+            mode="reschedule",
+            poke_interval=LABEL_POLL.total_seconds(),
+            timeout=LABELS_LIMIT.total_seconds(),
+            execution_timeout=LONG,
+        )
+        stages = [
+            ingest,
+            labels,
+            stage("label", LONG),
+            stage("purity", LONG),
+            stage("dataset", LONG),
+            stage("train", TRAINING),
+            stage("validate", LONG),
+            # Fails where the gate did not say pass, and with it the run: to try again would change nothing.
+            stage("verdict", SHORT, 'verdict --run "$RUN"', retries=0),
+            stage("deploy", SHORT),
+        ]
+        for before, after in pairwise(stages):
+            before >> after
+        # A run is what its last tasks are: without this one's own failure, the retrain's would be a success.
+        close = BashOperator(
+            task_id="close",
+            bash_command=COMMAND.format(f'end {PLACE} --why "a task of Airflow\'s failed"')
+            + "; printf '%s\\n' \"$line\" 'a task before this one failed, and so does the run'; exit 1",
+            trigger_rule="one_failed",
+            skip_on_exit_code=None,
+            retries=0,
+            execution_timeout=SHORT,
+            on_failure_callback=None,
+        )
+        stages >> close
+    return dag
+
+
+if os.environ.get("TRAFFIC_VISION_CONFIG"):
+    dag = retrain()

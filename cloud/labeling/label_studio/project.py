@@ -57,6 +57,7 @@ class Project:
         id: its number there.
         picture, objects: names of the controls for the picture and for the boxes.
         labels: canonical class name to the label as it is spelled there.
+        model_version: whose boxes the interface begins with; empty: nobody's.
         address: its page, for people.
     """
 
@@ -64,6 +65,7 @@ class Project:
     picture: str
     objects: str
     labels: Mapping[str, str]
+    model_version: str
     address: str
 
 
@@ -206,7 +208,8 @@ def _read(client: LabelStudioClient, found: Mapping[str, Any]) -> Project:
             if inputs[0].get("value") != IMAGE_FIELD:
                 break
             labels = {canonical(str(label)): str(label) for label in control.get("labels") or ()}
-            return Project(int(found["id"]), str(control["to_name"][0]), str(name), labels, address)
+            version = str(found.get("model_version") or "")
+            return Project(int(found["id"]), str(control["to_name"][0]), str(name), labels, version, address)
     raise LabelServiceError(
         f"the project at {address} is not one for boxes on pictures: its interface needs "
         f'RectangleLabels on an Image with value="${IMAGE_FIELD}"; set labels.label_studio.project to another'

@@ -56,7 +56,7 @@ class LabelStudioService:
             new = [sample for sample in samples if sample.name not in tasks]
             for start in range(0, len(new), BATCH):
                 yield from self._make(client, project, new[start : start + BATCH])
-            if any(sample.suggestions for sample in new):
+            if new:  # at other times, people may have chosen to begin without
                 begin_with_suggestions(client, project)
 
     def _answers(

@@ -67,7 +67,7 @@ def find_tasks(client: LabelStudioClient, project: Project, names: Collection[st
 
 
 def _one_of(client: LabelStudioClient, one: Task | None, other: Task) -> Task:
-    if one is None:
+    if one is None or one.id == other.id:  # tasks that were made meanwhile push it onto the next page
         return other
     kept, spare = sorted((one, other), key=lambda task: (not task.touched, task.id))
     if not spare.touched:
@@ -109,8 +109,9 @@ def make_tasks(
 
 def begin_with_suggestions(client: LabelStudioClient, project: Project) -> None:
     """Have the interface begin with the boxes of our tasks. The server refuses that before there are any."""
-    shown = client.get(f"/api/projects/{project.id}/")
-    if shown.get("model_version") != MODEL_VERSION:
+    if project.model_version == MODEL_VERSION:
+        return
+    if MODEL_VERSION in client.get(f"/api/projects/{project.id}/model-versions/"):
         client.patch(f"/api/projects/{project.id}/", {"model_version": MODEL_VERSION})
 
 

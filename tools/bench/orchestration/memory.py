@@ -1,28 +1,27 @@
-"""The memory of a process and all that it started, read from /proc while they run."""
+"""The memory of a process and all that it started, looked at while they run."""
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
-from cloud.children import tree_of
+import psutil
 
 SAMPLE_S = 0.5
-_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
 def pss_bytes(pid: int) -> int:
     """Give what a process and its descendants hold, pages that they share counted once (proc(5), Pss)."""
     total = 0
-    for each in tree_of(pid):
-        try:
-            match = _PSS.search(Path(f"/proc/{each}/smaps_rollup").read_text())
-        except OSError:
-            continue
-        total += int(match[1]) * 1024 if match else 0
+    try:
+        process = psutil.Process(pid)
+        every = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for each in every:
+        with suppress(psutil.Error):  # it has ended meanwhile
+            total += each.memory_full_info().pss
     return total
 
 
