@@ -254,7 +254,7 @@ class ThresholdsConfig(Section):
 
     # Refused it, or failed to install it.
     max_failure_share: Share = 0.05
-    # Put the last good model back.
+    # Put an older model back, on probation or once it was confirmed.
     max_rollback_share: Share = 0.05
     # Show older detections at p99 than before, by so much of them and so many ms.
     max_slower_share: Share = 0.25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from cloud.fleet.rollout_rules import (
     Progress,
     Stand,
     Track,
+    meets,
     takes_everyone,
 )
 from cloud.store.models import DriftEvent, Release, Vehicle
@@ -56,6 +57,8 @@ class Standing:
         track: what decides who gets the release.
         stage_since, approved, judged_since: see `cloud.store.rollouts.Rollout`.
         members: by the vehicle's name.
+        is_last: no newer release is on its way to any of its vehicles, and it takes none back: it could be
+            taken back itself.
     """
 
     track: Track
@@ -63,6 +66,7 @@ class Standing:
     approved: int
     judged_since: datetime
     members: Mapping[str, Member]
+    is_last: bool = True
 
     def progress(self, now: datetime) -> Progress:
         """Where it is."""
@@ -118,17 +122,17 @@ def read_snapshot(session: Session, *, lock: bool = False) -> Snapshot:
     rows = list(session.scalars(query.with_for_update() if lock else query))
     tracks = {track.counter: track for track in _deciding(rows, releases)}
     members = _members(session, list(tracks))
-    rollouts = [
-        Standing(
-            tracks[row.release_counter],
-            row.stage_since,
-            row.approved,
-            row.judged_since,
-            members.get(row.release_counter, {}),
-        )
-        for row in rows
-        if row.release_counter in tracks
-    ]
+    rollouts: list[Standing] = []
+    newer: list[Track] = []
+    for row in rows:  # the newest first
+        track = tracks.get(row.release_counter)
+        if track is None:
+            continue
+        is_last = row.returns is None and not any(_meet(track, other) for other in newer)
+        own = members.get(row.release_counter, {})
+        rollouts.append(Standing(track, row.stage_since, row.approved, row.judged_since, own, is_last))
+        if row.returns is None and row.state not in TAKEN_BACK:
+            newer.append(track)
     pins = {pin.vehicle: Pin(pin.release_counter, pin.until) for pin in session.scalars(select(VehiclePin))}
     return Snapshot(
         releases,
@@ -142,23 +146,28 @@ def read_snapshot(session: Session, *, lock: bool = False) -> Snapshot:
 
 def figures_of(session: Session, rollout: Standing, limits: ThresholdsConfig, now: datetime) -> Figures:
     """Count what a rollout's vehicles have reported since it is judged."""
-    members = list(rollout.members.values())
-    judged = [
-        member for member in members if member.changed >= rollout.judged_since or member.outcome not in ENDED
-    ]
-    ran = [member for member in judged if member.outcome in HAS_IT or member.outcome is Outcome.ROLLED_BACK]
-    begun = [member for member in judged if member.outcome not in _NOT_BEGUN]
+    judged = _judged(rollout)
     slower, faster, compared = _latency(judged, limits)
     more, fewer, driven = _drift(session, judged, now)
+    return replace(
+        outcomes_of(rollout),
+        slower=Count(slower, compared),
+        faster=Count(faster, compared),
+        more_drift=Count(more, driven),
+        less_drift=Count(fewer, driven),
+    )
+
+
+def outcomes_of(rollout: Standing) -> Figures:
+    """Count how the release ended on a rollout's vehicles since it is judged; latency and drift left out."""
+    members, judged = rollout.members.values(), _judged(rollout)
+    ran = [member for member in judged if member.outcome in HAS_IT or member.outcome is Outcome.ROLLED_BACK]
+    begun = [member for member in judged if member.outcome not in _NOT_BEGUN]
     return Figures(
         members=len(members),
         ended=sum(member.outcome in ENDED for member in members),
         failed=Count(sum(member.outcome is Outcome.FAILED for member in judged), len(begun)),
         rolled_back=Count(sum(member.outcome is Outcome.ROLLED_BACK for member in judged), len(ran)),
-        slower=Count(slower, compared),
-        faster=Count(faster, compared),
-        more_drift=Count(more, driven),
-        less_drift=Count(fewer, driven),
     )
 
 
@@ -171,6 +180,19 @@ def audience_of(custom: Mapping[str, Any]) -> Audience:
 def policy_of(row: Rollout) -> RolloutConfig:
     """The policy that a rollout was started with."""
     return RolloutConfig.model_validate(row.policy, strict=False)
+
+
+def _judged(rollout: Standing) -> list[Member]:
+    return [
+        member
+        for member in rollout.members.values()
+        if member.changed >= rollout.judged_since or member.outcome not in ENDED
+    ]
+
+
+def _meet(one: Track, other: Track) -> bool:
+    """Say whether a vehicle can be in both."""
+    return one.audience.meets(other.audience) and meets(one.policy, other.policy)
 
 
 def _deciding(rows: Sequence[Rollout], releases: Mapping[int, Audience]) -> list[Track]:

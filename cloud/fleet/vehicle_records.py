@@ -104,7 +104,8 @@ class VehicleRecords:
                         connect(session, vehicle, record.message, record.peer, record.given_sha256, now)
                     _apply(session, vehicle, record.message, now)
                     news |= vehicle.fleet != fleet_before
-                    news |= _note(places.get(record.vehicle, ()), record.message, now)
+                    own = [place for place in places.get(record.vehicle, ()) if place.fleet == vehicle.fleet]
+                    news |= _note(own, record.message, now)
         if news:
             self._outcome_changed()
         return [record.vehicle in vehicles for record in records]
