@@ -260,7 +260,7 @@ class ThresholdsConfig(Section):
     max_slower_share: Share = 0.25
     slower_ratio: Annotated[float, Field(ge=1)] = 1.3
     slower_ms: Annotated[float, Field(ge=0)] = 5.0
-    # Have more drift alarms than in the same time before.
+    # Have more drift alarms than in as many hours of driving before.
     max_drift_share: Share = 0.25
     # With fewer reports nothing is judged.
     min_reports: Count = 5

@@ -89,6 +89,7 @@ def note(
     places: Iterable[Membership],
     state: common.ModelState,
     cameras: Iterable[common.CameraStatus],
+    driven_s: float,
     now: datetime,
 ) -> bool:
     """Take a report into the rows; say whether an outcome is another one now.
@@ -97,6 +98,7 @@ def note(
         places: of the vehicle, from `memberships`.
         state: of its models.
         cameras: of its status; none where the report was not one.
+        driven_s: the vehicle's.
         now: the present time.
     """
     age_ms = latency_ms(cameras)
@@ -108,7 +110,7 @@ def note(
             member.outcome, member.changed, changed = after, now, True
             member.detail = "".join(char for char in state.detail[:MAX_DETAIL] if char.isprintable())
         if after in HAS_IT and member.ran_since is None:
-            member.ran_since = now
+            member.ran_since, member.ran_driven_s = now, driven_s
         if age_ms is not None and place.state in (RolloutState.RUNNING, RolloutState.PAUSED):
             if after in HAS_IT and state.active.sha256 == place.model_sha256:
                 member.after_ms = [*member.after_ms, age_ms][-KEPT_AFTER:]

@@ -45,8 +45,8 @@ class Figures:
         failed: that refused it or could not install it; of those that have begun with it.
         rolled_back: that put an older model back, confirmed or not; of those that ran it.
         slower, faster: whose detections are older than before, or younger; of those that are compared.
-        more_drift, less_drift: with more drift alarms than in the same time before, or fewer; of those that
-            are compared.
+        more_drift, less_drift: with more drift alarms than in as many hours of driving before, or fewer; of
+            those that are compared.
     """
 
     members: int = 0

@@ -149,5 +149,5 @@ def decision_on(session: Session, rollout: Standing, now: datetime) -> Decision:
     """
     progress, policy = rollout.progress(now), rollout.track.policy
     if progress.state is RolloutState.RUNNING:
-        return decide(policy, progress, figures_of(session, rollout, policy.thresholds, now))
+        return decide(policy, progress, figures_of(session, rollout, policy.thresholds))
     return decide(policy, progress, outcomes_of(rollout) if rollout.is_last else Figures())
