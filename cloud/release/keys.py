@@ -169,7 +169,7 @@ def check_private(key: RoleKey, folder: Path, name: str) -> None:
     except (UnverifiedSignatureError, VerificationError) as error:
         raise ReleaseError(f"what is at {key.uri} is not the private key of '{name}': {error}") from None
     except Exception as error:  # a signer's own errors are of any kind, so its documentation says
-        raise ReleaseError(f"the private key '{name}' at {key.uri} does not sign: {error}") from error
+        raise ReleaseError(f"the private key '{name}' at {key.uri} does not sign: {error!r}") from error
 
 
 def new_key(folder: Path, name: str, generation: int) -> RoleKey:
