@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.contexts import Following
-from edge.drift.reference import ContextReference, Reference
+from edge.drift.reference import ContextReference, DriftReferenceError, Reference
 from edge.drift.smoothing import smoothed
 from edge.drift.state import Verdict
 from edge.drift.unknown import UnknownSnapshot
@@ -78,6 +78,17 @@ class Snapshot:
     since_ns: int
     last_ns: int | None
     step_s: float | None = None
+
+    def require_of(self, given: Reference) -> None:
+        """It is of a monitor that was given this reference.
+
+        Raises:
+            DriftReferenceError: it is of another.
+        """
+        if self.given_digest != given.digest:
+            raise DriftReferenceError("the saved drift monitor is of another reference; it begins anew")
+        if (self.reference.names, self.reference.origins) != (given.names, given.origins):
+            raise DriftReferenceError("the saved drift monitor is of other features; it begins anew")
 
 
 class ContextMemory:

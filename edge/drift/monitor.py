@@ -20,17 +20,14 @@ from edge.drift.frame_rate import FrameRate
 from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, is_due, question_of, taken_in
 from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import GAP_S, Pace, Step
-from edge.drift.reference import DriftReferenceError, Reference, remember
+from edge.drift.reference import DriftReferenceError, Reference, remember, require_alike
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
-from edge.drift.unknown import UnknownShare, usual_share
+from edge.drift.unknown import UnknownShare
 from edge.drift.verdicts import judge_all, judge_features, map50_change, notes, rank
-from edge.drift.windows import DAY_S, Judgement
+from edge.drift.windows import DAY_S, ORDINARY, Judgement
 
 _LOG = logging.getLogger(__name__)
 
-# An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
-# goes on, so that one change is one alarm.
-ORDINARY = 0.2
 # An alarm goes on while another context is driven through (a tunnel), but not for longer.
 STANDS_NS = 600 * 10**9
 
@@ -81,7 +78,7 @@ class DriftMonitor:
         self.state: DriftState | None = None
         self._reference = reference
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
-        self._unknown = _unknown_share(reference)
+        self._unknown = UnknownShare.of(reference)
         self._contexts = [ContextMemory(context, reference.rate_hz) for context in reference.contexts]
 
     @property
@@ -166,7 +163,7 @@ class DriftMonitor:
         Raises:
             DriftReferenceError: it has other features or another rate.
         """
-        self._require_alike(reference)
+        require_alike(reference, self._reference)
         self.given = reference
         self._replace(reference, ())
 
@@ -178,7 +175,7 @@ class DriftMonitor:
         Raises:
             DriftReferenceError: it has other features or another rate.
         """
-        self._require_alike(reference)
+        require_alike(reference, self._reference)
         there = {context.name: context for context in reference.contexts}
         contexts = list(self._reference.contexts)
         for number, context in enumerate(contexts):
@@ -224,11 +221,8 @@ class DriftMonitor:
         )
 
     def _go_on(self, snapshot: Snapshot) -> None:
-        if snapshot.given_digest != self.given.digest:
-            raise DriftReferenceError("the saved drift monitor is of another reference; it begins anew")
+        snapshot.require_of(self.given)
         reference = snapshot.reference
-        if (reference.names, reference.origins) != (self.given.names, self.given.origins):
-            raise DriftReferenceError("the saved drift monitor is of other features; it begins anew")
         contexts = [
             ContextMemory.of(seen, context, reference.rate_hz)
             for seen, context in zip(snapshot.contexts, reference.contexts, strict=True)
@@ -236,7 +230,7 @@ class DriftMonitor:
         self._reference, self._contexts = reference, contexts
         self._assignment = Assignment(reference.contexts, reference.rate_hz)
         self._assignment.go_on(snapshot.following)
-        self._unknown = _unknown_share(reference)
+        self._unknown = UnknownShare.of(reference)
         if self._unknown is not None and snapshot.unknown is not None:
             self._unknown.go_on(snapshot.unknown)
         self._past = snapshot.past
@@ -248,12 +242,6 @@ class DriftMonitor:
         for context in contexts:
             context.judged_step_s = self._rate.step_s
 
-    def _require_alike(self, reference: Reference) -> None:
-        for what in ("names", "origins", "rate_hz"):
-            new, old = getattr(reference, what), getattr(self._reference, what)
-            if new != old:
-                raise DriftReferenceError(f"the new reference has other {what} ({new}) than the old ({old})")
-
     def _replace(self, reference: Reference, kept: Iterable[int]) -> None:
         """Change the reference; the features `kept` keep what was seen of them."""
         self._past = remember(self._reference, self._past)
@@ -264,7 +252,7 @@ class DriftMonitor:
                 new.carry(old, kept)
         else:
             self._assignment = Assignment(reference.contexts, reference.rate_hz)
-            self._unknown = _unknown_share(reference)
+            self._unknown = UnknownShare.of(reference)
         self._reference, self._contexts = reference, contexts
         self._asked = None
 
@@ -406,8 +394,3 @@ class DriftMonitor:
             features = self._features(number, context.windows.judge(context.judged_step_s))
             found += [feature for feature in features if feature.verdict is Verdict.ALARM]
         return found
-
-
-def _unknown_share(reference: Reference) -> UnknownShare | None:
-    usual = usual_share(reference)
-    return None if usual is None else UnknownShare(usual, reference.rate_hz)

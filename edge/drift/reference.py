@@ -270,6 +270,18 @@ def combine(*references: Reference) -> Reference:
     return replace(first, contexts=contexts)
 
 
+def require_alike(new: Reference, old: Reference) -> None:
+    """One reference can take another's place.
+
+    Raises:
+        DriftReferenceError: it has other features or another rate.
+    """
+    for what in ("names", "origins", "rate_hz"):
+        its, before = getattr(new, what), getattr(old, what)
+        if its != before:
+            raise DriftReferenceError(f"the new reference has other {what} ({its}) than the old ({before})")
+
+
 def align(reference: Reference, names: Sequence[str], origins: Sequence[Origin]) -> Reference:
     """The reference as one of these features, in this order.
 

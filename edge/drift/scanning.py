@@ -13,14 +13,14 @@ from edge.drift.distances import sliding_distances
 from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES
 from edge.drift.learning import is_due
 from edge.drift.memory import ContextMemory
-from edge.drift.monitor import ORDINARY, STANDS_NS, DriftMonitor
+from edge.drift.monitor import STANDS_NS, DriftMonitor
 from edge.drift.pacing import GAP_S, Pace, Step
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference
 from edge.drift.series import VERDICTS, Period, Scan
 from edge.drift.state import DriftState, FeatureDrift, Verdict
 from edge.drift.unknown import UnknownRun
 from edge.drift.verdicts import promised
-from edge.drift.windows import DAY_S, dated, latched, rates
+from edge.drift.windows import DAY_S, ORDINARY, dated, latched, rates
 
 Frames = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from edge.drift.calibration import WINDOWS_TAU
 from edge.drift.fitting import MAX_WINDOW
 from edge.drift.reference import ContextReference, Reference
 from edge.drift.state import FeatureDrift, Origin, Verdict
-from edge.drift.windows import DAY_S, dated, latched
+from edge.drift.windows import DAY_S, ORDINARY, dated, latched
 
 NAME = "unknown_context"
 
@@ -25,7 +25,6 @@ NAME = "unknown_context"
 # them usual, a single feature that jumps is in alarm before the share is, and says more.
 _LEAST_USUAL = 0.1
 _MOST_USUAL = 0.5
-_ORDINARY = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +122,12 @@ class UnknownShare:
         self._depth = max(usual.windows)
         self.clear()
 
+    @classmethod
+    def of(cls, reference: Reference) -> UnknownShare | None:
+        """Watch what a reference is usual with; None where it has nothing to tell contexts by."""
+        usual = usual_share(reference)
+        return None if usual is None else cls(usual, reference.rate_hz)
+
     def clear(self) -> None:
         """Forget all frames."""
         self._ring = bytearray(self._depth)
@@ -157,7 +162,7 @@ class UnknownShare:
         shares = np.array(self._counts) / np.minimum(self._lengths, self._seen)
         per_window = self._usual.rate(shares)
         per_day = self.per_day(per_window, full, step_s)
-        self._latched = (per_day <= limit_per_day) | (self._latched & (per_window < _ORDINARY))
+        self._latched = (per_day <= limit_per_day) | (self._latched & (per_window < ORDINARY))
         if not self._latched.any():
             self._alarmed_ns = 0
         elif self._alarmed_ns == 0:
@@ -269,7 +274,7 @@ class UnknownShare:
             [
                 latched(unusual, ordinary, bool(was))
                 for unusual, ordinary, was in zip(
-                    (per_day <= limit_per_day).T, (per_window >= _ORDINARY).T, before.latched, strict=True
+                    (per_day <= limit_per_day).T, (per_window >= ORDINARY).T, before.latched, strict=True
                 )
             ],
             axis=1,

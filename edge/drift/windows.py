@@ -15,6 +15,9 @@ from edge.drift.reference import FeatureReference
 Vector = npt.NDArray[np.float32]
 
 DAY_S = 86400.0
+# An alarm ends where the distance is ordinary: one window in five has it with nothing changed. In between it
+# goes on, so that one change is one alarm.
+ORDINARY = 0.2
 
 
 @dataclass(frozen=True, slots=True)

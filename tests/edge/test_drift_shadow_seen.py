@@ -1,112 +1,22 @@
-"""What candidates found in shadow: kept until it is used, and gone when it is of no use; over any kill."""
+"""What candidates found in shadow: kept until it is used, and gone when it is of no use."""
 
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
-import tempfile
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.drift import Reference, fit
-from edge.drift.own import OF_A_MODEL, Own
+from edge.drift.own import Own
 from edge.drift.reference import DriftReferenceError
 from edge.drift.rows import read
-from edge.drift.shadow_fit import ShadowFitTerms, fit_shadow
-from edge.drift.shadow_seen import FILE_NAME, FOLDER, MOST_ROWS, SeenInShadow, SeenTerms, ShadowSeen, rate_of
-from edge.drift.state import Origin
-from edge.machine.disk_budget import DiskBudget
-
-S = 10**9
-OLD, X, Y = "0" * 64, "a" * 64, "b" * 64
-NAMES = ("brightness", "count")
-ORIGINS = (Origin.PICTURE, Origin.DETECTIONS)
-RATE_HZ = 2.0
-RUNS = itertools.count()
-PICTURE = fit(
-    np.random.default_rng(0).normal(size=(1200, 2)), RATE_HZ, NAMES, origins=[o.value for o in ORIGINS]
-).without(OF_A_MODEL)
-
-
-class Camera:
-    """One run of the daemon: its fitter does at once, or when it is let, what it is given."""
-
-    def __init__(self, folder: Path, budget: DiskBudget | None = None) -> None:
-        disk = budget or DiskBudget()
-        self.folder = folder
-        self.at_once, self.waits = True, list[Callable[[], object]]()
-        self.is_full = False
-        self.fail: Exception | None = None
-        self.fits = 0
-        self.meanwhile: Callable[[], object] = lambda: None  # while a fit is under way
-        self.number = 0
-        self.judged = PICTURE
-        self.it = ShadowSeen(
-            "front",
-            folder,
-            SeenTerms(NAMES, ORIGINS, 60.0, f"run-{next(RUNS)}"),
-            disk.lane("drift"),
-            disk.lane("drift-rows"),
-            self._submit,
-            fitter=self._fit,
-        )
-
-    def _submit(self, job: Callable[[], object]) -> bool:
-        if self.is_full:
-            return False
-        self.waits.append(job)
-        while self.at_once and self.waits:
-            self.waits.pop(0)()
-        return True
-
-    def _fit(
-        self,
-        folder: Path,
-        terms: ShadowFitTerms,
-        judged: Reference,
-        past: Reference | None,
-        stopping: threading.Event,
-    ) -> Reference:
-        self.fits += 1
-        if self.fail is not None:
-            raise self.fail
-        made = fit_shadow(list(read(folder)), terms, judged, past)
-        self.meanwhile()
-        return made
-
-    def judges(self, model: str) -> Camera:
-        self.it.judges(model, self.judged, None, 24.0)
-        return self
-
-    def shadow(self, model: str, rows: int = 200, level: float = 0.0) -> Camera:
-        self.it.begin(model)
-        self.see(model, rows, level)
-        return self
-
-    def see(self, model: str, rows: int = 200, level: float = 0.0, every_ns: int = S) -> None:
-        rng = np.random.default_rng(self.number)
-        for _ in range(rows):
-            self.it.add(model, self.number * every_ns, rng.normal([0.0, level], 1.0).astype(np.float32))
-            self.number += 1
-
-    def knows(self) -> str:
-        return "" if self.it.known is None else self.it.known.model
-
-
-def left(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def kept(folder: Path) -> int:
-    return sum(len(one.times) for one in read(folder / FOLDER))
+from edge.drift.shadow_seen import FILE_NAME, FOLDER, MOST_ROWS, SeenInShadow, rate_of
+from tests.edge.drift_shadowed import NAMES, OLD, RATE_HZ, Camera, S, X, Y, kept, left
 
 
 def test_what_passed_is_fitted_once_it_judges_and_its_rows_go(tmp_path: Path) -> None:
@@ -142,26 +52,6 @@ def test_a_shadow_that_ends_without_an_exchange_leaves_nothing(
         camera = Camera(tmp_path).judges(OLD)
     assert left(tmp_path) == [] and not (tmp_path / FOLDER).exists()
     assert camera.judges(X).knows() == "" and camera.fits == 0
-
-
-def test_a_kill_between_the_exchange_and_the_end_of_the_fit_costs_nothing(tmp_path: Path) -> None:
-    camera = Camera(tmp_path).judges(OLD).shadow(X)
-    camera.it.passed()
-    camera.at_once = False
-    camera.judges(X)
-    assert len(camera.waits) == 1 and camera.knows() == "", "the fit is under way, and the process is gone"
-    again = Camera(tmp_path).judges(X)
-    assert again.knows() == X and left(tmp_path) == [FILE_NAME]
-
-
-def test_an_orderly_stop_in_a_fit_leaves_it_to_the_next_start(tmp_path: Path) -> None:
-    camera = Camera(tmp_path).judges(OLD).shadow(X)
-    camera.it.passed()
-    camera.fail = DriftReferenceError("the fit of a drift reference was broken off: the daemon stops")
-    camera.it.stop()
-    camera.judges(X)
-    camera.it.forget()  # as the updates do at their end
-    assert Camera(tmp_path).judges(X).knows() == X
 
 
 def test_a_fit_that_fails_is_said_and_not_tried_for_ever(
@@ -314,45 +204,6 @@ def test_a_late_answer_of_a_candidate_that_was_is_not_the_next_ones(tmp_path: Pa
     assert left(tmp_path) == []
 
 
-def test_the_days_bytes_are_asked_and_a_full_disk_loses_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    poor = Camera(tmp_path / "poor", DiskBudget(4096)).judges(OLD).shadow(X)
-    poor.it.passed()
-    assert left(tmp_path) == [] and poor.judges(X).knows() == ""
-
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    camera = Camera(tmp_path / "full").judges(OLD).shadow(X)
-    camera.it.passed()
-    monkeypatch.setattr("edge.drift.own.atomic_write", full)  # no disk can be filled for a test
-    assert camera.judges(X).knows() == X, "until the next start"
-    assert "No space left on device" in caplog.text and left(tmp_path) == []
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "traffic-vision own drift reference"}'])
-def test_a_damaged_file_is_said_and_not_used(
-    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
-    camera = Camera(tmp_path).judges(X)
-    assert camera.knows() == "" and "what was seen in shadow is not used" in caplog.text
-
-
-def test_torn_rows_are_used_as_far_as_they_are_whole(tmp_path: Path) -> None:
-    camera = Camera(tmp_path).judges(OLD).shadow(X)
-    camera.it.passed()
-    camera.at_once = False
-    camera.judges(X)
-    (path,) = (tmp_path / FOLDER).iterdir()
-    path.write_bytes(path.read_bytes()[:-1000])
-    again = Camera(tmp_path).judges(X)
-    assert again.knows() == X and again.it.known is not None
-    hours = max(one.model_hours for one in again.it.known.fitted.values())
-    assert 60 / 3600 <= hours < 200 / 3600
-
-
 def test_features_that_are_watched_only_now_are_learned(tmp_path: Path) -> None:
     camera = Camera(tmp_path).judges(OLD).shadow(X)
     camera.it.passed()
@@ -378,60 +229,3 @@ def test_each_camera_has_its_own_and_strangers_none(tmp_path: Path) -> None:
     assert kept(tmp_path / "front") == 200 and kept(tmp_path / "rear") == 0
     seen.forget()
     assert left(tmp_path) == []
-
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["begin", "see", "passed", "forget", "judges", "kill", "let"]),
-              st.sampled_from([OLD, X, Y])),
-    max_size=25,
-)  # fmt: skip
-
-
-@settings(max_examples=60, deadline=None)
-@given(STEPS, st.booleans())
-def test_what_is_on_disk_is_of_a_model_that_passed_or_judges(
-    steps: list[tuple[str, str]], at_once: bool
-) -> None:
-    """Whatever happens in whichever order, and is cut where it may be."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        camera = Camera(folder).judges(OLD)
-        camera.at_once = at_once
-        judging, candidate = OLD, ""
-        seen, passed = 0, set[str]()  # of those that may yet be used
-        for step, model in steps:
-            if step == "begin":
-                camera.it.begin(model)
-                candidate, seen = model, 0
-                passed &= {judging}
-            elif step == "see":
-                camera.see(model, 70)
-                seen += 70 * (model == candidate)
-            elif step == "passed":
-                camera.it.passed()
-                passed = {candidate} if seen else set()
-                candidate, seen = "", 0
-            elif step == "forget":
-                camera.it.forget()
-                candidate, seen = "", 0
-                passed &= {judging}
-            elif step == "judges":
-                judging = model
-                camera.judges(model)
-            elif step == "let":
-                while camera.waits:
-                    camera.waits.pop(0)()
-            else:
-                camera = Camera(folder)
-                camera.at_once = at_once
-                camera.judges(judging)
-                candidate, seen = "", 0
-                passed &= {judging}
-            while at_once and camera.waits:
-                camera.waits.pop(0)()
-            if camera.waits:
-                continue
-            assert {one.head.model for one in read(folder / FOLDER)} <= passed | {judging}
-            assert camera.knows() in ("", judging)
-            if (folder / FILE_NAME).exists():
-                assert Own.load(folder / FILE_NAME).model == judging
