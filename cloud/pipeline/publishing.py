@@ -96,8 +96,11 @@ def publish_signed(pipeline: Pipeline, file: Path, actor: str) -> dict[str, Any]
     }
     if published is not None and published.target_sha256 == facts.model_sha256:
         return {**line, "state": "released", "why": "before"}
-    if run_id is None:  # it takes another one back
-        why = "; ".join(waiting.change.missing()) or "the server publishes it at its next look"
+    if run_id is None:
+        why = "; ".join(waiting.change.missing()) or (
+            "the server publishes it at its next look if it takes another one back, and `cloud run --retry`"
+            " if its retrain has failed"
+        )
         return {**line, "state": "waiting", "why": why}
     try:
         run_stage(pipeline, "deploy", run_id)

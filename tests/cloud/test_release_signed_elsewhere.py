@@ -22,6 +22,7 @@ from cloud.pipeline.opening import opened
 from cloud.pipeline.publishing import publish_signed
 from cloud.pipeline.runner import run_once
 from cloud.pipeline.running import run_stage
+from cloud.pipeline.runs import fail_run
 from cloud.release import release_file
 from cloud.release.errors import ReleaseError
 from cloud.release.keys import load_keys
@@ -290,12 +291,26 @@ def test_the_way_back_from_a_release_is_signed_elsewhere_too(tmp_path: Path) -> 
         told("prepare", file, "--config", folder / "cloud.toml")
         for name in KEYS:
             told("sign", file, "--uri", uri_of(name, tmp_path), "--yes")
-        assert publish_signed(pipeline, file, "ann")["why"] == "the server publishes it at its next look"
+        assert "the server publishes it at its next look" in publish_signed(pipeline, file, "ann")["why"]
         assert take_back(pipeline.store, config, "server", fleet.now) == []
         assert fleet.state(2) is RolloutState.RETURNED
         newest = list_releases(config.folders.repository)[-1].facts
         assert (newest.release_counter, newest.model_version) == (3, "1")
         assert load_keys(keys).keys["gate"].uri == "offline:"
+
+
+def test_what_is_signed_after_its_retrain_failed_is_released_by_a_retry(tmp_path: Path) -> None:
+    """As on Airflow, whose task deploy does not wait."""
+    with validated(tmp_path, *KEYS) as (pipeline, run_id, folder):
+        with pytest.raises(NotYetError):
+            run_stage(pipeline, "deploy", run_id)
+        fail_run(pipeline, run_id, "the task deploy failed")
+        file = tmp_path / "release.json"
+        told("prepare", file, "--config", folder / "cloud.toml")
+        for name in KEYS:
+            told("sign", file, "--uri", uri_of(name, tmp_path), "--yes")
+        assert "`cloud run --retry`" in publish_signed(pipeline, file, "ann")["why"]
+        assert run_once(pipeline, retry=True)["state"] == "released"
 
 
 @contextmanager
