@@ -179,6 +179,16 @@ def reverts(counter: int, back_on: int = 0) -> common.ModelState:
     )
 
 
+def falls(counter: int, back_on: int = 1) -> common.ModelState:
+    """It was confirmed and does not come up any more: an older model runs, and nothing is called bad."""
+    return common.ModelState(
+        active=common.ModelRef(sha256=sha(back_on)),
+        phase=common.UPDATE_PHASE_REVERTED,
+        release_counter=counter,
+        detail="the daemon started 8 times in a row and never ran for a while",
+    )
+
+
 def beats(model: common.ModelState, age_ms: float) -> fleet.Heartbeat:
     cameras = [common.CameraStatus(camera="front", age_p99_ns=round(age_ms * 1e6))]
     return fleet.Heartbeat(status=common.VehicleStatus(model=model, cameras=cameras))

@@ -255,13 +255,13 @@ class ThresholdsConfig(Section):
 
     # Refused it, or failed to install it.
     max_failure_share: Share = 0.05
-    # Put the last good model back.
+    # Put an older model back, on probation or once it was confirmed.
     max_rollback_share: Share = 0.05
     # Show older detections at p99 than before, by so much of them and so many ms.
     max_slower_share: Share = 0.25
     slower_ratio: Annotated[float, Field(ge=1)] = 1.3
     slower_ms: Annotated[float, Field(ge=0)] = 5.0
-    # Have more drift alarms than in the same time before.
+    # Have more drift alarms than in as many hours of driving before.
     max_drift_share: Share = 0.25
     # With fewer reports nothing is judged.
     min_reports: Count = 5

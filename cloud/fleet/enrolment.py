@@ -70,11 +70,15 @@ class CloudChoices:
         listen: HOST:PORT of the server.
         address: HOST:PORT where vehicles find it, if not there.
         names: hosts that the server's certificate is for, beside localhost.
+        root_keys: files for root's private keys, away from the server; none: in its folder of keys.
+        root_threshold: how many of them sign a new root; None: two.
     """
 
     listen: str | None = None
     address: str | None = None
     names: tuple[str, ...] = ()
+    root_keys: tuple[Path, ...] = ()
+    root_threshold: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def init_cloud(folder: Path, choices: CloudChoices) -> CloudConfig:
     for path in (folders.pki, folders.keys):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     Authority.make(folders.pki).server_pair(folders.pki, config.serve.names)
-    open_repository(config).prepare()
+    open_repository(config).prepare(choices.root_keys, choices.root_threshold)
     open_database(config.store.database).close()
     return config
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,8 +24,8 @@ _LOG = logging.getLogger(__name__)
 class Repository(Protocol):
     """Signed metadata and models, as `cloud init`, `cloud enrol` and the server use them."""
 
-    def prepare(self) -> None:
-        """Make the roles' keys and the first metadata, where there are none."""
+    def prepare(self, root_files: Sequence[Path] = (), root_threshold: int | None = None) -> None:
+        """Make the roles' keys and the first metadata, where there are none; root's keys in these files."""
 
     def root(self) -> bytes:
         """Give the root metadata that a vehicle is installed with."""
@@ -61,9 +61,10 @@ class SignedRepository:
     folder: Path
     keys: Path
 
-    def prepare(self) -> None:
+    def prepare(self, root_files: Sequence[Path] = (), root_threshold: int | None = None) -> None:
         """Make keys and metadata; what is there is kept."""
-        repository.create_repository(self.folder, create_keys(self.keys))
+        keys = create_keys(self.keys, root_files)
+        repository.create_repository(self.folder, keys, root_threshold=root_threshold)
 
     def root(self) -> bytes:
         """Give the newest root."""

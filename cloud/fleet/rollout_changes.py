@@ -103,7 +103,7 @@ def apply(session: Session, rollout: Standing, decision: Decision, now: datetime
 def halt(session: Session, row: Rollout, rollout: Standing, reason: str, actor: str, now: datetime) -> None:
     """Stop a rollout for all that do not have the release yet; take it back where the policy says so."""
     policy = rollout.track.policy
-    figures = figures_of(session, rollout, policy.thresholds, now)
+    figures = figures_of(session, rollout, policy.thresholds)
     told = {
         "members": figures.members,
         "ended": figures.ended,

@@ -93,7 +93,7 @@ def _line(session: Session, row: Rollout, standing: Standing | None, now: dateti
     figures: dict[str, str] = {}
     following = row.trouble or row.reason
     if standing is not None:
-        seen = figures_of(session, standing, policy.thresholds, now)
+        seen = figures_of(session, standing, policy.thresholds)
         counts: Sequence[tuple[str, Count]] = (
             ("failed", seen.failed),
             ("rolled back", seen.rolled_back),

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from cloud.fleet.rollout_rules import HAS_IT, TAKEN_BACK
+from cloud.fleet.rollout_state import audience_of
 from cloud.store.models import Release
 from cloud.store.rollouts import Rollout, RolloutMember
 from cloud.store.states import Outcome, RolloutState
@@ -34,30 +35,53 @@ _UNDER_WAY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A vehicle's place in a rollout, and what its reports are held against."""
+    """A vehicle's place in a rollout, and what its reports are held against.
+
+    Attributes:
+        member: its row.
+        model_sha256, fleet: of the release: its model, and whose it is.
+        state: of the rollout.
+    """
 
     member: RolloutMember
     model_sha256: str
     state: RolloutState
+    fleet: str | None = None
 
 
 def memberships(session: Session, vehicles: Iterable[str]) -> Mapping[str, Sequence[Membership]]:
-    """Look up, by vehicle, the rollouts in which what it says can still change something."""
+    """Look up, by vehicle, the rollouts in which what it says can still change something.
+
+    Of those that are done, with what is final on a vehicle, the newest that has it: no older release runs.
+    """
+    others = aliased(RolloutMember)
+    newest = select(func.max(others.release_counter)).where(others.vehicle == RolloutMember.vehicle)
     query = (
-        select(RolloutMember, Release.target_sha256, Rollout.state)
+        select(RolloutMember, Rollout.state)
         .join(Rollout, Rollout.release_counter == RolloutMember.release_counter)
-        .join(Release, Release.counter == RolloutMember.release_counter)
         .where(
             RolloutMember.vehicle.in_(list(vehicles)),
             or_(
                 RolloutMember.outcome.not_in(_FINAL),
                 Rollout.state.in_((RolloutState.RUNNING, RolloutState.PAUSED)),
+                and_(
+                    Rollout.state == RolloutState.DONE,
+                    RolloutMember.release_counter == newest.scalar_subquery(),
+                ),
             ),
         )
     )
+    rows = session.execute(query).all()
+    releases = select(Release.counter, Release.target_sha256, Release.custom).where(
+        Release.counter.in_({member.release_counter for member, _ in rows})
+    )
+    known = {
+        counter: (sha256, audience_of(custom).fleet) for counter, sha256, custom in session.execute(releases)
+    }
     found: dict[str, list[Membership]] = {}
-    for member, sha256, state in session.execute(query):
-        found.setdefault(member.vehicle, []).append(Membership(member, sha256, state))
+    for member, state in rows:
+        sha256, fleet = known[member.release_counter]
+        found.setdefault(member.vehicle, []).append(Membership(member, sha256, state, fleet))
     return found
 
 
@@ -65,6 +89,7 @@ def note(
     places: Iterable[Membership],
     state: common.ModelState,
     cameras: Iterable[common.CameraStatus],
+    driven_s: float,
     now: datetime,
 ) -> bool:
     """Take a report into the rows; say whether an outcome is another one now.
@@ -73,6 +98,7 @@ def note(
         places: of the vehicle, from `memberships`.
         state: of its models.
         cameras: of its status; none where the report was not one.
+        driven_s: the vehicle's.
         now: the present time.
     """
     age_ms = latency_ms(cameras)
@@ -84,7 +110,7 @@ def note(
             member.outcome, member.changed, changed = after, now, True
             member.detail = "".join(char for char in state.detail[:MAX_DETAIL] if char.isprintable())
         if after in HAS_IT and member.ran_since is None:
-            member.ran_since = now
+            member.ran_since, member.ran_driven_s = now, driven_s
         if age_ms is not None and place.state in (RolloutState.RUNNING, RolloutState.PAUSED):
             if after in HAS_IT and state.active.sha256 == place.model_sha256:
                 member.after_ms = [*member.after_ms, age_ms][-KEPT_AFTER:]
@@ -96,7 +122,7 @@ def note(
 def outcome_after(
     before: Outcome, state: common.ModelState, sha256: str, counter: int, rollout: RolloutState
 ) -> Outcome:
-    """How a release fares on a vehicle, by what it said last.
+    """How a release fares on a vehicle, by what it said last. Given up once, it stays so, run again or not.
 
     Args:
         before: the outcome until now.
@@ -114,7 +140,7 @@ def outcome_after(
         ran = before in HAS_IT or state.phase == common.UPDATE_PHASE_REVERTED
         return Outcome.ROLLED_BACK if ran else Outcome.FAILED
     if before is Outcome.CONFIRMED:
-        return before  # it went on to something else
+        return Outcome.ROLLED_BACK if _fell_back(state, counter) else before
     if before is Outcome.RUNNING:
         return Outcome.WITHDRAWN if rollout in TAKEN_BACK else Outcome.BEGUN
     if state.candidate.sha256 == sha256:
@@ -123,6 +149,17 @@ def outcome_after(
         if state.phase in _UNDER_WAY:
             return Outcome.BEGUN
     return before
+
+
+def _fell_back(state: common.ModelState, counter: int) -> bool:
+    """Say whether a vehicle runs something older than a release that it confirmed, and nothing newer came.
+
+    A crash loop, a frame loop that fails with it, a damaged slot, or a person: none of these calls it bad.
+    """
+    is_newest = state.release_counter == counter  # the highest that it confirmed
+    # A newer release is on probation, or is this moment put in its place.
+    is_followed = state.phase == common.UPDATE_PHASE_PROBATION or state.active == state.candidate
+    return is_newest and bool(state.active.sha256) and not is_followed and not state.active_is_unsigned
 
 
 def latency_ms(cameras: Iterable[common.CameraStatus]) -> float | None:

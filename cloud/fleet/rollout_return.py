@@ -25,8 +25,9 @@ from cloud.fleet.rollout_rules import assigning
 from cloud.fleet.rollout_state import audience_of, read_snapshot
 from cloud.release.errors import ReleaseError
 from cloud.release.keys import load_keys
-from cloud.release.releasing import ReleaseTerms, complete_release, pending_release, propose_release
+from cloud.release.releasing import ReleaseTerms, pending_release
 from cloud.release.repository import target_file
+from cloud.release.signing import sign_release
 from cloud.store import Store
 from cloud.store.database import audit
 from cloud.store.models import Release
@@ -111,10 +112,8 @@ def _sign(config: CloudConfig, before: Release) -> ReleaseFacts:
     pending = pending_release(folder, facts.fleet)
     if pending is not None and pending.facts.model_sha256 != facts.model_sha256:
         raise ReleaseError(
-            f"release {pending.facts.release_counter} is signed by the trainer and waits for the gate;"
-            " it comes first"
+            f"release {pending.facts.release_counter} is proposed and not signed by all; it comes first"
         )
-    keys = load_keys(config.folders.keys)
     terms = ReleaseTerms(
         facts.hardware_ids,
         facts.minimum_daemon_version,
@@ -122,16 +121,7 @@ def _sign(config: CloudConfig, before: Release) -> ReleaseFacts:
         facts.fleet,
         promise=facts.promise,
     )
-    propose_release(folder, model, terms, keys.signer(keys.release_key("trainer", facts.fleet)))
-    return complete_release(
-        folder,
-        facts.model_sha256,
-        keys.signer(keys.release_key("gate", facts.fleet)),
-        keys.signer("snapshot"),
-        keys.signer("timestamp"),
-        fleet=facts.fleet,
-        terms=terms,
-    )
+    return sign_release(folder, load_keys(config.folders.keys), model, terms)
 
 
 def _model(path: Path, sha256: str) -> bytes:

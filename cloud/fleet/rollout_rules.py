@@ -16,7 +16,7 @@ from cloud.config import RolloutConfig, StageConfig, ThresholdsConfig
 from cloud.fleet.rollout_evidence import evidence_against
 from cloud.store.states import Outcome, RolloutState
 
-MOVING = frozenset({RolloutState.RUNNING, RolloutState.DONE})  # these take vehicles in
+MOVING = frozenset({RolloutState.RUNNING, RolloutState.DONE})  # these take vehicles in, and may be halted
 TAKEN_BACK = frozenset({RolloutState.RETURNING, RolloutState.RETURNED})
 HAS_IT = frozenset({Outcome.RUNNING, Outcome.CONFIRMED})
 ENDED = frozenset({Outcome.CONFIRMED, Outcome.FAILED, Outcome.ROLLED_BACK})
@@ -43,10 +43,10 @@ class Figures:
         members: vehicles that were assigned the release.
         ended: of them, those on which it ended: confirmed, failed or rolled back.
         failed: that refused it or could not install it; of those that have begun with it.
-        rolled_back: that put the last good model back; of those that ran it.
+        rolled_back: that put an older model back, confirmed or not; of those that ran it.
         slower, faster: whose detections are older than before, or younger; of those that are compared.
-        more_drift, less_drift: with more drift alarms than in the same time before, or fewer; of those that
-            are compared.
+        more_drift, less_drift: with more drift alarms than in as many hours of driving before, or fewer; of
+            those that are compared.
     """
 
     members: int = 0
@@ -234,16 +234,16 @@ def meets(one: RolloutConfig, other: RolloutConfig) -> bool:
 
 
 def decide(policy: RolloutConfig, progress: Progress, figures: Figures) -> Decision:
-    """What comes next. Only a rollout that runs ever changes by itself.
+    """What comes next. Only a rollout that runs goes on by itself, and one that is done may still be halted.
 
     A share above its limit halts it at once where chance does not explain it. Where chance may, a stage that
     is over is held for a person, or goes on, as `policy.when_unsure` says.
     """
-    if progress.state is not RolloutState.RUNNING:
-        return Wait(f"it is {progress.state.value}")
-    breach = breach_of(policy.thresholds, figures)
+    breach = None if progress.state not in MOVING else breach_of(policy.thresholds, figures)
     if breach is not None:
         return Halt(breach)
+    if progress.state is not RolloutState.RUNNING:
+        return Wait(f"it is {progress.state.value}")
     following = policy.stages[progress.begun] if progress.begun < len(policy.stages) else None
     approved = following is not None and progress.approved > progress.begun
     if progress.begun and not approved:

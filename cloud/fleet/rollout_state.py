@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from cloud.config import RolloutConfig, ThresholdsConfig
 from cloud.fleet.rollout_rules import (
@@ -22,6 +22,7 @@ from cloud.fleet.rollout_rules import (
     Progress,
     Stand,
     Track,
+    meets,
     takes_everyone,
 )
 from cloud.store.models import DriftEvent, Release, Vehicle
@@ -30,7 +31,7 @@ from cloud.store.states import Outcome, RolloutState
 from protos.release_facts import CUSTOM_KEY
 
 LEAST_AFTER = 3  # reports of latency on the new model before it is compared
-LEAST_DRIVEN_S = 60.0  # on the new model before its drift alarms are compared
+LEAST_DRIVEN_S = 60.0  # before the new model, and on it, before drift alarms are compared
 
 _NOT_BEGUN = frozenset({Outcome.ASSIGNED})
 
@@ -43,7 +44,7 @@ class Member:
     stage: int
     outcome: Outcome
     changed: datetime
-    ran_since: datetime | None
+    ran_driven_s: float | None
     before_ms: Sequence[float]
     after_ms: Sequence[float]
 
@@ -56,6 +57,8 @@ class Standing:
         track: what decides who gets the release.
         stage_since, approved, judged_since: see `cloud.store.rollouts.Rollout`.
         members: by the vehicle's name.
+        is_last: no newer release is on its way to any of its vehicles, and it takes none back: it could be
+            taken back itself.
     """
 
     track: Track
@@ -63,6 +66,7 @@ class Standing:
     approved: int
     judged_since: datetime
     members: Mapping[str, Member]
+    is_last: bool = True
 
     def progress(self, now: datetime) -> Progress:
         """Where it is."""
@@ -118,17 +122,17 @@ def read_snapshot(session: Session, *, lock: bool = False) -> Snapshot:
     rows = list(session.scalars(query.with_for_update() if lock else query))
     tracks = {track.counter: track for track in _deciding(rows, releases)}
     members = _members(session, list(tracks))
-    rollouts = [
-        Standing(
-            tracks[row.release_counter],
-            row.stage_since,
-            row.approved,
-            row.judged_since,
-            members.get(row.release_counter, {}),
-        )
-        for row in rows
-        if row.release_counter in tracks
-    ]
+    rollouts: list[Standing] = []
+    newer: list[Track] = []
+    for row in rows:  # the newest first
+        track = tracks.get(row.release_counter)
+        if track is None:
+            continue
+        is_last = row.returns is None and not any(_meet(track, other) for other in newer)
+        own = members.get(row.release_counter, {})
+        rollouts.append(Standing(track, row.stage_since, row.approved, row.judged_since, own, is_last))
+        if row.returns is None and row.state not in TAKEN_BACK:
+            newer.append(track)
     pins = {pin.vehicle: Pin(pin.release_counter, pin.until) for pin in session.scalars(select(VehiclePin))}
     return Snapshot(
         releases,
@@ -140,25 +144,30 @@ def read_snapshot(session: Session, *, lock: bool = False) -> Snapshot:
     )
 
 
-def figures_of(session: Session, rollout: Standing, limits: ThresholdsConfig, now: datetime) -> Figures:
+def figures_of(session: Session, rollout: Standing, limits: ThresholdsConfig) -> Figures:
     """Count what a rollout's vehicles have reported since it is judged."""
-    members = list(rollout.members.values())
-    judged = [
-        member for member in members if member.changed >= rollout.judged_since or member.outcome not in ENDED
-    ]
+    judged = _judged(rollout)
+    slower, faster, compared = _latency(judged, limits)
+    more, fewer, driven = _drift(session, judged, rollout.track.counter)
+    return replace(
+        outcomes_of(rollout),
+        slower=Count(slower, compared),
+        faster=Count(faster, compared),
+        more_drift=Count(more, driven),
+        less_drift=Count(fewer, driven),
+    )
+
+
+def outcomes_of(rollout: Standing) -> Figures:
+    """Count how the release ended on a rollout's vehicles since it is judged; latency and drift left out."""
+    members, judged = rollout.members.values(), _judged(rollout)
     ran = [member for member in judged if member.outcome in HAS_IT or member.outcome is Outcome.ROLLED_BACK]
     begun = [member for member in judged if member.outcome not in _NOT_BEGUN]
-    slower, faster, compared = _latency(judged, limits)
-    more, fewer, driven = _drift(session, judged, now)
     return Figures(
         members=len(members),
         ended=sum(member.outcome in ENDED for member in members),
         failed=Count(sum(member.outcome is Outcome.FAILED for member in judged), len(begun)),
         rolled_back=Count(sum(member.outcome is Outcome.ROLLED_BACK for member in judged), len(ran)),
-        slower=Count(slower, compared),
-        faster=Count(faster, compared),
-        more_drift=Count(more, driven),
-        less_drift=Count(fewer, driven),
     )
 
 
@@ -171,6 +180,19 @@ def audience_of(custom: Mapping[str, Any]) -> Audience:
 def policy_of(row: Rollout) -> RolloutConfig:
     """The policy that a rollout was started with."""
     return RolloutConfig.model_validate(row.policy, strict=False)
+
+
+def _judged(rollout: Standing) -> list[Member]:
+    return [
+        member
+        for member in rollout.members.values()
+        if member.changed >= rollout.judged_since or member.outcome not in ENDED
+    ]
+
+
+def _meet(one: Track, other: Track) -> bool:
+    """Say whether a vehicle can be in both."""
+    return one.audience.meets(other.audience) and meets(one.policy, other.policy)
 
 
 def _deciding(rows: Sequence[Rollout], releases: Mapping[int, Audience]) -> list[Track]:
@@ -205,7 +227,7 @@ def _members(session: Session, counters: Sequence[int]) -> dict[int, dict[str, M
         row.stage,
         row.outcome,
         row.changed,
-        row.ran_since,
+        row.ran_driven_s,
         row.before_ms,
         row.after_ms,
     ).where(row.release_counter.in_(counters))
@@ -245,23 +267,43 @@ def _latency(members: Iterable[Member], limits: ThresholdsConfig) -> tuple[int, 
     return slower, faster, compared
 
 
-def _drift(session: Session, members: Iterable[Member], now: datetime) -> tuple[int, int, int]:
-    """How many have more drift alarms than in the same time before, how many fewer, of how many."""
-    driven = {
-        member.vehicle: member.ran_since
-        for member in members
-        if member.ran_since is not None and (now - member.ran_since).total_seconds() >= LEAST_DRIVEN_S
-    }
-    if not driven:
+def _drift(session: Session, members: Iterable[Member], counter: int) -> tuple[int, int, int]:
+    """How many have more drift alarms on a release than before it, how many fewer, of how many.
+
+    Each vehicle's alarms in as many seconds of driving before as after; parked, nothing can alarm. Given
+    their sum, those after are then binomial with one half where the rate is the same, whatever it is on that
+    vehicle (Przyborowski & Wilenski, "Homogeneity of results in testing samples from Poisson series", 1940):
+    more is as likely as fewer, which is what the rules test over the vehicles.
+    """
+    query = select(Vehicle).options(load_only(Vehicle.driven_s))
+    driven = {vehicle.name: vehicle.driven_s for vehicle in session.scalars(query)}
+    spans: dict[str, tuple[float, float]] = {}
+    for member in members:
+        began_s = member.ran_driven_s
+        span_s = 0.0 if began_s is None else min(driven[member.vehicle] - began_s, began_s)
+        if began_s is not None and span_s >= LEAST_DRIVEN_S:
+            spans[member.vehicle] = began_s, span_s
+    if not spans:
         return 0, 0, 0
-    longest: timedelta = max(now - since for since in driven.values())
-    query = select(DriftEvent.vehicle, DriftEvent.received).where(
-        DriftEvent.verdict == "alarm", DriftEvent.received >= min(driven.values()) - longest
+    row, event = RolloutMember, DriftEvent
+    alarms = (
+        select(event.vehicle, event.driven_s, event.model_sha256, Release.target_sha256)
+        .join(row, row.vehicle == event.vehicle)
+        .join(Vehicle, Vehicle.name == event.vehicle)
+        .join(Release, Release.counter == row.release_counter)
+        .where(
+            row.release_counter == counter,
+            event.verdict == "alarm",
+            event.driven_s > 2 * row.ran_driven_s - Vehicle.driven_s,
+        )
     )
-    balance = dict.fromkeys(driven, 0)
-    for vehicle, received in session.execute(query):
-        since = driven.get(vehicle)
-        if since is not None and received >= since - (now - since):
-            balance[vehicle] += 1 if received >= since else -1
+    balance = dict.fromkeys(spans, 0)
+    for vehicle, at_s, of_model, sha256 in session.execute(alarms):
+        assert at_s is not None  # by the query
+        began_s, span_s = spans.get(vehicle, (0.0, 0.0))
+        if began_s - span_s < at_s <= began_s:
+            balance[vehicle] -= 1
+        elif began_s < at_s <= began_s + span_s and of_model in ("", sha256):  # else it came late
+            balance[vehicle] += 1
     more = sum(value > 0 for value in balance.values())
-    return more, sum(value < 0 for value in balance.values()), len(driven)
+    return more, sum(value < 0 for value in balance.values()), len(spans)

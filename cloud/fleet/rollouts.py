@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from cloud.config import RolloutConfig
 from cloud.fleet.rollout_changes import EVERYONE, SERVER, admissions, admit, apply, start
-from cloud.fleet.rollout_rules import Decision, Wait, assigning, at_once, decide
-from cloud.fleet.rollout_state import Pin, Snapshot, Standing, figures_of, read_snapshot
+from cloud.fleet.rollout_rules import Decision, Figures, Wait, assigning, at_once, decide
+from cloud.fleet.rollout_state import Pin, Snapshot, Standing, figures_of, outcomes_of, read_snapshot
 from cloud.store import Store
 from cloud.store.columns import utc_now
 from cloud.store.states import RolloutState
@@ -143,9 +143,11 @@ def to_start(snapshot: Snapshot, config: RolloutConfig) -> list[tuple[int, Rollo
 
 
 def decision_on(session: Session, rollout: Standing, now: datetime) -> Decision:
-    """What the rules say of a rollout now."""
-    progress = rollout.progress(now)
-    if progress.state is not RolloutState.RUNNING:
-        return Wait(f"it is {progress.state.value}")
-    policy = rollout.track.policy
-    return decide(policy, progress, figures_of(session, rollout, policy.thresholds, now))
+    """What the rules say of a rollout now.
+
+    One that is done is held against what became of the release alone: latency and drift change with the year.
+    """
+    progress, policy = rollout.progress(now), rollout.track.policy
+    if progress.state is RolloutState.RUNNING:
+        return decide(policy, progress, figures_of(session, rollout, policy.thresholds))
+    return decide(policy, progress, outcomes_of(rollout) if rollout.is_last else Figures())

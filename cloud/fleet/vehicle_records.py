@@ -104,7 +104,8 @@ class VehicleRecords:
                         connect(session, vehicle, record.message, record.peer, record.given_sha256, now)
                     _apply(session, vehicle, record.message, now)
                     news |= vehicle.fleet != fleet_before
-                    news |= _note(places.get(record.vehicle, ()), record.message, now)
+                    own = [place for place in places.get(record.vehicle, ()) if place.fleet == vehicle.fleet]
+                    news |= _note(own, record.message, vehicle.driven_s, now)
         if news:
             self._outcome_changed()
         return [record.vehicle in vehicles for record in records]
@@ -137,12 +138,12 @@ def _model_of(message: Message) -> common.ModelState | None:
     return None
 
 
-def _note(places: Sequence[Membership], message: Message, now: datetime) -> bool:
+def _note(places: Sequence[Membership], message: Message, driven_s: float, now: datetime) -> bool:
     model = _model_of(message)
     if model is None or not places:
         return False
     cameras = message.status.cameras if isinstance(message, (fleet.Hello, fleet.Heartbeat)) else ()
-    return note(places, model, cameras, now)
+    return note(places, model, cameras, driven_s, now)
 
 
 def _apply(session: Session, vehicle: Vehicle, message: Message, now: datetime) -> None:
@@ -166,7 +167,10 @@ def _apply(session: Session, vehicle: Vehicle, message: Message, now: datetime) 
 
 def _hello(session: Session, vehicle: Vehicle, hello: fleet.Hello, now: datetime) -> None:
     vehicle.connected_since = now
+    if vehicle.instance_id != hello.instance_id:
+        vehicle.run_driven_ns = 0
     vehicle.instance_id = _short(hello.instance_id, 64)
+    _drive(vehicle, hello.status)
     vehicle.daemon_version = _short(hello.daemon_version, 64)
     vehicle.hardware_ids = [_short(identity, 100) for identity in hello.hardware_ids[:64]]
     vehicle.status = hello.status.SerializeToString()
@@ -189,7 +193,19 @@ def _correct_fleet(session: Session, vehicle: Vehicle, said: str) -> None:
         vehicle.fleet = said or None
 
 
+def _drive(vehicle: Vehicle, status: common.VehicleStatus) -> None:
+    """Take over what it drove since it last said so."""
+    if not status.HasField("driven_ns"):
+        return
+    driven_ns = max(status.driven_ns, 0)
+    # Less than before: another start of the daemon.
+    before_ns = vehicle.run_driven_ns if driven_ns >= vehicle.run_driven_ns else 0
+    vehicle.driven_s += (driven_ns - before_ns) / 1e9
+    vehicle.run_driven_ns = driven_ns
+
+
 def _heartbeat(_: Session, vehicle: Vehicle, heartbeat: fleet.Heartbeat, __: datetime) -> None:
+    _drive(vehicle, heartbeat.status)
     vehicle.status = heartbeat.status.SerializeToString()
 
 
@@ -212,6 +228,7 @@ def _drift_event(session: Session, vehicle: Vehicle, event: fleet.DriftEvent, no
             received=now,
             camera=_short(state.camera, 64),
             drive_ns=state.observed.monotonic_ns,
+            driven_s=vehicle.driven_s,
             verdict=word(common.DriftVerdict, "DRIFT_VERDICT_", state.verdict),
             previous=word(common.DriftVerdict, "DRIFT_VERDICT_", event.previous),
             kind=word(common.DriftKind, "DRIFT_KIND_", state.kind),

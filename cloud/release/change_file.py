@@ -2,6 +2,8 @@
 
     folder/pending/keys.json        at most one change at a time
 
+A release that waits for signatures travels in such a file too (release_file.py).
+
 It holds no secret, so it may travel to the machine that reaches an offline key, and back. What it says is
 believed nowhere: the machine that signs shows what it would change (`key_changes.differences`), and the one
 that publishes takes nothing of a file that comes back but signatures that verify.
@@ -26,6 +28,7 @@ from cloud.release.keys import KeyRing, ring_document, ring_from
 from cloud.release.role_files import sign_role, write_durable
 
 SCHEMA = 1
+RELEASED = "released"
 MAX_BYTES = 1 << 24
 
 
@@ -35,8 +38,8 @@ class Facts:
 
     Attributes:
         id: of this change, in no other.
-        action: "rotated", "revoked", "renewed" or "delegated".
-        subject: of which keys or roles, for people.
+        action: "rotated", "revoked", "renewed", "delegated" or RELEASED.
+        subject: of which keys or roles, for people; the counter of a release.
         actor: who asked.
         reason: why, where it was said.
         retired: ids of the keys that go.
@@ -51,10 +54,15 @@ class Facts:
     retired: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
 
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        return f"release {self.subject}" if self.action == RELEASED else "change of keys"
+
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """A change of keys.
+    """A change of keys, or a release.
 
     Attributes:
         facts: what was asked for.
@@ -129,7 +137,7 @@ def merge(change: KeyChange, other: KeyChange) -> int:
     )
     if not same:
         raise ReleaseError(
-            f"this is not the change of keys that is under way ({change.facts.id}): it is"
+            f"this is not the {change.facts.what} that is under way ({change.facts.id}): it is"
             f" {other.facts.id}, or was altered"
         )
     count = 0
@@ -168,7 +176,7 @@ def check_before(change: KeyChange, trusted_root: Metadata[Root] | None) -> None
         for name, metadata in roles.delegated.items():
             roles.targets.verify_delegate(name, metadata)
     except (RepositoryError, ValueError) as error:
-        raise ReleaseError(f"what the change of keys begins with is not signed: {error}") from None
+        raise ReleaseError(f"what the {change.facts.what} begins with is not signed: {error}") from None
 
 
 def pending_path(folder: Path) -> Path:
@@ -221,7 +229,7 @@ def load(path: Path, folder: Path) -> KeyChange:
         change = KeyChange(facts, roles, documents, ring_from(folder, document["ring"]))
         change.missing()  # what its roles say of each other holds together
     except FileNotFoundError:
-        raise ReleaseError(f"{path} is not there: no change of keys is under way") from None
+        raise ReleaseError(f"{path} is not there: nothing that is to be signed is under way") from None
     except (
         OSError,
         ValueError,
@@ -231,5 +239,5 @@ def load(path: Path, folder: Path) -> KeyChange:
         RecursionError,
         RepositoryError,
     ) as error:
-        raise ReleaseError(f"{path} is no change of keys: {error!r}") from None
+        raise ReleaseError(f"{path} is no change of keys, and no release: {error!r}") from None
     return change

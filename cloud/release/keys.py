@@ -1,6 +1,7 @@
 """The keys of the TUF roles: who may sign what, and where each private key is.
 
-    root-1, root-2, root-3    two of them sign a new root; keep them away from the server
+    root-1, root-2, root-3    two of them sign a new root; keep them away from the server. Or as many, and so
+                              many of them, as the repository was begun with
     targets                   delegates to the role that signs releases; keep it away from the server
     trainer, gate             both sign each release, so that neither alone can
     snapshot, timestamp       online: they only say which releases are current
@@ -21,8 +22,10 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -40,11 +43,13 @@ SCHEMA = 1
 ROOT_KEYS = ("root-1", "root-2", "root-3")
 ROOT_THRESHOLD = 2
 RELEASE_KEYS = ("trainer", "gate")
-NAMES = (*ROOT_KEYS, "targets", *RELEASE_KEYS, "snapshot", "timestamp")
+OTHER_KEYS = ("targets", *RELEASE_KEYS, "snapshot", "timestamp")
+NAMES = (*ROOT_KEYS, *OTHER_KEYS)
 
 OFFLINE_URI = "offline:"  # no scheme of securesystemslib's: no machine reaches it by itself
 
 _INDEX = "keys.json"
+_ROOT_NAME = re.compile(r"root-\d+")  # no fleet's key: those end in its step
 _FILE_SCHEME = CryptoSigner.SCHEME
 _PROBE = b"traffic-vision: is this the private key of the public one?"
 
@@ -112,6 +117,11 @@ class KeyRing:
         """
         return signer_at(self._key(name), self.folder, name)
 
+    @property
+    def root_names(self) -> list[str]:
+        """The names of root's keys."""
+        return [name for name in self.keys if _ROOT_NAME.fullmatch(name)]
+
     def name_of(self, keyid: str) -> str:
         """Return the name of a key in the ring; of a retired or strange one, its id's beginning."""
         found = [name for name, key in self.keys.items() if key.public.keyid == keyid]
@@ -169,7 +179,7 @@ def check_private(key: RoleKey, folder: Path, name: str) -> None:
     except (UnverifiedSignatureError, VerificationError) as error:
         raise ReleaseError(f"what is at {key.uri} is not the private key of '{name}': {error}") from None
     except Exception as error:  # a signer's own errors are of any kind, so its documentation says
-        raise ReleaseError(f"the private key '{name}' at {key.uri} does not sign: {error}") from error
+        raise ReleaseError(f"the private key '{name}' at {key.uri} does not sign: {error!r}") from error
 
 
 def new_key(folder: Path, name: str, generation: int) -> RoleKey:
@@ -185,9 +195,7 @@ def new_key(folder: Path, name: str, generation: int) -> RoleKey:
         OSError: it cannot be written.
     """
     path = folder / (f"{name}.pem" if generation == 1 else f"{name}-{generation}.pem")
-    # None is ever overwritten: whatever is there may have signed something.
-    signer = _read_pem(path) if path.exists() else _new_pem(path)
-    return RoleKey(signer.public_key, f"{_FILE_SCHEME}:{path.name}")
+    return RoleKey(_kept_or_new(path).public_key, f"{_FILE_SCHEME}:{path.name}")
 
 
 def given_key(folder: Path, uri: str | None, public_file: Path | None) -> RoleKey:
@@ -249,17 +257,34 @@ def open_to_others(path: Path) -> bool:
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
-def create_keys(folder: Path) -> KeyRing:
+def create_keys(folder: Path, root_files: Sequence[Path] = ()) -> KeyRing:
     """Make a key pair (Ed25519) for each name, private keys with mode 0600. Keys that are there are kept.
 
+    Args:
+        folder: for the keys.
+        root_files: where root's private keys shall be, one each, elsewhere; none: in the folder.
+
     Raises:
-        ReleaseError: a key file or the index is there and cannot be read.
+        ReleaseError: a key file or the index is there and cannot be read, or has other root keys.
         OSError: the folder cannot be written.
     """
+    root_uris = [f"{_FILE_SCHEME}:{path.absolute()}" for path in root_files]
     if (folder / _INDEX).exists():
-        return load_keys(folder)
+        ring = load_keys(folder)
+        if root_uris and root_uris != [ring.keys[name].uri for name in ring.root_names]:
+            raise ReleaseError(
+                f"{folder} has root keys: `keys rotate` and `keys move` exchange and move them"
+            )
+        return ring
+    if len(set(root_uris)) < len(root_uris):
+        raise ReleaseError("one file holds one of root's keys")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ring = KeyRing(folder, {name: new_key(folder, name, 1) for name in NAMES})
+    elsewhere = {
+        f"root-{number}": RoleKey(_kept_or_new(path).public_key, uri)
+        for number, (path, uri) in enumerate(zip(root_files, root_uris, strict=True), start=1)
+    }
+    here = OTHER_KEYS if elsewhere else NAMES
+    ring = KeyRing(folder, {**elsewhere, **{name: new_key(folder, name, 1) for name in here}})
     save_keys(ring)
     return ring
 
@@ -310,6 +335,11 @@ def ring_from(folder: Path, document: dict[str, Any]) -> KeyRing:
         for name, entry in document["keys"].items()
     }
     return KeyRing(folder, keys, tuple(RetiredKey(**entry) for entry in document.get("retired", ())))
+
+
+def _kept_or_new(path: Path) -> CryptoSigner:
+    """None is ever overwritten: whatever is there may have signed something."""
+    return _read_pem(path) if path.exists() else _new_pem(path)
 
 
 def _new_pem(path: Path) -> CryptoSigner:

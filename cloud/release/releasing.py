@@ -1,6 +1,6 @@
 """A release in two steps, by whoever holds the keys: the trainer proposes, the gate completes.
 
-    folder/pending/ROLE.json                a release that the trainer signed and the gate did not yet
+    folder/pending/ROLE.json                a release that is not signed by all yet; see release_file.py
 
 One counter numbers the releases of all fleets, so that a vehicle may go from one to another.
 
@@ -20,7 +20,7 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Snapshot, TargetFile, Targets
 
-from cloud.release.errors import ReleaseError
+from cloud.release.errors import ReleaseError, UnsignedError
 from cloud.release.locking import locked
 from cloud.release.repository import Release, list_releases, releases_in, target_file
 from cloud.release.role_files import (
@@ -65,7 +65,7 @@ class ReleaseTerms:
 
 
 def propose_release(
-    folder: Path, model: bytes, terms: ReleaseTerms, trainer: Signer, now: datetime | None = None
+    folder: Path, model: bytes, terms: ReleaseTerms, trainer: Signer | None, now: datetime | None = None
 ) -> ReleaseFacts:
     """First step: the trainer signs. No vehicle sees it yet.
 
@@ -76,7 +76,7 @@ def propose_release(
         folder: the repository.
         model: the model file's bytes.
         terms: what the owner says of it.
-        trainer: signer of the trainer's key.
+        trainer: signer of the trainer's key; None: it is elsewhere, and its signature is awaited.
         now: the present time; None: by the clock.
 
     Raises:
@@ -85,7 +85,7 @@ def propose_release(
         OSError: the repository cannot be written.
     """
     described = parse_model_file(model, "the release")
-    role = _role(terms.fleet)
+    role = role_name(terms.fleet)
     with locked(folder):
         current = current_role(folder, role)
         published = releases_in(folder, current)
@@ -107,15 +107,16 @@ def propose_release(
         current.signed.targets[facts.target_path] = target
         current.signed.version += 1
         current.signed.expires = moment(now) + OFFLINE_VALIDITY
-        sign_role(current, [trainer])
-        write_durable(_pending_path(folder, role), current.to_bytes())
+        current.signatures.clear()
+        sign_role(current, [] if trainer is None else [trainer])
+        write_durable(proposal_path(folder, role), current.to_bytes())
         return facts
 
 
 def complete_release(
     folder: Path,
     model_sha256: str,
-    gate: Signer,
+    gate: Signer | None,
     snapshot: Signer,
     timestamp: Signer,
     now: datetime | None = None,
@@ -128,7 +129,7 @@ def complete_release(
     Args:
         folder: the repository.
         model_sha256: digest of the model that passed the gate.
-        gate: signer of the gate's key.
+        gate: signer of the gate's key; None: it is elsewhere, and its signature is in the proposal.
         snapshot: signer of the snapshot role's key.
         timestamp: signer of the timestamp role's key.
         now: the present time; None: by the clock.
@@ -136,32 +137,33 @@ def complete_release(
         terms: that it was judged on; the proposal must be on the same ones. None: on any.
 
     Raises:
-        ReleaseError: this model is neither pending nor released, the proposal holds more than this one
-            release or is on other terms, or the signatures are not enough.
+        ReleaseError: this model is neither pending nor released, or the proposal holds more than this one
+            release or is on other terms.
+        UnsignedError: the signatures are not enough.
         OSError: the repository cannot be written.
     """
-    role = _role(fleet)
+    role = role_name(fleet)
     with locked(folder):
         current = current_role(folder, role)
         published = releases_in(folder, current)
         pending = pending_release(folder, fleet)
         if pending in published:  # a kill came after the last file
-            _pending_path(folder, role).unlink()
+            proposal_path(folder, role).unlink()
             pending = None
         if pending is None or pending.facts.model_sha256 != model_sha256:
             return _released(published, model_sha256)
         if terms is not None:
             _check_terms(pending, terms)
-        proposed = read_role(_pending_path(folder, role))
+        proposed = read_role(proposal_path(folder, role))
         now = moment(now)
         _check_adds_only(proposed, current, pending, list_releases(folder), now)
-        sign_role(proposed, [gate], append=True)
+        sign_role(proposed, [] if gate is None else [gate], append=True)
         try:
             current_role(folder, Targets.type).signed.verify_delegate(
                 role, proposed.signed_bytes, proposed.signatures
             )
         except RepositoryError as error:
-            raise ReleaseError(
+            raise UnsignedError(
                 f"release {pending.facts.release_counter} is not signed by all: {error}"
             ) from None
         write_role(folder, role, proposed)
@@ -169,7 +171,7 @@ def complete_release(
         following.signed.meta[f"{role}.json"] = meta_of(folder, role, proposed.signed.version)
         renew_snapshot(following, now)
         publish_online(folder, following, read_timestamp(folder).version + 1, snapshot, timestamp, now)
-        _pending_path(folder, role).unlink()
+        proposal_path(folder, role).unlink()
         return pending.facts
 
 
@@ -181,16 +183,16 @@ def discard_pending(folder: Path, fleet: str | None = None) -> None:
         OSError: the repository cannot be written.
     """
     with locked(folder):
-        _discard(folder, _role(fleet), list_releases(folder))
+        _discard(folder, role_name(fleet), list_releases(folder))
 
 
 def pending_release(folder: Path, fleet: str | None = None) -> Release | None:
-    """Return the fleet's release that the trainer signed and the gate did not yet.
+    """Return the fleet's release that is proposed, and not signed by all yet.
 
     Raises:
         ReleaseError: what is pending is no proposal.
     """
-    path = _pending_path(folder, _role(fleet))
+    path = proposal_path(folder, role_name(fleet))
     if not path.exists():
         return None
     try:
@@ -249,14 +251,8 @@ def _check_adds_only(
 ) -> None:
     """The gate judged one model: the proposal must be the current role and that release, the file whole."""
     path = release.facts.target_path
-    expected = {**current.signed.targets, path: proposed.signed.targets.get(path)}
-    if (
-        proposed.signed.version != current.signed.version + 1
-        or proposed.signed.targets != expected
-        or proposed.signed.delegations is not None
-        or proposed.signed.expires > now + OFFLINE_VALIDITY + _SLACK
-        or release.facts.release_counter != _newest_counter(published) + 1
-    ):
+    is_next = release.facts.release_counter == _newest_counter(published) + 1
+    if not is_next or not adds_only(proposed.signed, current.signed, path, now):
         raise ReleaseError(
             f"the proposal of release {release.facts.release_counter} holds more than that release, or"
             " another came between: propose it again"
@@ -266,6 +262,16 @@ def _check_adds_only(
             proposed.signed.targets[path].verify_length_and_hashes(file)
     except (OSError, RepositoryError) as error:
         raise ReleaseError(f"{release.file} is not what the trainer signed: {error}") from None
+
+
+def adds_only(proposed: Targets, current: Targets, path: str, now: datetime) -> bool:
+    """Say whether a releases' role's next version adds one target and changes nothing else."""
+    return (
+        proposed.version == current.version + 1
+        and proposed.targets == {**current.targets, path: proposed.targets.get(path)}
+        and proposed.delegations is None
+        and proposed.expires <= now + OFFLINE_VALIDITY + _SLACK
+    )
 
 
 def _released(published: list[Release], model_sha256: str) -> ReleaseFacts:
@@ -279,15 +285,15 @@ def _newest_counter(published: list[Release]) -> int:
     return published[-1].facts.release_counter if published else 0
 
 
-def _stands(folder: Path, role: str, current: Metadata[Any], trainer: Signer) -> bool:
-    """The proposal was signed by this trainer's key and follows the current role."""
-    proposed = read_role(_pending_path(folder, role))
+def _stands(folder: Path, role: str, current: Metadata[Any], trainer: Signer | None) -> bool:
+    """The proposal was signed by this trainer's key, if that is here, and follows the current role."""
+    proposed = read_role(proposal_path(folder, role))
     follows: bool = proposed.signed.version == current.signed.version + 1
-    return follows and trainer.public_key.keyid in proposed.signatures
+    return follows and (trainer is None or trainer.public_key.keyid in proposed.signatures)
 
 
 def _discard(folder: Path, role: str, published: list[Release]) -> None:
-    path = _pending_path(folder, role)
+    path = proposal_path(folder, role)
     if not path.exists():
         return
     for release in releases_in(folder, read_role(path)):
@@ -296,11 +302,17 @@ def _discard(folder: Path, role: str, published: list[Release]) -> None:
     path.unlink()
 
 
-def _pending_path(folder: Path, role: str) -> Path:
+def proposal_path(folder: Path, role: str) -> Path:
+    """Return where a role's release lies that is not signed by all yet."""
     return folder / "pending" / f"{role}.json"
 
 
-def _role(fleet: str | None) -> str:
+def role_name(fleet: str | None) -> str:
+    """Return the role of a fleet's releases.
+
+    Raises:
+        ReleaseError: no fleet can be called so.
+    """
     try:
         return role_of_fleet(fleet)
     except FactsError as error:

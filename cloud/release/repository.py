@@ -32,7 +32,7 @@ from tuf.api.metadata import (
 )
 
 from cloud.release.errors import ReleaseError
-from cloud.release.keys import RELEASE_KEYS, ROOT_KEYS, ROOT_THRESHOLD, KeyRing
+from cloud.release.keys import RELEASE_KEYS, ROOT_THRESHOLD, KeyRing
 from cloud.release.locking import locked
 from cloud.release.role_files import (
     OFFLINE_VALIDITY,
@@ -67,21 +67,34 @@ class Release:
     file: Path
 
 
-def create_repository(folder: Path, keys: KeyRing, now: datetime | None = None) -> None:
+def create_repository(
+    folder: Path, keys: KeyRing, now: datetime | None = None, root_threshold: int | None = None
+) -> None:
     """Make an empty repository; one that is there is left as it is, one that was half made is finished.
 
+    Args:
+        folder: of the repository.
+        keys: all of them at hand.
+        now: the present time; None: by the clock.
+        root_threshold: how many of root's keys sign a new root; None: two, or as one that is there has.
+
     Raises:
-        ReleaseError: a private key is missing.
+        ReleaseError: a private key is missing, or there are not so many of root's, or the root that is there
+            has another threshold.
         OSError: the folder cannot be written.
     """
     with locked(folder):
+        if role_path(folder, Root.type, 1).exists():  # someone may have it
+            has = newest_root(folder).signed.roles[Root.type].threshold
+            if root_threshold not in (None, has):
+                raise ReleaseError(f"the root that is there has the threshold {has}, which stays")
         if (folder / "metadata" / "timestamp.json").exists():
             return
         now = moment(now)
-        root = Metadata(_first_root(keys, now))
+        root = Metadata(_first_root(keys, now, ROOT_THRESHOLD if root_threshold is None else root_threshold))
         targets = Metadata(_first_targets(keys, now))
         models = Metadata(Targets(expires=now + OFFLINE_VALIDITY))
-        sign_role(root, [keys.signer(name) for name in ROOT_KEYS])
+        sign_role(root, [keys.signer(name) for name in keys.root_names])
         sign_role(targets, [keys.signer("targets")])
         sign_role(models, [keys.signer(name) for name in RELEASE_KEYS])
         if not role_path(folder, Root.type, 1).exists():  # a root that someone may have is never exchanged
@@ -164,12 +177,14 @@ def publish_root(folder: Path, root: Root, signers: Sequence[Signer], now: datet
         return root.version
 
 
-def _first_root(keys: KeyRing, now: datetime) -> Root:
+def _first_root(keys: KeyRing, now: datetime, threshold: int) -> Root:
+    if not 1 <= threshold <= len(keys.root_names):
+        raise ReleaseError(f"root has {len(keys.root_names)} keys: {threshold} of them cannot sign")
     root = Root(expires=now + OFFLINE_VALIDITY, consistent_snapshot=True)
     for role in TOP_LEVEL_ROLE_NAMES:
-        for name in ROOT_KEYS if role == Root.type else (role,):
+        for name in keys.root_names if role == Root.type else (role,):
             root.add_key(keys.public(name), role)
-    root.roles[Root.type].threshold = ROOT_THRESHOLD
+    root.roles[Root.type].threshold = threshold
     return root
 
 

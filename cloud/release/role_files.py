@@ -90,7 +90,9 @@ def sign_role(metadata: Metadata[Any], signers: Sequence[Signer], append: bool =
             metadata.sign(signer, append=append)
             append = True
     except RepositoryError as error:
-        raise ReleaseError(f"signing the {metadata.signed.type} metadata failed: {error}") from error
+        # A token's own error may have no words: PinIncorrect.
+        why = str(error) if error.__cause__ is None else repr(error.__cause__)
+        raise ReleaseError(f"signing the {metadata.signed.type} metadata failed: {why}") from error
 
 
 def write_role(folder: Path, role: str, metadata: Metadata[Any]) -> None:

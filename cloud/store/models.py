@@ -27,6 +27,8 @@ class Vehicle(Base):
         status: the last `VehicleStatus`, serialized.
         fleet: whose releases it takes, by its ticket, then as it says itself; None: those for vehicles
             without one.
+        driven_s: of its driving, what it has reported, seconds.
+        run_driven_ns: of that, since its daemon's last start.
         session_kept_sha256, session_given_sha256: see `cloud.fleet.session_chain.Chain`.
         identity_accepted: when its owner last vouched for whoever comes under its identity.
     """
@@ -47,6 +49,8 @@ class Vehicle(Base):
     session_kept_sha256: Mapped[str | None] = mapped_column(Digest)
     session_given_sha256: Mapped[str | None] = mapped_column(Digest)
     identity_accepted: Mapped[datetime | None]
+    driven_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    run_driven_ns: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class Certificate(Base):
@@ -114,6 +118,7 @@ class DriftEvent(Base):
 
     Attributes:
         drive_ns: when it was observed, in the frames' time, ns.
+        driven_s: the vehicle's, when it came; None: of a time when that was not kept.
         verdict, previous, kind: the contract's words in lower case, without their prefixes.
         features: the features that carry it, the strongest first: name, origin, context, window_s, ks_d,
             p_value, expected_false_alarms_per_day, shift_sigma (may be absent), verdict.
@@ -121,7 +126,11 @@ class DriftEvent(Base):
     """
 
     __tablename__ = "drift_events"
-    __table_args__ = (UniqueConstraint("vehicle", "external_id"), Index(None, "vehicle", "received"))
+    __table_args__ = (
+        UniqueConstraint("vehicle", "external_id"),
+        Index(None, "vehicle", "received"),
+        Index(None, "vehicle", "driven_s"),
+    )
 
     id: Mapped[int] = mapped_column(RowNumber, primary_key=True)
     vehicle: Mapped[str] = mapped_column(ForeignKey("vehicles.name"))
@@ -129,6 +138,7 @@ class DriftEvent(Base):
     received: Mapped[datetime] = mapped_column(default=utc_now, index=True)
     camera: Mapped[str] = mapped_column(Identifier, default="")
     drive_ns: Mapped[int] = mapped_column(BigInteger, default=0)
+    driven_s: Mapped[float | None]
     verdict: Mapped[str] = mapped_column(String(32))
     previous: Mapped[str] = mapped_column(String(32))
     kind: Mapped[str] = mapped_column(String(32), default="")

@@ -83,7 +83,7 @@ class RolloutMember(Base):
     Attributes:
         stage: that took it in, from 1 on.
         changed: when its outcome was last another one.
-        ran_since: when it first said that the release runs.
+        ran_since, ran_driven_s: when it first said that the release runs, and its vehicle's `driven_s` then.
         before_ms, after_ms: the age of detections at p99 on its slowest camera, ms, as it reported before and
             after; the latest ones, the last one last.
     """
@@ -101,5 +101,6 @@ class RolloutMember(Base):
     changed: Mapped[datetime] = mapped_column(default=utc_now)
     detail: Mapped[str] = mapped_column(Text, default="")
     ran_since: Mapped[datetime | None]
+    ran_driven_s: Mapped[float | None]
     before_ms: Mapped[list[float]] = mapped_column(Document, default=list)
     after_ms: Mapped[list[float]] = mapped_column(Document, default=list)

@@ -41,7 +41,7 @@ class StageState(str, enum.Enum):
 
 
 class RolloutState(str, enum.Enum):
-    """Where a rollout is. Only a running one changes by itself."""
+    """Where a rollout is. By itself, only a running one goes on, and that or one that is done is halted."""
 
     RUNNING = "running"
     PAUSED = "paused"  # nobody new gets the release
@@ -60,5 +60,5 @@ class Outcome(str, enum.Enum):
     RUNNING = "running"  # on probation
     CONFIRMED = "confirmed"
     FAILED = "failed"  # refused, or not to be installed
-    ROLLED_BACK = "rolled back"  # ran, and the last good model is back
+    ROLLED_BACK = "rolled back"  # ran, confirmed or not, and an older model is back
     WITHDRAWN = "withdrawn"  # ran, and was taken back by the owner

@@ -1,4 +1,4 @@
-"""Time on the road, and stretches of it, out of frames. Rules alone, no I/O."""
+"""Stretches of driving, out of frames. Rules alone, no I/O."""
 
 from __future__ import annotations
 
@@ -6,33 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge.updates.frame_records import FrameRecord
+from edge.vehicle_state.drive_time import DriveTime
 
-GAP_S = 5.0  # frames further apart say nothing of the time between them
 STRETCH_S = 10.0
-
-
-class DriveTime:
-    """How long the vehicle drove: the frames' time while it is not parked, by the camera that saw most."""
-
-    def __init__(self) -> None:
-        """None yet."""
-        self._last: dict[str, tuple[int, bool]] = {}
-        self._ns: dict[str, int] = {}
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return max(self._ns.values(), default=0) / 1e9
-
-    def add(self, record: FrameRecord) -> None:
-        """Take a frame: the time since its camera's frame before counts if both were driving."""
-        before = self._last.get(record.camera)
-        self._last[record.camera] = record.time_ns, record.parked
-        if before is None or before[1] or record.parked:
-            return
-        passed_ns = record.time_ns - before[0]
-        if 0 < passed_ns <= GAP_S * 1e9:  # back in time: a recording began anew
-            self._ns[record.camera] = self._ns.get(record.camera, 0) + passed_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +47,7 @@ class Stretches:
         stretch = self._open.get(record.camera)
         if stretch is None or stretch.context != record.context:
             stretch = self._open[record.camera] = _Open(record.context, DriveTime())
-        stretch.drive.add(record)
+        stretch.drive.add(record.camera, record.time_ns, parked=record.parked)
         stretch.frames += 1
         stretch.detections += record.detections
         if stretch.drive.seconds < STRETCH_S:

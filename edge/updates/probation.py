@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from edge.updates.chance import DESIGN_EFFECT, Trial
-from edge.updates.driving import DriveTime, Stretches, stretches_of
+from edge.updates.driving import Stretches, stretches_of
 from edge.updates.frame_records import FrameRecord
 from edge.updates.promise_trials import DetectionTrials, Figure, LatencyTrials, share_tail
+from edge.vehicle_state.drive_time import DriveTime
 from protos.release_promise import Promise
 from protos.traffic_vision.v1 import common_pb2
 
@@ -177,7 +178,7 @@ class Probation:
         for record in records:
             if record.digest != self.digest:
                 continue
-            self._drive.add(record)
+            self._drive.add(record.camera, record.time_ns, parked=record.parked)
             self._latency.add(record.latency_ms)
             stretch = self._stretches.add(record)
             if stretch is not None:

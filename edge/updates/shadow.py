@@ -23,7 +23,6 @@ from edge.perception.detector import DetectorOptions
 from edge.perception.model_file import ModelFile
 from edge.perception.shadow_process import Offer, ShadowFrame, ShadowLimits, ShadowProcess
 from edge.publication import Publication
-from edge.updates.driving import DriveTime
 from edge.updates.frame_records import FrameRecord
 from edge.updates.own_reference import known_features
 from edge.updates.probation import KnownFeatures, drift_failure
@@ -31,6 +30,7 @@ from edge.updates.shadow_answer import AnswerError, read_answer
 from edge.updates.shadow_progress import Progress
 from edge.updates.shadow_rules import ShadowTally, ShadowTerms, early_failure, failure, is_over
 from edge.updates.shadow_turns import Turns
+from edge.vehicle_state.drive_time import DriveTime
 from protos.traffic_vision.v1 import common_pb2
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class Shadow:
         digest = published.detections.model_digest
         record = FrameRecord(digest, frame.camera, frame.captured_ns, parked, "", 0.0, 0)
         with run.lock:
-            run.drive.add(record)
+            run.drive.add(record.camera, record.time_ns, parked=record.parked)
             if parked:
                 return
             if not run.turns.is_next(frame.camera):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from edge.config import VehicleStateConfig
 from edge.frames.frame import Frame
 from edge.publication import Publication
+from edge.vehicle_state.drive_time import DriveTime
 from edge.vehicle_state.listener import LineListener
 from edge.vehicle_state.motion import PictureMotion
 from edge.vehicle_state.standing import ReportedStanding, SeenStanding
@@ -49,6 +50,7 @@ class VehicleWatch:
         # Of each camera's latest look that could tell.
         self._looks_moving = dict.fromkeys(cameras, True)
         self._told: dict[str, common_pb2.Motion] = {}
+        self._drive, self._driven_ns = DriveTime(), 0
         reports.listen(self._take)
         self._listener = None if config.socket is None else LineListener(config.socket, reports.report)
 
@@ -60,6 +62,8 @@ class VehicleWatch:
             # Where it cannot be told, what it would hide is worth more than what it would add.
             self._looks_moving[frame.camera] = look.moves is not False
         self._tell(frame.camera)
+        self._drive.add(frame.camera, frame.captured_ns, parked=self.parked(frame.camera))
+        self._driven_ns = self._drive.ns
 
     def motion(self, camera: str) -> common_pb2.Motion:
         """Whether the vehicle drives, as far as a camera is concerned. From any thread."""
@@ -110,7 +114,8 @@ class VehicleWatch:
         return self._listener is None or self._listener.join(timeout_s)
 
     def fill_status(self, status: common_pb2.VehicleStatus) -> None:
-        """Add the report that holds, and each camera's motion."""
+        """Add the report that holds, each camera's motion, and for how long it drove."""
+        status.driven_ns = self._driven_ns
         state = self.state()
         if state is not None:
             status.state.CopyFrom(state)

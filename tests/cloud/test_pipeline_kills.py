@@ -128,7 +128,7 @@ def test_dataset_makes_one_version(tmp_path: Path, where: str) -> None:
     "where",
     [
         "step=gate signs",
-        "cloud.pipeline.publishing:complete_release",
+        "cloud.release.signing:complete_release",
         "cloud.pipeline.stages.deploy:Tracking.finish",
     ],
 )

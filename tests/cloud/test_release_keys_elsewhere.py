@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from tuf.api.metadata import Metadata, Root
 
-from cloud.config import CloudConfig
+from cloud.config import CloudConfig, load_config
 from cloud.release.change_file import pending_path
 from cloud.release.keys import load_keys
 from cloud.release.releasing import complete_release, propose_release
@@ -188,3 +190,36 @@ def test_a_release_between_makes_a_waiting_change_begin_again(
     sign("root-1")
     assert "published" in done(folder, "sign")
     assert len(list_releases(repository)) == 2
+
+
+def test_roots_keys_may_be_elsewhere_from_the_first_day_and_so_many_of_so_many(tmp_path: Path) -> None:
+    folder, sticks = tmp_path / "cloud", [tmp_path / f"stick-{number}" for number in range(1, 6)]
+    for stick in sticks:
+        stick.mkdir()
+    files = [stick / "root.pem" for stick in sticks]
+
+    def init(*more: str, where: Path = folder, elsewhere: Sequence[Path] = files) -> Result:
+        told = [word for file in elsewhere for word in ("--root-key", str(file))]
+        return CliRunner().invoke(command, ["init", str(where), *told, *more])
+
+    many = init("--root-threshold", "6", where=tmp_path / "other", elsewhere=[tmp_path / "a.pem"])
+    assert "root has 1 keys: 6 of them cannot sign" in str(many.exception)
+    assert "one file holds one" in str(init(where=tmp_path / "twice", elsewhere=files[:1] * 2).exception)
+    assert init("--root-threshold", "3").exit_code == 0
+    config = load_config(folder / "cloud.toml")
+    assert not list((folder / "keys").glob("root*"))
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    root = newest_root(config.folders.repository).signed
+    assert (len(root.roles["root"].keyids), root.roles["root"].threshold) == (5, 3)
+    assert init("--root-threshold", "3").exit_code == 0, "what is there is kept"
+    assert "has the threshold 3, which stays" in str(init("--root-threshold", "2").exception)
+    assert "has root keys" in str(init(elsewhere=files[:3]).exception)
+    for file in files[2:]:
+        file.rename(file.with_suffix(".away"))
+    assert "root needs 1 more" in done(folder, "rotate", "timestamp")
+    copy = tmp_path / "change.json"
+    shutil.copy(pending_path(config.folders.repository), copy)
+    told = ["keys", "sign", str(copy), "--uri", f"file2:{sticks[2] / 'root.away'}", "--yes"]
+    assert CliRunner().invoke(command, told).exit_code == 0
+    assert "published" in done(folder, "sign", copy)
+    assert newest_root(config.folders.repository).signed.roles["root"].threshold == 3

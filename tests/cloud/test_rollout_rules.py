@@ -202,7 +202,9 @@ def test_only_a_running_rollout_moves_and_only_by_one_stage(
 ) -> None:
     assume(progress.begun <= len(policy.stages))
     decision = decide(policy, progress, seen)
-    if progress.state is not RolloutState.RUNNING:
+    if progress.state is RolloutState.DONE:
+        assert isinstance(decision, (Wait, Halt)), "its stages are over, but it may be halted"
+    elif progress.state is not RolloutState.RUNNING:
         assert isinstance(decision, Wait), "halted, it never goes on"
     if isinstance(decision, Begin):
         assert decision.stage == progress.begun + 1 <= len(policy.stages)

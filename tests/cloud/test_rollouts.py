@@ -13,8 +13,8 @@ from cloud.fleet.rollout_actions import RolloutError
 from cloud.fleet.rollout_report import rollout_lines
 from cloud.fleet.rollouts import Rollouts
 from cloud.store import open_database
-from cloud.store.models import DriftEvent, Vehicle
-from cloud.store.rollouts import Rollout, RolloutMember
+from cloud.store.models import Vehicle
+from cloud.store.rollouts import Rollout
 from cloud.store.states import Outcome, RolloutState
 from tests.clouds import in_threads
 from tests.rollout_fleet import Fleet, beats, fleet_of, quick, refuses, reverts, runs
@@ -131,33 +131,6 @@ def test_the_same_age_on_another_model_halts_nothing(fleet: Fleet) -> None:
         fleet.say(half, beats(runs(2), age_ms))
     fleet.look()
     assert fleet.state(2) in (RolloutState.RUNNING, RolloutState.DONE)
-
-
-def test_more_drift_alarms_than_before_halt_it(fleet: Fleet) -> None:
-    fleet.policy = quick(stages=(StageConfig(name="all", wait_s=10**6),))
-    fleet.add_release(2)
-    fleet.look()
-    vans = [f"van-{number}" for number in range(12)]
-    fleet.confirm(vans, 2)
-    with fleet.store.writing() as session:
-        for member in session.query(RolloutMember).where(RolloutMember.release_counter == 2):
-            if member.vehicle in vans:
-                member.ran_since = fleet.now
-        for number, van in enumerate(vans):
-            for seconds in (200,) if number else (-200, -100):
-                session.add(
-                    DriftEvent(
-                        vehicle=van,
-                        external_id=f"{van}{seconds}",
-                        received=fleet.now + timedelta(seconds=seconds),
-                        verdict="alarm",
-                        previous="stable",
-                        message=b"",
-                    )
-                )
-    fleet.look(300)
-    assert "11 of 12 vehicles have more drift alarms" in fleet.rollout(2).reason
-    assert "1 the other way" in fleet.rollout(2).reason
 
 
 def test_too_few_reports_hold_the_stage(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.updates.driving import GAP_S, DriveTime, stretches_of
+from edge.updates.driving import stretches_of
 from edge.updates.frame_records import KEPT, FrameRecord, FrameRecords
 from edge.updates.probation import (
     LEAST_ERRORS,
@@ -21,6 +21,7 @@ from edge.updates.probation import (
     drift_failure,
     terms_of,
 )
+from edge.vehicle_state.drive_time import GAP_S, DriveTime
 from protos.release_promise import Promise, Range
 from protos.traffic_vision.v1 import common_pb2
 
@@ -115,7 +116,7 @@ def test_drive_time_is_never_longer_than_the_frames_time(cameras: dict[str, list
         for step_s, parked in steps:
             now_s += step_s
             before = drive.seconds
-            drive.add(FrameRecord("new", camera, now_s * 10**9, parked, "", 1.0, 0))
+            drive.add(camera, now_s * 10**9, parked=parked)
             assert before <= drive.seconds <= before + min(step_s, GAP_S)
         spans.append(now_s)
     assert drive.seconds <= max(spans)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -126,3 +126,29 @@ def test_whether_it_moves_just_now_is_what_a_report_says_and_else_the_latest_pic
     assert show(8, 14, still=False) is False
     now = 3 * SECOND
     assert watch.moves("front")
+
+
+def test_a_status_says_for_how_long_it_drove_and_parked_time_is_none() -> None:
+    watch = VehicleWatch(VehicleStateConfig(parked_after_s=10), ["front", "rear"], Reports(common.Instant))
+    drive = list(frames(f"sim:7?seconds=5&{SIZE}"))
+    published = Publication(
+        drive[0].key, 0, False, 180, 320, Detections(np.zeros((0, 6), np.float32), "", StageTimes(0, 0, 0)),
+        loaded(rectangles_model()).metadata, 0, 0, 0,
+    )  # fmt: skip
+
+    def driven_s(cameras: Sequence[str], start: int, end: int, *, still: bool = False) -> float:
+        for number in range(2 * start, 2 * end):
+            for camera in cameras:
+                image = drive[0 if still else number % len(drive)].image
+                watch.observe(Frame(camera, number, 0, number * SECOND // 2, image), published)
+        status = common.VehicleStatus()
+        watch.fill_status(status)
+        assert status.HasField("driven_ns")
+        return status.driven_ns / SECOND
+
+    assert driven_s([], 0, 0) == 0
+    assert driven_s(["front", "rear"], 0, 30) == 29.5, "two cameras see one drive"
+    parked = driven_s(["front"], 30, 100, still=True)
+    assert parked <= 42, "ten seconds and some looks until it counts as parked"
+    assert driven_s(["front"], 100, 130, still=True) == parked
+    assert parked + 20 < driven_s(["front"], 130, 160) <= parked + 30

@@ -36,14 +36,33 @@ def command() -> None:
 @click.option(
     "--name", "names", multiple=True, metavar="HOST", help="The server's certificate is for it too; repeat."
 )
-def init(folder: Path, listen: str | None, address: str | None, names: tuple[str, ...]) -> None:
+@click.option(
+    "--root-key",
+    "root_keys",
+    multiple=True,
+    type=_PATH,
+    metavar="FILE",
+    help="Where one of root's private keys shall be, a stick's file; repeat  [default: three, in DIR]",
+)
+@click.option(
+    "--root-threshold", type=click.IntRange(1), help="So many of them sign a new root  [default: 2]"
+)
+def init(
+    folder: Path,
+    listen: str | None,
+    address: str | None,
+    names: tuple[str, ...],
+    root_keys: tuple[Path, ...],
+    root_threshold: int | None,
+) -> None:
     """Make a cloud's folder: configuration, keys, certificates, database.
 
-    What is there already is kept, so it can be run again at any time.
+    What is there already is kept, so it can be run again at any time. Root's keys are made in the files of
+    --root-key, or used where there is one, and are at hand this once: take them away afterwards.
     """
     from cloud.fleet.enrolment import CONFIG_FILE, CloudChoices, init_cloud
 
-    config = init_cloud(folder, CloudChoices(listen, address, names))
+    config = init_cloud(folder, CloudChoices(listen, address, names, root_keys, root_threshold))
     click.echo(f"{folder / CONFIG_FILE}: the server will listen at {config.serve.listen}")
 
 

@@ -106,3 +106,72 @@ def _bundle(out: Path, counter: int | None, fleet: str | None, first_root: int, 
         )
     roots = f"roots {content.roots[0]} to {content.roots[1]}"
     click.echo(f"{out}: {content.size_bytes} bytes, {roots}, until {content.until}")
+
+
+@_release.command("prepare")
+@click.argument("file", type=_PATH)
+@click.option("--fleet", help="Whose release  [default: of release.fleet in cloud.toml]")
+@_CONFIG
+def _prepare(file: Path, fleet: str | None, config: Path) -> None:
+    """Write FILE for the machines that reach the trainer's and the gate's key, where these are offline.
+
+    It holds the release that waits for their signatures, and no secret.
+    """
+    from cloud.config import load_config
+    from cloud.release.release_file import prepare
+
+    loaded = load_config(config)
+    whose = loaded.release.fleet if fleet is None else fleet
+    waiting = prepare(loaded.folders.repository, loaded.folders.keys, file, whose)
+    click.echo(waiting.to_text())
+    click.echo("\n".join(waiting.change.missing()))
+
+
+@_release.command("sign")
+@click.argument("file", type=_PATH)
+@click.option("--uri", required=True, help="Where the private key is on this machine.")
+@click.option("--key", help="Which one it is, by name or the beginning of its id; a file says it itself.")
+@click.option(
+    "--root", type=_PATH, help="A root.json that you kept: FILE must begin with what its keys signed."
+)
+@click.option("--model", type=_PATH, help="The model file that you judged: FILE must release this one.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def _sign(file: Path, uri: str, key: str | None, root: Path | None, model: Path | None, yes: bool) -> None:
+    """Sign the release in FILE by the key at --uri, after a look at what it is.
+
+    Trainer and gate each sign, in any order, the same file or copies of it. A file that would change anything
+    but add one release is refused.
+    """
+    from cloud.release.release_file import read, sign
+
+    waiting = read(file, root, model)
+    if root is None:
+        click.echo("no --root was given: that FILE begins with the true keys is its own word", err=True)
+    click.echo(waiting.to_text())
+    if not yes:
+        click.confirm("Sign this?", abort=True)
+    sign(waiting, file, uri, key)
+    left = waiting.change.missing()
+    click.echo("\n".join(left or ["all have signed: take it back, and `cloud release publish` publishes it"]))
+
+
+@_release.command("publish")
+@click.argument("file", type=_PATH)
+@_CONFIG
+def _publish(file: Path, config: Path) -> None:
+    """Take over the signatures of FILE; with the last one the release is published, and its retrain ends.
+
+    Nothing else in FILE is believed. Prints one JSON line.
+    """
+    import contextlib
+    import json
+    import sys
+
+    from cloud.config import load_config
+    from cloud.fleet.enrolment import operator
+    from cloud.pipeline.opening import opened
+    from cloud.pipeline.publishing import publish_signed
+
+    with contextlib.redirect_stdout(sys.stderr), opened(load_config(config)) as pipeline:
+        line = publish_signed(pipeline, file, operator())
+    click.echo(json.dumps(line))

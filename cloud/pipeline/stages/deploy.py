@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cloud.pipeline.errors import PipelineError
+from cloud.pipeline.errors import NotYetError, PipelineError
 from cloud.pipeline.job import Job, Outcome
 from cloud.pipeline.publishing import publish
 from cloud.pipeline.runs import end_run
 from cloud.pipeline.tracking import CHAMPION, Tracking
+from cloud.release.errors import WaitsForSignatureError
 from cloud.store.database import audit
 from cloud.store.models import Candidate, Release, Run, Verdict
 from cloud.store.releases import release_row
@@ -27,6 +28,7 @@ def run(job: Job) -> Outcome:
     """Release, or end the retrain without. A second attempt publishes nothing twice.
 
     Raises:
+        NotYetError: a key of a release is on another machine, and has not signed yet.
         ReleaseError: a key is not at hand, or the repository cannot be written.
     """
     with job.pipeline.store.reading() as session:
@@ -41,7 +43,12 @@ def run(job: Job) -> Outcome:
     tracking = Tracking(job.pipeline.config.folders.mlruns)
     if verdict.verdict is not VerdictKind.PASS:
         return _reject(job, retrain, verdict, tracking)
-    facts = publish(job.pipeline, candidate, retrain.parent_sha256, verdict, lambda step: job.tell(step=step))
+    try:
+        facts = publish(
+            job.pipeline, candidate, retrain.parent_sha256, verdict, lambda step: job.tell(step=step)
+        )
+    except WaitsForSignatureError as error:
+        raise NotYetError(str(error)) from None
     tracking.set_alias(CHAMPION, candidate.sha256)
     tracking.finish(
         retrain.mlflow_run_id, {"verdict": verdict.verdict.value, "release": facts.release_counter}

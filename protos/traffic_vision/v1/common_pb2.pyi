@@ -537,7 +537,7 @@ class DiskStatus(_message.Message):
     def __init__(self, written_bytes: _Optional[int] = ..., limit_bytes_per_day: _Optional[int] = ..., refused_writes: _Optional[int] = ..., writers: _Optional[_Iterable[_Union[DiskWriter, _Mapping]]] = ...) -> None: ...
 
 class VehicleStatus(_message.Message):
-    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk", "certificate_expires_wall_ns", "clock_alarm", "metadata_alarm", "device_drift")
+    __slots__ = ("observed", "uptime_ns", "daemon_version", "cameras", "model", "drift", "spool", "execution_providers", "resident_bytes", "metadata_expires_wall_ns", "connected_to_cloud", "state", "disk", "certificate_expires_wall_ns", "clock_alarm", "metadata_alarm", "device_drift", "driven_ns")
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     UPTIME_NS_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -555,6 +555,7 @@ class VehicleStatus(_message.Message):
     CLOCK_ALARM_FIELD_NUMBER: _ClassVar[int]
     METADATA_ALARM_FIELD_NUMBER: _ClassVar[int]
     DEVICE_DRIFT_FIELD_NUMBER: _ClassVar[int]
+    DRIVEN_NS_FIELD_NUMBER: _ClassVar[int]
     observed: Instant
     uptime_ns: int
     daemon_version: str
@@ -572,4 +573,5 @@ class VehicleStatus(_message.Message):
     clock_alarm: str
     metadata_alarm: str
     device_drift: DeviceDrift
-    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ..., certificate_expires_wall_ns: _Optional[int] = ..., clock_alarm: _Optional[str] = ..., metadata_alarm: _Optional[str] = ..., device_drift: _Optional[_Union[DeviceDrift, _Mapping]] = ...) -> None: ...
+    driven_ns: int
+    def __init__(self, observed: _Optional[_Union[Instant, _Mapping]] = ..., uptime_ns: _Optional[int] = ..., daemon_version: _Optional[str] = ..., cameras: _Optional[_Iterable[_Union[CameraStatus, _Mapping]]] = ..., model: _Optional[_Union[ModelState, _Mapping]] = ..., drift: _Optional[_Iterable[_Union[DriftState, _Mapping]]] = ..., spool: _Optional[_Union[SpoolStatus, _Mapping]] = ..., execution_providers: _Optional[_Iterable[str]] = ..., resident_bytes: _Optional[int] = ..., metadata_expires_wall_ns: _Optional[int] = ..., connected_to_cloud: bool = ..., state: _Optional[_Union[VehicleState, _Mapping]] = ..., disk: _Optional[_Union[DiskStatus, _Mapping]] = ..., certificate_expires_wall_ns: _Optional[int] = ..., clock_alarm: _Optional[str] = ..., metadata_alarm: _Optional[str] = ..., device_drift: _Optional[_Union[DeviceDrift, _Mapping]] = ..., driven_ns: _Optional[int] = ...) -> None: ...

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -24,6 +25,7 @@ from tools.bench.rounds import BenchError
 STOP_S = 20.0
 SAMPLE_S = 0.5
 PROBE_PAUSE_S = 0.1
+CLOUD_CORES = 2  # that the cloud's process may use
 _COMMAND = (sys.executable, "-c", "from tools.cli import main; main()")
 
 
@@ -80,23 +82,50 @@ class Events:
         return True
 
 
+@contextmanager
+def on_cores(count: int) -> Iterator[None]:
+    """Start what begins in this block on so many of this thread's cores; where the system has no such bounds,
+    on all.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    all_of_them = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_of_them)[:count])  # a child inherits it with its first thread
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+
+
+def cores_of(pid: int) -> list[int]:
+    """The cores that any thread of a process may use; empty where the system does not tell."""
+    found: set[int] = set()
+    if hasattr(os, "sched_getaffinity"):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(ProcessLookupError):  # this thread has ended
+                found |= os.sched_getaffinity(int(task.name))
+    return sorted(found)
+
+
 class Cloud:
     """`traffic-vision cloud serve`, and what it used."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it.
+        """Start it, on `CLOUD_CORES` cores.
 
         Raises:
             BenchError: it does not serve.
         """
         self._log = (folder / "server.log").open("ab")
         config = folder / "cloud" / "cloud.toml"
-        self._process = subprocess.Popen(
-            [*_COMMAND, "cloud", "serve", "--config", str(config)],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        with on_cores(CLOUD_CORES):
+            self._process = subprocess.Popen(
+                [*_COMMAND, "cloud", "serve", "--config", str(config)],
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+            )
         assert self._process.stdout is not None
         line = self._process.stdout.readline().split()
         if line[:1] != ["serving"]:
@@ -107,6 +136,10 @@ class Cloud:
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
+
+    def cores(self) -> list[int]:
+        """Those that its threads may use at this moment."""
+        return cores_of(self._process.pid)
 
     def cpu_s(self) -> float:
         """Processor seconds so far."""

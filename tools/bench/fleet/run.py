@@ -137,7 +137,9 @@ class _Run:
                 connecting_s = time.monotonic() - began_s
                 good, good_used = self._part(cloud, probe, self._good)
                 bad, bad_used = self._part(cloud, probe, self._bad)
-            return self._report(good, good_used, bad, bad_used, connecting_s, cloud.peak_rss_bytes)
+            return self._report(
+                good, good_used, bad, bad_used, connecting_s, cloud.peak_rss_bytes, cloud.cores()
+            )
         finally:
             cloud.stop()
 
@@ -215,6 +217,7 @@ class _Run:
         bad_used: Used,
         connecting_s: float,
         rss_bytes: int,
+        cores: list[int],
     ) -> Report:
         settings = self._settings
         spreads = [("runs", good["runs"]), ("confirmed", good["confirmed"])]
@@ -254,6 +257,8 @@ class _Run:
             f"stages of {', '.join(f'{percent:g} %' for percent in settings.stages)}, {settings.wait_s:g} s"
             f" each; models of {settings.model_bytes / 1e3:.0f} kB;"
             f" vehicles in {settings.processes} processes",
+            f"the cloud's threads may use {len(cores) or 'all'} cores{f' ({cores})' if cores else ''};"
+            " the vehicles use all, these among them",
             f"connecting took {connecting_s:.1f} s; the cloud held {rss_bytes / 1e6:.0f} MB at most",
             f"halted at stage {bad['stage']}: {bad['why']}",
             f"the bad release on its vehicles: {bad['outcomes']}",
@@ -270,6 +275,7 @@ class _Run:
                 "wall_s": {"good": good_used.wall_s, "bad": bad_used.wall_s},
                 "control_p99_ms": {"good": good_used.control_ms[1], "bad": bad_used.control_ms[1]},
                 "peak_rss_bytes": rss_bytes,
+                "cores": cores,
             },
             "connecting_s": round(connecting_s, 2),
             "machine_state": self._watched.to_json(),

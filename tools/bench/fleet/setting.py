@@ -19,7 +19,8 @@ from cloud.fleet.enrolment_desk import EnrolmentDesk
 from cloud.fleet.pki import Authority
 from cloud.fleet.repository import open_repository
 from cloud.release.keys import load_keys
-from cloud.release.releasing import ReleaseTerms, complete_release, propose_release
+from cloud.release.releasing import ReleaseTerms
+from cloud.release.signing import sign_release
 from cloud.store import open_database
 from cloud.store.models import Candidate
 from cloud.store.releases import release_row
@@ -120,9 +121,7 @@ def release(config: CloudConfig, version: str, padding_bytes: int) -> int:
     """Sign and publish a tiny model, as the stage deploy does; its counter."""
     folder, keys = config.folders.repository, load_keys(config.folders.keys)
     data = tiny_model(version, padding_bytes)
-    facts = propose_release(folder, data, ReleaseTerms((HARDWARE,)), keys.signer("trainer"))
-    signers = (keys.signer("gate"), keys.signer("snapshot"), keys.signer("timestamp"))
-    facts = complete_release(folder, facts.model_sha256, *signers)
+    facts = sign_release(folder, keys, data, ReleaseTerms((HARDWARE,)))
     store = open_database(config.store.database)
     try:
         with store.writing() as session:
