@@ -20,6 +20,7 @@ import grpc
 from tuf.api.metadata import Metadata as Signed
 from tuf.api.metadata import Root
 
+import edge
 from cloud.release import releasing, repository, serving
 from cloud.release.ceremony import Wish, begin_delegation, begin_rotation
 from cloud.release.key_publishing import finish, publish
@@ -39,7 +40,7 @@ from protos.traffic_vision.v1 import fleet_pb2_grpc as fleet_grpc
 from tests.models_factory import rectangles_model
 
 HARDWARE = "x86_64-cpu"
-VEHICLE = Vehicle(hardware_ids=frozenset({HARDWARE}), daemon_version="0.1.0")
+VEHICLE = Vehicle(hardware_ids=frozenset({HARDWARE}), daemon_version=edge.__version__)
 TERMS = ReleaseTerms(hardware_ids=(HARDWARE,))
 LIMITS = TransferLimits(rpc_s=20, least_bytes_per_s=1, metadata_s=40)
 DEADLINE_S = 30
