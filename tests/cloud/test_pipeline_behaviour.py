@@ -82,6 +82,33 @@ def test_a_model_that_minds_is_told_which_change(tmp_path: Path) -> None:
     assert verdicts[FLIP] is VerdictKind.FAIL and verdicts[NOISE] is VerdictKind.PASS
 
 
+class LeftMinded(Unsteady):
+    """Sees one thing in the middle, unless the left edge is dark."""
+
+    def detect(self, picture: np.ndarray[Any, Any]) -> Any:
+        class Found:
+            boxes = np.array([[38, 5, 58, 25, 0.9, 0]], np.float32)[: int(picture[:, 0].mean() > 100)]
+
+        return Found
+
+
+def test_pictures_of_one_drive_are_no_evidence_of_many(tmp_path: Path) -> None:
+    """Of two drives one is minded on all of its pictures: another two might both be."""
+    images = []
+    for number in range(40):
+        picture = np.full((*HW, 3), 200, np.uint8)
+        picture[:, HW[1] // 2 :] = 0 if number % 2 else 200
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(factory.jpeg(picture))
+        images.append(LabeledImage(path.name, path, HW[1], HW[0], (), {}, f"d{number % 2}"))
+    found = measure_behaviour(LeftMinded(), images, GateConfig())  # type: ignore[arg-type]
+    (flip,) = [each for each in found if each.kind == FLIP]
+    assert (flip.low, flip.high) == (0.0, 1.0) and flip.f1 == pytest.approx(2 / 3)
+    assert {result.slice: result.verdict for result in behaviour_rules(found)}[FLIP] is (
+        VerdictKind.INCONCLUSIVE
+    )
+
+
 def test_where_nothing_is_found_nothing_is_shown(tmp_path: Path) -> None:
     found = measure_behaviour(Blind(), holdout(tmp_path), GateConfig())  # type: ignore[arg-type]
     assert {each.f1 for each in found} == {None}

@@ -104,8 +104,8 @@ def quick(baseline: Path | None = None) -> Simulation:
     """
     return Simulation(
         training=Drives(10000, 12, 4, val_drives=3),
-        holdout_day=Drives(30000, 10, 2),
-        holdout_night=Drives(31000, 10, 2),
+        holdout_day=Drives(30000, 20, 1),
+        holdout_night=Drives(31000, 20, 1),
         evaluation=Drives(20000, 3, 2),
         rate_hz=2.0,
         dusk_s=60.0,
@@ -114,7 +114,7 @@ def quick(baseline: Path | None = None) -> Simulation:
             samples=12,
             old_per_new=1,
             epochs=1,
-            learning_rate=0.0005,
+            learning_rate=0.0001,
             rectangular=False,
             step_images=64,
             min_boxes=5,
