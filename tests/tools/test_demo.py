@@ -161,16 +161,16 @@ def test_the_view_shows_what_there_is(tmp_path: Path) -> None:
     assert "simulated demonstration: starting" in shown()
     story.enter("day", "driving by day")
     state = common_pb2.DriftState(
-        verdict=common_pb2.DRIFT_VERDICT_ALARM, observed=common_pb2.Instant(monotonic_ns=500_000_000_000)
+        verdict=common_pb2.DRIFT_VERDICT_ALARM, observed=common_pb2.Instant(monotonic_ns=600_000_000_000)
     )
     for ks, verdict in ((0.9, common_pb2.DRIFT_VERDICT_ALARM), (0.2, common_pb2.DRIFT_VERDICT_STABLE)):
         state.features.add(name="brightness", ks_d=ks, verdict=verdict)
     state.features.add(name="contrast", ks_d=0.1, verdict=common_pb2.DRIFT_VERDICT_STABLE)
     point = drift_point(state)
     assert point.ks == {"brightness": pytest.approx(0.9), "contrast": pytest.approx(0.1)}
-    assert (point.alarming, point.verdict, point.drive_s) == (("brightness",), "alarm", 500.0)
+    assert (point.alarming, point.verdict, point.drive_s) == (("brightness",), "alarm", 600.0)
     story.drift.append(point)
-    story.drive_s = 500.0
+    story.drive_s = 600.0
     camera = common_pb2.CameraStatus(captured_frames=100, published_hz=61.0)
     camera.outcomes.add(outcome=common_pb2.FRAME_OUTCOME_PUBLISHED, frames=100)
     status = common_pb2.VehicleStatus(cameras=[camera], resident_bytes=210_000_000, connected_to_cloud=True)
@@ -181,7 +181,7 @@ def test_the_view_shows_what_there_is(tmp_path: Path) -> None:
     text = shown()
     for expected in (
         "driving by day",
-        "night  500 s of drive  61 frames/s  100 of 100 published  210 MB",
+        "night  600 s of drive  61 frames/s  100 of 100 published  210 MB",
         "cloud: connected",
         "drift: alarm",
         "D 0.90  ALARM",

@@ -234,6 +234,8 @@ def test_a_drive_without_alarm_states_or_gaps(tmp_path: Path) -> None:
     kept = {promise["what"]: promise["kept"] for promise in figures["promises"]}
     # Nobody looked: that nothing was seen says nothing.
     assert kept["false alarms by day"] is None and kept["alarms at night under the new model"] is None
+    tiles = re.findall(r"<b>(.*?)</b><span>(?:false alarms by day|alarms at night under)", text)
+    assert tiles == ["–"] * 2
     assert "No drift state was seen." in text and "No publications around the swap" in text
     written(replace(base, drift=base.drift[:1]), tmp_path / "one")
 

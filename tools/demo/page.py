@@ -10,7 +10,7 @@ from cloud.datasets.classes import CANONICAL, canonical
 from edge.perception.jpeg import jpeg_size
 from tools.charts.pages import NOTHING, jpeg_uri, number, page_environment
 from tools.demo import charts
-from tools.demo.findings import WAYS_OUT, Detected, Findings, finite, objects_found, score
+from tools.demo.findings import WAYS_OUT, Detected, Findings, Span, finite, objects_found, score
 from tools.demo.promises import promises
 from tools.demo.record import SLICES, Comparison, DemoRecord, Score
 
@@ -134,12 +134,17 @@ def _tiles(record: DemoRecord, found: Findings, slices: Sequence[_Slice]) -> lis
             for name, *both in reversed(slices)
         ),
         (NOTHING if late is None else f"{late:.0f} s", "of drive from dusk to alarm"),
-        (str(len(found.alarms.by_day)), "false alarms by day"),
-        (str(len(found.alarms.after_swap)), "alarms at night under the new model"),
+        (_alarms(found.alarms.by_day, found.judged_by_day_s), "false alarms by day"),
+        (_alarms(found.alarms.after_swap, found.judged_s), "alarms at night under the new model"),
         (str(record.swap.frames_lost), "frames lost by the swap"),
         (NOTHING if worst is None else f"{worst:.0f} ms", "longest gap around the swap"),
         (_duration(found.wall_s), "wall time of it all"),
     ]
+
+
+def _alarms(alarms: Sequence[Span], judged_s: float) -> str:
+    """How many; where the monitor judged nothing, none says nothing."""
+    return str(len(alarms)) if alarms or judged_s > 0 else NOTHING
 
 
 def _picture(comparison: Comparison) -> Picture | None:

@@ -48,7 +48,7 @@ class Simulation:
     evaluation: Drives = field(default_factory=lambda: Drives(20000, 20, 20))
     seed: int = 42
     rate_hz: float = 5.0
-    dusk_s: float = 420.0
+    dusk_s: float = 480.0
     fade_s: float = 30.0
     recipe: Recipe = field(default_factory=Recipe)
     pace: Pace = field(default_factory=Pace)
