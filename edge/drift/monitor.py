@@ -18,7 +18,7 @@ from edge.drift.fitting import JUDGED_EVERY_S
 from edge.drift.frame_rate import FrameRate
 from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, is_due, question_of, taken_in
 from edge.drift.memory import ContextMemory, Snapshot
-from edge.drift.pacing import GAP_S, Pace, Step
+from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, remember, require_alike
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare
@@ -42,7 +42,6 @@ class DriftMonitor:
         target_hours: float | None = None,
         cameras: int = 1,
         learn_s: float = LEARN_S,
-        gap_s: float = GAP_S,
         seed: int = 0,
         learner: Learner | None = None,
     ) -> None:
@@ -55,7 +54,6 @@ class DriftMonitor:
                 as rare as promised, whichever camera raises them.
             learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen;
                 longer where that is less than LEARN_TAU autocorrelation times of it.
-            gap_s: after so long without a frame, what was seen before does not count; an alarm goes on.
             seed: of the bootstrap of what is learned.
             learner: fits what is learned; None: `observe` does, which takes some tens of milliseconds then.
         """
@@ -67,7 +65,7 @@ class DriftMonitor:
         self.given = reference
         self._learner, self._learn_ns = learner, round(learn_s * 1e9)
         self._asked: Question | None = None
-        self._pace = Pace(reference.rate_hz, gap_s)
+        self._pace = Pace(reference.rate_hz)
         self._rate = FrameRate(reference.rate_hz)
         self._stride = max(1, round(reference.rate_hz * JUDGED_EVERY_S))
         self._since_judged = 0
@@ -113,7 +111,8 @@ class DriftMonitor:
 
         Args:
             time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned; what
-                slower ones mean for windows and the promise: `edge.drift.frame_rate`.
+                slower ones mean for windows and the promise: `edge.drift.frame_rate`. After a minute without
+                a frame, what was seen before does not count; an alarm goes on.
             vector: `float[F]`, an array or a list, NaN where a feature is not to be had.
             moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
                 says no more of the world than seen once. Time goes on, and nothing else.
