@@ -13,10 +13,11 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift import monitor_file
 from edge.drift.contexts import Assignment, Handover
 from edge.drift.fitting import JUDGED_EVERY_S
 from edge.drift.frame_rate import FrameRate
-from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, is_due, question_of, taken_in
+from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, due, question_of, taken_in
 from edge.drift.memory import ContextMemory, Snapshot
 from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, remember, require_alike
@@ -194,8 +195,6 @@ class DriftMonitor:
 
     def to_bytes(self) -> bytes:
         """All that a restarted daemon needs to go on where this monitor is."""
-        from edge.drift import monitor_file
-
         return monitor_file.encode(self.snapshot())
 
     def restore(self, data: bytes) -> None:
@@ -204,8 +203,6 @@ class DriftMonitor:
         Raises:
             DriftReferenceError: they are no such thing, or of another reference; nothing has changed then.
         """
-        from edge.drift import monitor_file
-
         self._go_on(monitor_file.decode(data))
 
     def snapshot(self) -> Snapshot:
@@ -300,13 +297,9 @@ class DriftMonitor:
 
     def _hand_over(self, handover: Handover, current: int, time_ns: int, step_ns: int) -> None:
         """Give the frames around a change of the context to the one that they are of."""
-        left = self._contexts[handover.left]
-        left.take_back(handover.back)
+        self._contexts[handover.left].take_back(handover.back, time_ns)
         for vector in handover.given:
             self._contexts[current].take(vector, step_ns)
-        # Frames that were not its own may have begun an alarm; what is left can only end it.
-        judgement = left.windows.judge()
-        left.latch(np.zeros_like(left.latched), judgement.per_window >= ORDINARY, time_ns)
 
     def _learn(self, current: int) -> None:
         """Have the features that are due fitted: by the learner, or one a frame here and now."""
@@ -318,14 +311,11 @@ class DriftMonitor:
         if self._asked is not None or not (learner is None or learner.ready()):
             return
         context = self._contexts[current]
-        due = [
-            number
-            for number, seen in context.learning.items()
-            if is_due(len(seen), context.learning_ns[number], context.needed.get(number), self._learn_ns)
-        ]
-        if not due:
+        numbers = due(context, self._learn_ns)
+        if not numbers:
             return
-        numbers = due[:1] if learner is None else due
+        if learner is None:
+            numbers = numbers[:1]
         question = question_of(
             self._reference, self._past, current, context, numbers, self.target_hours, self._seed
         )
