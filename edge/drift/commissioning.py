@@ -179,7 +179,7 @@ class Commissioning:
             return (unsorted_text(self.progress(UNSORTED).hours, self._unsorted_days),)
         if not context or present is None or not self._needs(context, present):
             return ()
-        known = next((one for one in judged.contexts if one.name == context), None)
+        known = judged.context(context)
         text = progress_text(self.progress(context), self._terms.hours, known, present.rate_hz)
         if not text:
             return ()

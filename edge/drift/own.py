@@ -74,7 +74,7 @@ class Own:
 
     def context(self, name: str) -> ContextReference | None:
         """What it knows of a context; None: it does not."""
-        return next((one for one in self.reference.contexts if one.name == name), None)
+        return self.reference.context(name)
 
     def save(self, path: Path) -> int:
         """Write the file, whole or not at all; gives its size, bytes.
@@ -174,7 +174,7 @@ def is_judged(context: str, own: Own | None, prior: Reference | None) -> bool:
     Without a prior, a context that is not known may be of the one before or the next; but where the camera
     has told its UNNAMED one apart, no frame is of that any more.
     """
-    if prior is not None and any(one.name == context for one in prior.contexts):
+    if prior is not None and prior.context(context) is not None:
         return True
     is_own = own is not None and own.context(context) is not None
     if context == UNNAMED:
@@ -196,7 +196,7 @@ def joined(own: Own | None, made: ContextReference, fitted: Fitted, like: Refere
         return Own(replace(like, contexts=(made,), drop=None), model, {made.name: fitted})
     before = own.of(model)
     aligned = align(before.reference, like.names, like.origins)
-    old = next((one for one in aligned.contexts if one.name == made.name), None)
+    old = aligned.context(made.name)
     others = tuple(one for one in aligned.contexts if one.name != made.name)
     if old is not None:
         seen = before.fitted.get(made.name, Fitted())
