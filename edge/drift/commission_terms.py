@@ -42,5 +42,4 @@ class Present:
 
     def prior_of(self, context: str) -> ContextReference | None:
         """What the prior knows of a context."""
-        contexts = () if self.prior is None else self.prior.contexts
-        return next((one for one in contexts if one.name == context), None)
+        return None if self.prior is None else self.prior.context(context)

@@ -30,7 +30,7 @@ from edge.backoff import Backoff, BackoffOptions
 from edge.drift import patience
 from edge.drift.commission_terms import Present, Terms
 from edge.drift.fit_child import FitTerms, fit_in_child
-from edge.drift.own import FILE_NAME, UNNAMED, UNSORTED, Fitted, Own, joined, merged
+from edge.drift.own import FILE_NAME, UNNAMED, UNSORTED, Fitted, Own, is_judged, joined, merged
 from edge.drift.pacing import GAP_S
 from edge.drift.progress import Progress, contexts_of, progress_of, progress_text, unsorted_text
 from edge.drift.recommission import WISH
@@ -179,7 +179,7 @@ class Commissioning:
             return (unsorted_text(self.progress(UNSORTED).hours, self._unsorted_days),)
         if not context or present is None or not self._needs(context, present):
             return ()
-        known = next((one for one in judged.contexts if one.name == context), None)
+        known = judged.context(context)
         text = progress_text(self.progress(context), self._terms.hours, known, present.rate_hz)
         if not text:
             return ()
@@ -286,7 +286,7 @@ class Commissioning:
 
     def _fit_what_is_due(self, present: Present, generation: int) -> None:
         for context in contexts_of(self._hours, self.own):
-            if not self._is_judged(context, present):
+            if context != UNSORTED and not is_judged(context, self.own, present.prior):
                 self._rows.drop(context)
                 self._count()
                 continue
@@ -301,15 +301,6 @@ class Commissioning:
                 self._fitting = True
                 if not self._submit_fit(partial(self._fit, present, progress, generation)):
                     self._fitting = False
-
-    def _is_judged(self, context: str, present: Present) -> bool:
-        """Whether frames can be of a context, as `own.merged` has it."""
-        if context == UNSORTED or present.prior_of(context) is not None:
-            return True
-        is_own = self.own is not None and self.own.context(context) is not None
-        if present.prior is None:
-            return is_own or context != UNNAMED or self.own is None
-        return is_own and context != UNNAMED
 
     def _is_sortable(self, progress: Progress) -> bool:
         return progress.hours >= self._sort_at_hours and days_enough(self._unsorted_days)

@@ -131,6 +131,15 @@ def is_due(frames: int, learned_ns: int, needed: int | None, learn_ns: int) -> b
     return frames >= needed if needed is not None else frames >= MIN_FRAMES and learned_ns >= learn_ns
 
 
+def due(memory: ContextMemory, learn_ns: int) -> list[int]:
+    """The features of a context of which enough was seen to fit them; see `is_due`."""
+    return [
+        number
+        for number, seen in memory.learning.items()
+        if is_due(len(seen), memory.learning_ns[number], memory.needed.get(number), learn_ns)
+    ]
+
+
 def question_of(
     reference: Reference,
     past: Reference | None,

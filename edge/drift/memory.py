@@ -16,7 +16,7 @@ from edge.drift.reference import ContextReference, DriftReferenceError, Referenc
 from edge.drift.smoothing import smoothed
 from edge.drift.state import Verdict
 from edge.drift.unknown import UnknownSnapshot
-from edge.drift.windows import SlidingWindows
+from edge.drift.windows import ORDINARY, SlidingWindows
 
 _GONE = 0.5  # a feature that is missing in a larger share of the latest frames is not judged
 _HARDLY_MISSING = 1e-6
@@ -166,10 +166,11 @@ class ContextMemory:
             self.missing[number] = shares[-1]
         return gone
 
-    def take_back(self, vectors: npt.NDArray[np.floating]) -> None:
+    def take_back(self, vectors: npt.NDArray[np.floating], time_ns: int) -> None:
         """Forget the latest frames, `float[n, F]`: they were of another context.
 
-        What they pushed out of the windows is gone: the longest are not full for as many frames.
+        What they pushed out of the windows is gone: the longest are not full for as many frames. They may
+        have begun an alarm; what is left can only end it.
         """
         counts = np.isfinite(vectors).sum(axis=0)
         for number in np.flatnonzero(counts).tolist():
@@ -180,6 +181,7 @@ class ContextMemory:
             elif self.windows.judged[number]:
                 content = self.windows.content(number)
                 self.windows.fill(number, content[: max(0, len(content) - counts[number])])
+        self.latch(np.zeros_like(self.latched), self.windows.judge().per_window >= ORDINARY, time_ns)
 
     def end_alarms(self) -> None:
         """Forget the features that are in alarm: what was seen of them is too old to alarm again."""

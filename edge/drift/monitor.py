@@ -13,12 +13,13 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from edge.drift import monitor_file
 from edge.drift.contexts import Assignment, Handover
 from edge.drift.fitting import JUDGED_EVERY_S
 from edge.drift.frame_rate import FrameRate
-from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, is_due, question_of, taken_in
+from edge.drift.learning import LEARN_S, Answer, Learner, Question, answered, due, question_of, taken_in
 from edge.drift.memory import ContextMemory, Snapshot
-from edge.drift.pacing import GAP_S, Pace, Step
+from edge.drift.pacing import Pace, Step
 from edge.drift.reference import DriftReferenceError, Reference, remember, require_alike
 from edge.drift.state import DriftState, FeatureDrift, Origin, Verdict
 from edge.drift.unknown import UnknownShare
@@ -42,7 +43,6 @@ class DriftMonitor:
         target_hours: float | None = None,
         cameras: int = 1,
         learn_s: float = LEARN_S,
-        gap_s: float = GAP_S,
         seed: int = 0,
         learner: Learner | None = None,
     ) -> None:
@@ -55,7 +55,6 @@ class DriftMonitor:
                 as rare as promised, whichever camera raises them.
             learn_s: how much a feature is watched, in the frames' time, before it is judged by what was seen;
                 longer where that is less than LEARN_TAU autocorrelation times of it.
-            gap_s: after so long without a frame, what was seen before does not count; an alarm goes on.
             seed: of the bootstrap of what is learned.
             learner: fits what is learned; None: `observe` does, which takes some tens of milliseconds then.
         """
@@ -67,7 +66,7 @@ class DriftMonitor:
         self.given = reference
         self._learner, self._learn_ns = learner, round(learn_s * 1e9)
         self._asked: Question | None = None
-        self._pace = Pace(reference.rate_hz, gap_s)
+        self._pace = Pace(reference.rate_hz)
         self._rate = FrameRate(reference.rate_hz)
         self._stride = max(1, round(reference.rate_hz * JUDGED_EVERY_S))
         self._since_judged = 0
@@ -113,7 +112,8 @@ class DriftMonitor:
 
         Args:
             time_ns: the frames' time, ns. Frames that come faster than the reference's rate are thinned; what
-                slower ones mean for windows and the promise: `edge.drift.frame_rate`.
+                slower ones mean for windows and the promise: `edge.drift.frame_rate`. After a minute without
+                a frame, what was seen before does not count; an alarm goes on.
             vector: `float[F]`, an array or a list, NaN where a feature is not to be had.
             moving: False where the vehicle stands (at a light, in a jam): one place, seen again and again,
                 says no more of the world than seen once. Time goes on, and nothing else.
@@ -195,8 +195,6 @@ class DriftMonitor:
 
     def to_bytes(self) -> bytes:
         """All that a restarted daemon needs to go on where this monitor is."""
-        from edge.drift import monitor_file
-
         return monitor_file.encode(self.snapshot())
 
     def restore(self, data: bytes) -> None:
@@ -205,8 +203,6 @@ class DriftMonitor:
         Raises:
             DriftReferenceError: they are no such thing, or of another reference; nothing has changed then.
         """
-        from edge.drift import monitor_file
-
         self._go_on(monitor_file.decode(data))
 
     def snapshot(self) -> Snapshot:
@@ -301,13 +297,9 @@ class DriftMonitor:
 
     def _hand_over(self, handover: Handover, current: int, time_ns: int, step_ns: int) -> None:
         """Give the frames around a change of the context to the one that they are of."""
-        left = self._contexts[handover.left]
-        left.take_back(handover.back)
+        self._contexts[handover.left].take_back(handover.back, time_ns)
         for vector in handover.given:
             self._contexts[current].take(vector, step_ns)
-        # Frames that were not its own may have begun an alarm; what is left can only end it.
-        judgement = left.windows.judge()
-        left.latch(np.zeros_like(left.latched), judgement.per_window >= ORDINARY, time_ns)
 
     def _learn(self, current: int) -> None:
         """Have the features that are due fitted: by the learner, or one a frame here and now."""
@@ -319,14 +311,11 @@ class DriftMonitor:
         if self._asked is not None or not (learner is None or learner.ready()):
             return
         context = self._contexts[current]
-        due = [
-            number
-            for number, seen in context.learning.items()
-            if is_due(len(seen), context.learning_ns[number], context.needed.get(number), self._learn_ns)
-        ]
-        if not due:
+        numbers = due(context, self._learn_ns)
+        if not numbers:
             return
-        numbers = due[:1] if learner is None else due
+        if learner is None:
+            numbers = numbers[:1]
         question = question_of(
             self._reference, self._past, current, context, numbers, self.target_hours, self._seed
         )

@@ -74,7 +74,7 @@ class Own:
 
     def context(self, name: str) -> ContextReference | None:
         """What it knows of a context; None: it does not."""
-        return next((one for one in self.reference.contexts if one.name == name), None)
+        return self.reference.context(name)
 
     def save(self, path: Path) -> int:
         """Write the file, whole or not at all; gives its size, bytes.
@@ -168,6 +168,20 @@ def merged(own: Own | None, prior: Reference | None, model: str) -> Reference | 
     return Reference(mine.rate_hz, mine.target_hours, (*contexts, *known.values()), prior.drop)
 
 
+def is_judged(context: str, own: Own | None, prior: Reference | None) -> bool:
+    """Whether frames can be of a context; the arguments are those of `merged`, which says by what.
+
+    Without a prior, a context that is not known may be of the one before or the next; but where the camera
+    has told its UNNAMED one apart, no frame is of that any more.
+    """
+    if prior is not None and prior.context(context) is not None:
+        return True
+    is_own = own is not None and own.context(context) is not None
+    if context == UNNAMED:
+        return prior is None and (own is None or is_own)
+    return prior is None or is_own
+
+
 def joined(own: Own | None, made: ContextReference, fitted: Fitted, like: Reference, model: str) -> Own:
     """The own reference with a context that was just made under a model, in place of what it knew of it.
 
@@ -182,7 +196,7 @@ def joined(own: Own | None, made: ContextReference, fitted: Fitted, like: Refere
         return Own(replace(like, contexts=(made,), drop=None), model, {made.name: fitted})
     before = own.of(model)
     aligned = align(before.reference, like.names, like.origins)
-    old = next((one for one in aligned.contexts if one.name == made.name), None)
+    old = aligned.context(made.name)
     others = tuple(one for one in aligned.contexts if one.name != made.name)
     if old is not None:
         seen = before.fitted.get(made.name, Fitted())

@@ -7,8 +7,14 @@ import enum
 import numpy as np
 import numpy.typing as npt
 
-GAP_S = 60.0  # after so long without a frame, what was seen before does not count
+# After so long without a frame, what was seen before does not count: see `gap_at`.
+GAP_S = 60.0
 BACK_S = 1.0  # clocks are put right by less; that much is waited for
+
+
+def gap_at(rate_hz: float) -> float:
+    """GAP_S, or two frames' time where frames are wanted so seldom: seconds."""
+    return max(GAP_S, 2 / rate_hz)
 
 
 def breaks(times_ns: npt.NDArray[np.int64], gap_s: float) -> npt.NDArray[np.int64]:
@@ -36,10 +42,10 @@ class Step(enum.Enum):
 class Pace:
     """Takes frames at about the reference's rate. Only times go in: a slower source is taken whole."""
 
-    def __init__(self, rate_hz: float, gap_s: float) -> None:
+    def __init__(self, rate_hz: float) -> None:
         """Begin; the first frame is taken."""
         self._period = 1e9 / rate_hz
-        self._gap = max(gap_s * 1e9, 2 * self._period)
+        self._gap = gap_at(rate_hz) * 1e9
         self._back = max(BACK_S * 1e9, self._period)
         self.last: int | None = None  # the latest time of the stretch
         self._due = 0.0

@@ -162,6 +162,10 @@ class Reference:
             if feature.tails
         )
 
+    def context(self, name: str) -> ContextReference | None:
+        """What it knows of a context; None: it does not."""
+        return next((one for one in self.contexts if one.name == name), None)
+
     def promises(self, context: str) -> bool:
         """Whether the promised rate of false alarms holds in this context.
 
@@ -171,9 +175,9 @@ class Reference:
         Raises:
             DriftReferenceError: there is no such context.
         """
-        for one in self.contexts:
-            if one.name == context:
-                return one.promises(self.rate_hz)
+        found = self.context(context)
+        if found is not None:
+            return found.promises(self.rate_hz)
         known = ", ".join(one.name for one in self.contexts)
         raise DriftReferenceError(f"the reference has no context {context!r}, only {known}")
 

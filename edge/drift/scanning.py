@@ -14,7 +14,7 @@ from edge.drift.fitting import JUDGED_EVERY_S, MIN_FRAMES
 from edge.drift.learning import is_due
 from edge.drift.memory import ContextMemory
 from edge.drift.monitor import STANDS_NS, DriftMonitor
-from edge.drift.pacing import GAP_S, Pace, Step
+from edge.drift.pacing import Pace, Step, gap_at
 from edge.drift.reference import DriftReferenceError, FeatureReference, Reference
 from edge.drift.series import VERDICTS, Period, Scan
 from edge.drift.state import DriftState, FeatureDrift, Verdict
@@ -63,7 +63,7 @@ def scan_arrays(
         DriftReferenceError: the series is not of numbers, has other features than the reference, or so few
             frames per second that a monitor takes each for the first after a gap.
     """
-    if not rate_hz > 0 or 1.0 / rate_hz > max(GAP_S, 2 / reference.rate_hz):
+    if not rate_hz > 0 or 1.0 / rate_hz > gap_at(reference.rate_hz):
         raise DriftReferenceError(
             f"a series of {rate_hz:g} frames per second cannot be judged by a reference of"
             f" {reference.rate_hz:g}: between two frames is a gap, after which nothing before it counts"
@@ -100,7 +100,7 @@ def scan_times(
             f"a series of shape {rows.shape} at times of shape {times_ns.shape}, the reference has"
             f" {count} features: [frames, {count}] at [frames]"
         )
-    pace = Pace(reference.rate_hz, GAP_S)
+    pace = Pace(reference.rate_hz)
     steps = [pace.step(time) for time in times_ns.tolist()]
     broken = next((number for number, step in enumerate(steps) if step in (Step.GAP, Step.BACK)), None)
     if broken is not None:

@@ -92,7 +92,7 @@ class ShadowSeen:
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # guards all below but the loop's
         self._candidate = ""  # digest
-        self._pace = Pace(1.0, GAP_S)
+        self._pace = Pace(1.0)
         self._kept = _Latest(MOST_ROWS, len(terms.names))
         self._rows = Rows(folder / FOLDER, rows)
         models = {model for _, model in self._rows.hours()}
@@ -116,7 +116,7 @@ class ShadowSeen:
             if model != self._candidate or not self._rate_hz:
                 return
             if not len(self._kept):
-                self._pace = Pace(self._rate_hz, GAP_S)
+                self._pace = Pace(self._rate_hz)
             if self._pace.step(time_ns) is not Step.SKIP:
                 self._kept.add(time_ns, vector)
 

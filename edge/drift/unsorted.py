@@ -127,7 +127,8 @@ def told_apart(
     worlds = [number for number, count in enumerate(times) if count >= _LEAST_TIMES]
     if len(worlds) < 2:
         return together
-    to = _nearest(np.concatenate(drives)[:, columns], np.concatenate(labels), worlds)
+    pictures = np.concatenate(drives)[:, columns].astype(np.float64)  # a sum of a day's float32 is rounded
+    to = _nearest(pictures, np.concatenate(labels), worlds)
     merged = [to[own] for own in labels]
     return [(f"found-{place + 1}", stretches(drives, merged, number)) for place, number in enumerate(worlds)]
 
@@ -141,7 +142,7 @@ def _times(labels: Labels, least: float) -> list[int]:
     return [int(count) for count in np.bincount(came, minlength=int(labels.max()) + 1)]
 
 
-def _nearest(pictures: Vectors, labels: Labels, worlds: Sequence[int]) -> Labels:
+def _nearest(pictures: npt.NDArray[np.float64], labels: Labels, worlds: Sequence[int]) -> Labels:
     """For each group, and for UNKNOWN at the end, the one of these worlds that looks most like it."""
     spread = np.nanstd(pictures, axis=0)
     means = np.array(

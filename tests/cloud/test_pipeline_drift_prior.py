@@ -86,7 +86,7 @@ def test_the_rate_is_the_monitors_whatever_the_cameras(
     camera_hz: float, rate_hz: float, more: int, share: float
 ) -> None:
     """As the monitor takes frames of such a camera, with a stop in between."""
-    pace, times, frames = Pace(rate_hz, gap_s=5.0), [], round(600 * camera_hz) + more
+    pace, times, frames = Pace(rate_hz), [], round(600 * camera_hz) + more
     for number in range(frames):
         stop_s = 100 if number > share * frames else 0
         time_ns = round((number / camera_hz + stop_s) * 1e9)

@@ -12,7 +12,7 @@ import numpy as np
 from edge.drift.commission_terms import Present, Terms
 from edge.drift.commissioning import Commissioning
 from edge.drift.fit_child import FitTerms, fit_context, sort
-from edge.drift.own import UNSORTED
+from edge.drift.own import UNSORTED, Own
 from edge.drift.reference import ContextReference, Reference, unknown_feature
 from edge.drift.rows import read
 from edge.drift.state import Origin
@@ -83,9 +83,13 @@ class Camera:
         return self
 
 
-def context_of(camera: Camera, name: str = "day") -> ContextReference:
+def own_of(camera: Camera) -> Own:
     assert camera.it.own is not None
-    found = camera.it.own.context(name)
+    return camera.it.own
+
+
+def context_of(camera: Camera, name: str = "day") -> ContextReference:
+    found = own_of(camera).context(name)
     assert found is not None
     return found
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from edge.config import DriftConfig
-from edge.drift import Reference, fit
+from edge.drift import Reference, combine, fit
 from edge.drift.features import NAMES, ORIGINS, extract
 from edge.drift.part import DriftWatch
 from edge.frames.frame import Frame
@@ -37,6 +38,16 @@ def reference(level: float, context: str) -> Reference:
         for seed in range(1, 11)
     ]
     return fit(drives, RATE_HZ, NAMES, origins=ORIGINS, context=context)
+
+
+@cache
+def day() -> Reference:
+    return reference(BY_DAY, "daytime")
+
+
+@cache
+def day_and_night() -> Reference:
+    return combine(day(), reference(BY_NIGHT, "night"))
 
 
 class Drive:
@@ -113,6 +124,7 @@ def by_name(state: common.DriftState) -> list[common.FeatureDrift]:
     return sorted(state.features, key=lambda one: one.name)
 
 
-def saved(day: Reference, folder: Path) -> Path:
-    day.save(folder / "day.json")
+def saved(folder: Path) -> Path:
+    """The file of what the day looks like."""
+    day().save(folder / "day.json")
     return folder / "day.json"

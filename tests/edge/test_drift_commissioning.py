@@ -18,7 +18,19 @@ from edge.drift.rows import Rows, read
 from edge.drift.sieve import HOLD_S, PATIENCE_S
 from edge.drift.state import Scope
 from edge.machine.disk_budget import DiskBudget
-from tests.edge.drift_camera import HOUR, LEARNING, NAMES, ORIGINS, RATE_HZ, A, B, Camera, S, context_of
+from tests.edge.drift_camera import (
+    HOUR,
+    LEARNING,
+    NAMES,
+    ORIGINS,
+    RATE_HZ,
+    A,
+    B,
+    Camera,
+    S,
+    context_of,
+    own_of,
+)
 
 VECTOR = np.zeros(2, np.float32)
 
@@ -31,7 +43,7 @@ def test_after_four_hours_the_camera_has_a_reference_of_its_own(tmp_path: Path) 
     camera.drive(0.2)
     day = context_of(camera)
     assert day.scope is Scope.CAMERA and [one.known for one in day.features] == [True, True]
-    assert Own.load(tmp_path / "front" / "own.json").reference.digest == camera.it.own.reference.digest  # type: ignore[union-attr]
+    assert Own.load(tmp_path / "front" / "own.json").reference.digest == own_of(camera).reference.digest
     assert camera.it.notes("day", LEARNING, alarm=False) == ("commissioning day: 4.1 of 8 h",)
 
 
@@ -45,7 +57,7 @@ def test_once_all_was_seen_the_rows_go_and_nothing_is_collected_any_more(tmp_pat
     again = Camera(tmp_path / "front").under(A)
     again.drive(5.0)
     assert again.fits == 0 and list(read(tmp_path / "front")) == []
-    assert again.it.own is not None and again.it.own.reference.digest == camera.it.own.reference.digest  # type: ignore[union-attr]
+    assert own_of(again).reference.digest == own_of(camera).reference.digest
 
 
 def test_each_context_has_its_own_days(tmp_path: Path) -> None:
@@ -138,7 +150,7 @@ def test_a_full_disk_keeps_the_reference_from_being_used(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     camera = Camera(tmp_path / "front").under(A)
-    monkeypatch.setattr("edge.drift.own.atomic_write", full)
+    monkeypatch.setattr("edge.drift.own.atomic_write", full)  # no disk can be filled for a test
     camera.drive(4.5)
     assert camera.it.own is None and "No space left on device" in caplog.text
     assert sum(len(one.times) for one in read(tmp_path / "front")) >= 4 * HOUR

@@ -132,12 +132,13 @@ def test_a_restart_while_it_is_answered_asks_again() -> None:
     assert known(second) == [True] * 3
 
 
-def test_what_nobody_fits_grows_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.drift.memory._MOST_LEARNED_S", 100.0)  # ten hours of frames take too long here
-    monitor = DriftMonitor(unlearned(RATE_HZ, NAMES), learn_s=60, learner=Slow())
-    watch(monitor, series_of(11, 1000))
+def test_what_nobody_fits_grows_no_further() -> None:
+    step_s = 360  # ten hours are a hundred frames
+    monitor = DriftMonitor(unlearned(1 / step_s, NAMES), learn_s=60, learner=Slow())
+    for number, row in enumerate(series_of(11, 300)):
+        monitor.observe(number * step_s * S, row)
     (context,) = monitor.snapshot().contexts
-    assert {len(seen) for seen in context.learning.values()} == {200}
+    assert {len(seen) for seen in context.learning.values()} == {100}
 
 
 def question(frames: int = 600, **change: object) -> Question:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge.drift import fit
 from edge.drift.calibration import P_LEVELS, WINDOWS_TAU, Tail
 from edge.drift.frame_rate import at_rate
-from edge.drift.own import UNNAMED, Fitted, Own, joined, merged
+from edge.drift.own import UNNAMED, Fitted, Own, is_judged, joined, merged
 from edge.drift.reference import (
     ContextReference,
     DriftReferenceError,
@@ -97,6 +97,16 @@ def test_each_feature_is_the_cameras_own_where_it_may_be_and_the_fleets_where_no
         assert not (foreign and found.promises(name)), "the fleet's drives promise nothing of this camera"
         if not foreign and ours is not None:
             assert one.scope is Scope.CAMERA
+
+
+@given(st.none() | OWNS, st.none() | PRIORS, st.sampled_from(["day", "fog", UNNAMED]))
+def test_frames_are_of_what_judges_and_without_a_prior_of_other_names_too(
+    own: Own | None, prior: Reference | None, name: str
+) -> None:
+    found = merged(own, prior, A)
+    judges = found is not None and name in of(found)
+    may_be = prior is None and (name != UNNAMED or own is None)
+    assert is_judged(name, own, prior) == (judges or may_be)
 
 
 @given(OWNS, st.none() | PRIORS)

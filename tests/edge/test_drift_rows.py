@@ -144,7 +144,7 @@ def test_a_full_disk_loses_what_comes_and_nothing_that_was_there(
             return real(descriptor, data[:40], offset)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("edge.drift.rows.os.pwrite", full)
+    monkeypatch.setattr("edge.drift.rows.os.pwrite", full)  # no disk can be filled for a test
     assert not kept.append(head(), *some(20, 10))
     assert not kept.append(head("night"), *some(20, 10))
     monkeypatch.undo()

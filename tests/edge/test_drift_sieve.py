@@ -101,11 +101,12 @@ def test_a_fit_ends_in_progress(waiting: float, model: float, fitted: float, ask
     """Nothing is fitted twice of the same frames."""
     model = min(model, waiting)
     before = Progress("day", waiting, model, Fitted(fitted, min(fitted, 1.0)))
-    assert before.next_fit(asked) is None or before.next_fit(asked) > min(fitted, 1.0)  # type: ignore[operator]
+    next_fit = before.next_fit(asked)
+    assert next_fit is None or next_fit > min(fitted, 1.0)
     if before.is_due(asked):
         after = Progress("day", waiting, model, Fitted(max(fitted, waiting), max(1.0, model)))
         assert not after.is_due(asked)
-    if before.next_fit(asked) is None:
+    if next_fit is None:
         assert not before.is_due(asked) and not before.wants(asked)
 
 

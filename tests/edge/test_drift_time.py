@@ -42,7 +42,7 @@ STEPS = st.lists(st.one_of(st.integers(-3 * 10**9, 3 * 10**9), st.integers(0, 2 
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_what_is_wanted_is_what_is_taken_and_asking_changes_nothing(steps: list[int]) -> None:
-    asked, silent = Pace(RATE_HZ, 60.0), Pace(RATE_HZ, 60.0)
+    asked, silent = Pace(RATE_HZ), Pace(RATE_HZ)
     time_ns = 0
     for step in steps:
         time_ns += step
@@ -73,7 +73,7 @@ def test_a_clock_that_is_put_back_a_little_again_and_again_costs_no_window(
 
 
 def test_a_clock_that_goes_on_going_back_begins_anew_and_is_followed() -> None:
-    pace = Pace(RATE_HZ, 60.0)
+    pace = Pace(RATE_HZ)
     steps = [pace.step(-number * SECOND // 10) for number in range(40)]
     assert steps[0] is Step.TAKE and Step.TAKE not in steps[1:]
     assert steps.count(Step.BACK) == 3  # once a second

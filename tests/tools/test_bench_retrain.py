@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from cloud.datasets import Box, DatasetWriter, LabeledImage
 from tests import models_factory as factory
+from tools.bench.rounds import BenchError
 from tools.bench.subject import MODELS
 from tools.cli import root
 
@@ -38,7 +39,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def bench(pictures: Path, work: Path, *arguments: object) -> dict[str, Any]:
+def run(pictures: Path, work: Path, *arguments: object) -> Result:
     command = [
         "bench",
         "retrain",
@@ -52,7 +53,11 @@ def bench(pictures: Path, work: Path, *arguments: object) -> dict[str, Any]:
     ]
     command += ["--seeds", 1, "--imgsz", 320, "--first-epochs", 1, "--epochs", 1]
     command += ["--min-boxes", 5, "--resamples", 100, *arguments]
-    result = CliRunner().invoke(root, list(map(str, command)))
+    return CliRunner().invoke(root, list(map(str, command)))
+
+
+def bench(pictures: Path, work: Path) -> dict[str, Any]:
+    result = run(pictures, work)
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(result.stdout[result.stdout.index("{\n") :])
     return report
@@ -83,6 +88,10 @@ def test_each_way_is_judged_on_drives_that_it_never_saw_and_a_second_run_trains_
     before = weights.stat().st_mtime_ns
     assert bench(pictures, tmp_path) == report
     assert weights.stat().st_mtime_ns == before
+    # Of other settings, what is there may have seen the drives that it would be judged on.
+    other = run(pictures, tmp_path, "--holdout", 0.4, "--epochs", 2)
+    assert isinstance(other.exception, BenchError), other.output
+    assert "keeps trainings of other epochs, holdout: give another --work" in str(other.exception)
 
 
 def _lines(work: Path, side: str) -> list[str]:

@@ -4,23 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from edge.drift import Reference, fit
 from edge.drift.features import NAMES
-from edge.errors import TrafficVisionError
 from tests.recordings import damage_packets, write_video
 from tests.replays import lines, write_model
-from tools.cli import root
+from tests.tools.drift_commands import done, refused, sim
 from tools.drift.replay import feature_rows, load_detector
 from tools.drift.words import room_text
 
 DRIVES = range(10)
-
-
-def sim(seed: int, light: str = "noon", seconds: int = 15, rate: int = 2, **more: int) -> str:
-    extra = "".join(f"&{key}={value}" for key, value in more.items())
-    return f"sim:{seed}?light={light}&seconds={seconds}&rate={rate}&size=160x90{extra}"
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +26,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     path = tmp_path_factory.mktemp("reference") / "day.json"
     done("fit", *(sim(seed) for seed in DRIVES), "--model", model, "-o", path)
     return path
-
-
-def run(*arguments: object) -> Result:
-    # More threads than cores make a small model slow.
-    return CliRunner().invoke(root, ["drift", *map(str, arguments), "--threads", "1"])
-
-
-def done(*arguments: object) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def refused(*arguments: object) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, TrafficVisionError), result.output
-    return str(result.exception)
 
 
 def test_a_reference_is_made_of_drives(reference: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from cloud.datasets import Box, DatasetWriter, LabeledImage
 from edge.drift import Reference
-from edge.errors import TrafficVisionError
 from tests import models_factory as factory
 from tests.replays import write_model
+from tests.tools.drift_commands import done, refused
 from tests.tools.test_drift_attach_cli import write_reference
 from tools.cli import root
 from tools.drift.values import Values, save_values, values_beside, values_path
@@ -53,23 +53,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reference(tmp_path_factory.mktemp("reference") / "day.json")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(root, ["drift", *map(str, arguments), "--threads", "1"])
-
-
-def done(*arguments: object) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def refused(*arguments: object) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, TrafficVisionError), result.output
-    assert "\n" not in str(result.exception)
-    return str(result.exception)
 
 
 def test_a_reference_takes_along_what_a_change_costs_and_it_is_checked(

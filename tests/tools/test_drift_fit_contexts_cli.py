@@ -6,23 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from edge.drift import Reference, fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.errors import TrafficVisionError
 from tests.replays import write_model
+from tests.tools.drift_commands import done, run, sim
 from tests.tools.drift_rows import noise
-from tools.cli import root
 from tools.drift.fitting import Drive, contexts_of, fit_drives
 from tools.drift.values import load_values, values_path
 
-
-def sim(seed: int, light: str, seconds: int = 20) -> str:
-    return f"sim:{seed}?light={light}&seconds={seconds}&rate=2&size=160x90"
-
-
-BY_DAY, BY_NIGHT = ([sim(seed, light) for seed in range(3)] for light in ("noon", "night"))
+BY_DAY, BY_NIGHT = ([sim(seed, light, seconds=20) for seed in range(3)] for light in ("noon", "night"))
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model"))
 
 
-def run(model: Path, out: Path, *arguments: str) -> Result:
-    asked = ["drift", "fit", *arguments, "--model", str(model), "-o", str(out), "--threads", "1"]
-    return CliRunner().invoke(root, asked)
-
-
 def fitted(model: Path, out: Path, *arguments: str) -> tuple[Reference, str]:
-    result = run(model, out, *arguments)
-    assert result.exit_code == 0, result.output
-    return Reference.load(out), result.stderr
+    said = done("fit", *arguments, "--model", model, "-o", out).stderr
+    return Reference.load(out), said
 
 
 def test_sources_are_of_the_context_whose_pattern_they_fit(tmp_path: Path, model: Path) -> None:
@@ -53,7 +41,7 @@ def test_sources_are_of_the_context_whose_pattern_they_fit(tmp_path: Path, model
 
 
 def test_contexts_are_found(tmp_path: Path, model: Path) -> None:
-    drives = [sim(seed, light, 80) for seed in (1, 2) for light in ("noon", "night")]
+    drives = [sim(seed, light, seconds=80) for seed in (1, 2) for light in ("noon", "night")]
     found, said = fitted(model, tmp_path / "found.json", *drives, "--find-contexts")
     assert [context.name for context in found.contexts] == ["found-1", "found-2"]
     assert "contexts found: found-1 (" in said
@@ -103,5 +91,7 @@ def test_contexts_are_found_in_all_drives_together(tmp_path: Path, model: Path) 
     day = tmp_path / "day.json"
     fit(np.zeros((90, len(NAMES))), 2.0, NAMES, origins=ORIGINS).save(day)
     for more in (("--context", "night=*"), ("--beside", str(day))):
-        result = run(model, tmp_path / "out.json", "nowhere", "--find-contexts", *more)
+        result = run(
+            "fit", "nowhere", "--model", model, "-o", tmp_path / "out.json", "--find-contexts", *more
+        )
         assert result.exit_code == 2 and "all drives together" in result.stderr

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from edge.drift import Reference, fit
 from edge.drift.features import NAMES, ORIGINS
 from edge.drift.frame_rate import taken_to
 from edge.errors import TrafficVisionError
 from tests.replays import write_model
-from tools.cli import root
+from tests.tools.drift_commands import done, run, sim
 from tools.drift.fitting import Drive, fit_drives
 
 SECOND = 10**9
 
 
-def sim(seed: int, rate: float, seconds: int = 40) -> str:
-    return f"sim:{seed}?light=noon&seconds={seconds}&rate={rate:g}&size=160x90"
+def at_rate(seed: int, rate: float, seconds: int = 40) -> str:
+    return sim(seed, seconds=seconds, rate=rate)
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +29,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fitted(model: Path, out: Path, *arguments: object) -> tuple[Reference, Result]:
-    asked = ["drift", "fit", *arguments, "--model", model, "-o", out, "--threads", "1"]
-    result = CliRunner().invoke(root, list(map(str, asked)))
-    assert result.exit_code == 0, result.output
+    result = done("fit", *arguments, "--model", model, "-o", out)
     return Reference.load(out), result
 
 
 def test_slow_drives_know_the_seconds_that_they_lasted(tmp_path: Path, model: Path) -> None:
-    usual, said = fitted(model, tmp_path / "usual.json", sim(1, 2), sim(2, 2))
-    slow, said_of_slow = fitted(model, tmp_path / "slow.json", sim(1, 0.5, 160), sim(2, 0.5, 160))
+    usual, said = fitted(model, tmp_path / "usual.json", at_rate(1, 2), at_rate(2, 2))
+    slow, said_of_slow = fitted(model, tmp_path / "slow.json", at_rate(1, 0.5, 160), at_rate(2, 0.5, 160))
     assert (usual.rate_hz, slow.rate_hz) == (2.0, 2.0)
     brightness, slower = (one.contexts[0].features[0] for one in (usual, slow))
     assert (brightness.frames / 2.0, slower.frames / 2.0) == (80.0, 320.0)
@@ -47,14 +45,14 @@ def test_slow_drives_know_the_seconds_that_they_lasted(tmp_path: Path, model: Pa
 
 
 def test_a_rate_that_is_asked_for_is_the_reference_s(tmp_path: Path, model: Path) -> None:
-    asked = (sim(1, 0.5, 160), sim(2, 2, 160), "--rate", "0.5")
+    asked = (at_rate(1, 0.5, 160), at_rate(2, 2, 160), "--rate", "0.5")
     own, said = fitted(model, tmp_path / "own.json", *asked)
     assert (own.rate_hz, own.contexts[0].features[0].frames) == (0.5, 160)
     assert "frames a second came" not in said.stderr
 
 
 def test_quicker_drives_are_taken_at_the_rate_of_the_slowest(tmp_path: Path, model: Path) -> None:
-    mixed, said = fitted(model, tmp_path / "mixed.json", sim(1, 2), sim(2, 1), sim(3, 1))
+    mixed, said = fitted(model, tmp_path / "mixed.json", at_rate(1, 2), at_rate(2, 1), at_rate(3, 1))
     assert mixed.rate_hz == 2.0
     assert mixed.contexts[0].features[0].frames / 2.0 == 120.0
     assert "of 'sim:2?" in said.stderr and "quicker ones (1)" in said.stderr
@@ -62,10 +60,9 @@ def test_quicker_drives_are_taken_at_the_rate_of_the_slowest(tmp_path: Path, mod
 
 @pytest.mark.parametrize("rate", ["0", "nan", "-1"])
 def test_a_rate_that_makes_no_sense_is_refused(tmp_path: Path, model: Path, rate: str) -> None:
-    asked = ["drift", "fit", sim(1, 2), "--model", str(model), "-o", str(tmp_path / "x.json"), "--rate", rate]
-    refused = CliRunner().invoke(root, asked)
-    assert isinstance(refused.exception, TrafficVisionError) or refused.exit_code == 2
-    assert "rate" in f"{refused.exception} {refused.output}"
+    result = run("fit", at_rate(1, 2), "--model", model, "-o", tmp_path / "x.json", "--rate", rate)
+    assert isinstance(result.exception, TrafficVisionError) or result.exit_code == 2
+    assert "rate" in f"{result.exception} {result.output}"
 
 
 def drive(start_s: float, frames: int, step_s: float = 0.5) -> Drive:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from edge.drift import Reference, Scope, fit
 from edge.drift.features import NAMES, ORIGINS
@@ -14,11 +13,11 @@ from edge.drift.own import Own
 from edge.errors import TrafficVisionError
 from edge.perception.model_file import read_model_file
 from tests.replays import write_model
+from tests.tools.drift_commands import done, sim
 from tests.tools.drift_rows import noise
-from tools.cli import root
 from tools.drift.given import given_reference
 
-SOURCE = "sim:41?light=night&seconds=15&rate=2&size=160x90"
+SOURCE = sim(41, "night")
 PROMISED = "no more than one false alarm in 24 h of driving is promised"
 NO_EXACT = "Binned alone: the exact test needs values of the reference&#39;s own frames"
 
@@ -37,9 +36,7 @@ def model(tmp_path: Path) -> Path:
 
 def report(folder: Path, reference: Path, *more: object) -> str:
     out = folder / "report.html"
-    asked = ["drift", "report", SOURCE, "--reference", reference, "-o", out, "--threads", "1", *more]
-    result = CliRunner().invoke(root, list(map(str, asked)))
-    assert result.exit_code == 0, result.output
+    done("report", SOURCE, "--reference", reference, "-o", out, *more)
     return out.read_text()
 
 

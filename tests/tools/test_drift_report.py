@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -199,6 +200,10 @@ def test_what_is_of_no_context_or_of_one_that_was_left_is_shown(reference: Refer
     assert "unknown_context" in judged.alarms[0].features
     text = page([judged], Given(reference, "", None, "there are none"), None)
     assert not Page(text).open and "frames that fit no known context" in text
+    row = "The last row counts the frames"
+    assert row in text
+    without = replace(judged, series=replace(judged.series, misfits=None))
+    assert row not in page([without], Given(reference, "", None, "there are none"), None)
 
 
 def test_several_alarms_are_listed_first(reference: Reference) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edge.drift.explaining import label
 from edge.drift.features import FEATURES
+from edge.drift.pacing import GAP_S
 from edge.drift.reference import FeatureReference
 from edge.drift.unknown import NAME as UNKNOWN
 from tools.charts.drives import LETTER, STRIP, time_axis, verdict_bar
@@ -26,7 +27,6 @@ _VALUES, _DISTANCES, _WITHIN, _BETWEEN = 54, 34, 5, 16
 _LEAST_SHOWN = 0.005  # of a distance: less is told as 0.00
 _RANGES = {feature.name: (feature.least, feature.most) for feature in FEATURES}
 _LEAST_STEP = 0.1  # pixels: a limit that moves by less is the same line
-_GAP_S = 60.0  # longer without a frame: the lines are broken
 
 Points: TypeAlias = "list[tuple[float, float] | None]"
 _Value = TypeVar("_Value")
@@ -253,7 +253,7 @@ def _points(
     points: Points = []
     before = -math.inf
     for second, value in zip(times_s.tolist(), values.tolist(), strict=True):
-        if not 0 <= second - before <= _GAP_S:
+        if not 0 <= second - before <= GAP_S:
             points.append(None)
         before = second
         points.append((along.at(second), up.at(value)) if math.isfinite(value) else None)

@@ -15,7 +15,7 @@ from edge.drift.features import NAMES, ORIGINS, watched_reference
 from edge.drift.finding import by_context
 from edge.drift.fitting import MIN_FRAMES
 from edge.drift.frame_rate import SAME_RATE, slowdown_of, taken_to
-from edge.drift.pacing import GAP_S, Pace, Step, breaks
+from edge.drift.pacing import Pace, Step, breaks, gap_at
 from edge.perception.detector import Detector
 from tools.drift.replay import RATE_HZ, DriftReplayError, Progress, feature_rows
 from tools.drift.values import Values, values_of
@@ -207,10 +207,10 @@ def _stretches(drive: Drive, rate_hz: float, slowest: float) -> list[npt.NDArray
     """What followed each other, at the rate of the slowest drive."""
     times, values = drive.times, drive.values
     if slowdown_of([times], rate_hz) < slowest * (1 - SAME_RATE):
-        pace = Pace(rate_hz / slowest, GAP_S)
+        pace = Pace(rate_hz / slowest)
         taken = np.array([pace.step(time_ns) is not Step.SKIP for time_ns in times.tolist()])
         times, values = times[taken], values[taken]
-    return np.split(values, breaks(times, max(GAP_S, 2 * slowest / rate_hz)))
+    return np.split(values, breaks(times, gap_at(rate_hz / slowest)))
 
 
 def _found_note(found: Sequence[tuple[str, Sequence[npt.NDArray[np.floating]]]], frames: int) -> str:

@@ -124,6 +124,7 @@ def page(drives: Sequence[JudgedDrive], known: Given, model: ModelFile | None) -
         room=room_text(drives[0].reference if drives else reference),
         no_values=known.no_values,
         origin=known.origin,
+        misfits=any(drive.series.misfits is not None for drive in drives),
         windows_tau=" and ".join(f"{times:g}" for times in WINDOWS_TAU),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from edge.drift.pacing import GAP_S, Pace, Step
+from edge.drift.pacing import Pace, Step
 from edge.frames.frame import BrokenFrame, Frame
 from edge.frames.sources import LiveSource, Source
 
@@ -41,7 +41,7 @@ class Thinned:
 
     def __iter__(self) -> Iterator[Frame | BrokenFrame]:
         """The frames; once."""
-        pace = Pace(self._rate_hz, GAP_S)
+        pace = Pace(self._rate_hz)
         for done, shot in enumerate(self._source, 1):
             self._progress(done, self._source.frame_count)
             if isinstance(shot, BrokenFrame) or pace.step(shot.captured_ns) is not Step.SKIP:

@@ -8,6 +8,8 @@ them saw, by the detector that runs on vehicles, with intervals by the gate's pa
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from cloud.config import DatasetConfig, GateConfig, TrainingConfig
-from cloud.datasets import CANONICAL, Dataset, LabeledImage, canonical, write_dataset
+from cloud.datasets import CANONICAL, Dataset, LabeledImage, canonical, dataset_sha256, write_dataset
 from cloud.datasets.splitting import split_of_drive
 from cloud.datasets.writing import LABELS_FILE
 from cloud.pipeline.evaluation_coco import Matches
@@ -25,6 +27,7 @@ from cloud.pipeline.manifest import Entry
 from cloud.pipeline.mixing import pick_old
 from cloud.pipeline.training import EpochReport, TrainingPlan, train
 from cloud.pipeline.training_record import plan_of
+from edge.files import atomic_write
 from edge.perception.model_file import ModelFile
 from tools.bench.gate.looks import Tell, look
 from tools.bench.labeled import pictures_of
@@ -34,6 +37,8 @@ from tools.bench.subject import load_pictures, subject_from_checkpoint
 
 BEFORE, PLAIN, PIPELINE = "before", "plain", "pipeline"
 _PAIRS = ((BEFORE, PIPELINE), (BEFORE, PLAIN), (PLAIN, PIPELINE))
+_RECORD = "settings.json"  # in the folder of what was trained
+_DECIDE = ("imgsz", "first_epochs", "epochs", "slice_by", "kept", "target", "holdout")  # what comes of a seed
 _VAL_SHARE = 0.05  # of all drives, to choose the checkpoint by
 
 
@@ -44,7 +49,7 @@ class RetrainSettings:
     Attributes:
         data: labelled pictures that are there, of both slices.
         weights: the checkpoint that champions begin from.
-        work: keeps what was trained; a run goes on where one ended.
+        work: keeps what was trained; a run goes on where one of the same settings ended.
         seeds: splits, each with its own trainings.
         imgsz: side of the training picture and of the detector's input, pixels.
         first_epochs, epochs: of a champion, and of each retrain.
@@ -94,12 +99,40 @@ def bench_retrain(settings: RetrainSettings, tell: Tell = lambda what, done, of:
         tell: is told what is done, how many of how many.
 
     Raises:
-        BenchError: the data have too little.
+        BenchError: the data have too little, or the folder keeps what other settings trained.
         TrafficVisionError: the data or the weights cannot be used, or a training failed.
     """
     images = pictures_of(settings.data, settings.slice_by, settings.kept, settings.target)
-    found = {seed: _of_seed(settings, _split(settings, images, seed), tell) for seed in range(settings.seeds)}
+    splits = [_split(settings, images, seed) for seed in range(settings.seeds)]
+    _require_same(settings, images)
+    found = {split.seed: _of_seed(settings, split, tell) for split in splits}
     return _report(settings, images, found)
+
+
+def _require_same(settings: RetrainSettings, images: Sequence[LabeledImage]) -> None:
+    """What the folder keeps is of these settings; of others, it may have seen what it would be judged on.
+
+    Raises:
+        BenchError: it is of others.
+    """
+    weights = settings.weights.read_bytes() if settings.weights.is_file() else str(settings.weights).encode()
+    asked = {name: getattr(settings, name) for name in _DECIDE}
+    asked["data"] = dataset_sha256(Dataset(tuple(images)))
+    asked["weights"] = hashlib.sha256(weights).hexdigest()
+    record = settings.work / _RECORD
+    if not record.is_file():
+        settings.work.mkdir(parents=True, exist_ok=True)
+        atomic_write(record, json.dumps(asked, indent=2).encode())
+        return
+    try:
+        kept = dict(json.loads(record.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise BenchError(f"{str(record)!r} cannot be read ({error}): give another --work") from None
+    other = [name for name, value in asked.items() if kept.get(name) != value]
+    if other:
+        raise BenchError(
+            f"{str(settings.work)!r} keeps trainings of other {', '.join(other)}: give another --work"
+        )
 
 
 def _split(settings: RetrainSettings, images: Sequence[LabeledImage], seed: int) -> _Split:
