@@ -56,7 +56,9 @@ class Cases:
         while time.monotonic() < until and (seed := self._next()) is not None:
             try:
                 case(random.Random(seed))
-            except BaseException as error:
+            except (
+                BaseException
+            ) as error:  # pytest.fail and a time-out are none of Exception; the seed is told
                 self._has_failed = True  # so that the others end
                 raise AssertionError(
                     f"case {seed} failed"
