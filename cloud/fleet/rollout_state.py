@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from cloud.config import RolloutConfig, ThresholdsConfig
 from cloud.fleet.rollout_rules import (
@@ -275,8 +275,8 @@ def _drift(session: Session, members: Iterable[Member], counter: int) -> tuple[i
     vehicle (Przyborowski & Wilenski, "Homogeneity of results in testing samples from Poisson series", 1940):
     more is as likely as fewer, which is what the rules test over the vehicles.
     """
-    query = select(Vehicle).options(load_only(Vehicle.driven_s))
-    driven = {vehicle.name: vehicle.driven_s for vehicle in session.scalars(query)}
+    rows = session.execute(select(Vehicle.name, Vehicle.driven_s))
+    driven = {vehicle.name: vehicle.driven_s for vehicle in rows}
     spans: dict[str, tuple[float, float]] = {}
     for member in members:
         began_s = member.ran_driven_s

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
 import grpc
 
-from cloud.fleet.admission import Admission
+from cloud.fleet.admission import Admission, Guest
 from cloud.fleet.control import ControlService
 from cloud.fleet.group_commit import GroupCommit
 from cloud.fleet.ingest import Answer, Upload
@@ -73,33 +74,31 @@ class FleetService(fleet_grpc.FleetServiceServicer):
         self, request: fleet.FetchMetadataRequest, context: Any
     ) -> AsyncIterator[fleet.FetchMetadataResponse]:
         """See fleet.proto."""
-        async with self._admission.guest(context) as guest:
-            repository = await self._opened(context)
-            try:
-                async for response in guest.while_welcome(_in_thread(repository.fetch_metadata(request))):
-                    yield response
-            except NoSuchFileError as error:
-                await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        async with self._reader(context) as (guest, repository):
+            async for response in guest.while_welcome(_in_thread(repository.fetch_metadata(request))):
+                yield response
 
     async def FetchTarget(  # noqa: N802
         self, request: fleet.FetchTargetRequest, context: Any
     ) -> AsyncIterator[fleet.FetchTargetResponse]:
         """See fleet.proto."""
+        async with self._reader(context) as (guest, repository):
+            async for response in guest.while_welcome(_in_thread(repository.fetch_target(request))):
+                yield response
+
+    @asynccontextmanager
+    async def _reader(self, context: Any) -> AsyncIterator[tuple[Guest, Repository]]:
+        """Who reads a file, and where from; what cannot be read ends the call with its status."""
         async with self._admission.guest(context) as guest:
-            repository = await self._opened(context)
+            if self._repository is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "this cloud signs nothing")
+                raise AssertionError("abort returned")
             try:
-                async for response in guest.while_welcome(_in_thread(repository.fetch_target(request))):
-                    yield response
+                yield guest, self._repository
             except NoSuchFileError as error:
                 await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
             except OffsetError as error:
                 await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
-
-    async def _opened(self, context: Any) -> Repository:
-        if self._repository is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "this cloud signs nothing")
-            raise AssertionError("abort returned")
-        return self._repository
 
 
 async def _in_thread(items: Iterator[_Item]) -> AsyncIterator[_Item]:

@@ -162,13 +162,17 @@ def check_before(change: KeyChange, trusted_root: Metadata[Root] | None) -> None
 
     Args:
         change: from a file that somebody else may have written.
-        trusted_root: that this machine knows. Without one, the change's root vouches for itself alone: who
-            wrote the file may have put keys of his own into both versions.
+        trusted_root: that this machine knows: the change begins with this version or a later one, or it could
+            bring back keys that were exchanged since. Without one, the change's root vouches for itself
+            alone: who wrote the file may have put keys of his own into both versions.
 
     Raises:
         ReleaseError: it is not.
     """
     roles = change.roles
+    version, kept = roles.root.signed.version, 0 if trusted_root is None else trusted_root.signed.version
+    if version < kept:
+        raise ReleaseError(f"the {change.facts.what} begins with root {version}, older than root {kept} here")
     try:
         for delegator in (trusted_root or roles.root, roles.root):
             delegator.verify_delegate(Root.type, roles.root)

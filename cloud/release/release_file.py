@@ -8,7 +8,8 @@ secret, and of one that comes back nothing is taken but signatures that verify.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -51,11 +52,13 @@ class Waiting:
         """What whoever signs puts a name to, by the metadata itself."""
         (document,) = self.change.documents
         facts, signed = self.facts, document.after.signed
+        asked = (("trial in shadow", facts.shadow), ("promise", facts.promise))
         whose = "vehicles without a fleet" if facts.fleet is None else f"the fleet {facts.fleet}"
         lines = [
             f"release {facts.release_counter}: {facts.model_name} {facts.model_version}, for {whose} with"
             f" {', '.join(facts.hardware_ids)}, from daemon {facts.minimum_daemon_version} on",
             f"  sha256 {facts.model_sha256}, {self.target.length} bytes",
+            *(f"  {what}: {json.dumps(part.to_json())}" for what, part in asked if part is not None),
             f"  {document.role}: version {signed.version}, until {signed.expires:%Y-%m-%d}, nothing else new",
         ]
         return "\n".join(lines)
@@ -137,10 +140,11 @@ def take_signatures(folder: Path, keys: Path, path: Path) -> tuple[Waiting, list
         ring = load_keys(keys)
         waiting = _proposed(folder, ring, document.role)
         if waiting is None:
-            published = [one.facts for one in releases_in(folder, current_role(folder, document.role))]
-            if brought.facts not in published:
+            current = current_role(folder, document.role)
+            if brought.facts not in [one.facts for one in releases_in(folder, current)]:
                 raise ReleaseError(f"no release of the role '{document.role}' waits for signatures")
-            return brought, []
+            documents = (replace(document, after=current),)  # signed by whom, says what vehicles see
+            return replace(brought, change=replace(brought.change, documents=documents, ring=ring)), []
         if merge(waiting.change, brought.change):
             (proposed,) = waiting.change.documents
             write_durable(proposal_path(folder, proposed.role), proposed.after.to_bytes())
@@ -193,5 +197,6 @@ def _added(change: KeyChange, now: datetime) -> Waiting | None:
     except FactsError:
         return None
     is_it = facts.target_path == path and target.hashes == {"sha256": facts.model_sha256}
+    is_its_fleets = document.role == role_name(facts.fleet)
     is_newest = facts.release_counter > max(earlier, default=0)
-    return Waiting(facts, target, change) if is_it and is_newest else None
+    return Waiting(facts, target, change) if is_it and is_its_fleets and is_newest else None

@@ -10,6 +10,7 @@ anywhere leaves them a whole repository, the old one or the new one; the same ca
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
@@ -265,13 +266,14 @@ def _check_adds_only(
 
 
 def adds_only(proposed: Targets, current: Targets, path: str, now: datetime) -> bool:
-    """Say whether a releases' role's next version adds one target and changes nothing else."""
-    return (
-        proposed.version == current.version + 1
-        and proposed.targets == {**current.targets, path: proposed.targets.get(path)}
-        and proposed.delegations is None
-        and proposed.expires <= now + OFFLINE_VALIDITY + _SLACK
-    )
+    """Say whether a releases' role's next version adds one target and changes nothing else, known or not."""
+    if path not in proposed.targets or proposed.delegations is not None:
+        return False
+    expected = copy.deepcopy(current)
+    expected.targets[path] = proposed.targets[path]
+    expected.version += 1
+    expected.expires = proposed.expires
+    return proposed == expected and proposed.expires <= now + OFFLINE_VALIDITY + _SLACK
 
 
 def _released(published: list[Release], model_sha256: str) -> ReleaseFacts:

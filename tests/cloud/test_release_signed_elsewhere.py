@@ -24,7 +24,7 @@ from cloud.pipeline.runner import run_once
 from cloud.pipeline.running import run_stage
 from cloud.pipeline.runs import fail_run
 from cloud.release import release_file
-from cloud.release.errors import ReleaseError
+from cloud.release.errors import ReleaseError, WaitsForSignatureError
 from cloud.release.keys import load_keys
 from cloud.release.releasing import ReleaseTerms
 from cloud.release.repository import list_releases
@@ -32,6 +32,7 @@ from cloud.release.signing import sign_release
 from cloud.store.audit_entry import AuditEntry
 from cloud.store.models import Release, Run, StageRecord, Vehicle
 from cloud.store.states import RolloutState, RunState, StageState, VerdictKind
+from protos.release_promise import Promise, ShadowFacts
 from protos.traffic_vision.v1 import common_pb2
 from tests import models_factory as factory
 from tests.clouds import make_cloud
@@ -119,8 +120,12 @@ def test_a_release_that_is_signed_in_two_steps_elsewhere_reaches_a_vehicle(tmp_p
             assert session.scalars(select(Release.counter)).all() == [1]
             assert session.get_one(Run, run_id).state is RunState.RELEASED
         assert trail(pipeline) == [("release signed", ["gate", "trainer"]), ("released", None)]
+        strange = json.loads(file.read_text())
+        strange["after"]["models"]["signatures"] = [{"keyid": "f" * 64, "sig": "00"}]
+        file.write_text(json.dumps(strange))
         again = json.loads(told("publish", file, "--config", config))
-        assert again["state"] == "released" and len(trail(pipeline)) == 2, "published once"
+        assert (again["state"], again["signed_by"]) == ("released", ["gate", "trainer"])
+        assert len(trail(pipeline)) == 2, "published once"
 
 
 def test_each_signature_may_come_by_itself_and_a_key_that_is_here_signs_here(tmp_path: Path) -> None:
@@ -165,6 +170,25 @@ def test_a_wrong_key_and_a_model_that_nobody_judged_sign_nothing(tmp_path: Path)
         assert list_releases(pipeline.config.folders.repository) == []
 
 
+def test_who_signs_is_shown_what_the_release_asks_and_promises_and_no_file_from_before_the_kept_root(
+    tmp_path: Path,
+) -> None:
+    config = make_cloud(tmp_path / "cloud")
+    folder, repository = tmp_path / "cloud", config.folders.repository
+    leave(folder, tmp_path, *KEYS)
+    terms = ReleaseTerms(("x86_64-cpu",), shadow=ShadowFacts(3600), promise=Promise(errors_permille=7))
+    with pytest.raises(WaitsForSignatureError):
+        sign_release(repository, load_keys(config.folders.keys), MODEL, terms)
+    file = tmp_path / "release.json"
+    shown = told("prepare", file, "--config", folder / "cloud.toml")
+    assert 'trial in shadow: {"drive_s": 3600' in shown and '"errors_permille": 7' in shown
+    done(folder, "rotate", "targets")  # root's own keys stay, so root 1 is signed as root 2 demands
+    sign = ("sign", file, "--uri", uri_of("gate", tmp_path), "--yes", "--root")
+    refused = release(*sign, repository / "metadata" / "2.root.json")
+    assert "begins with root 1, older than root 2" in str(refused.exception)
+    assert "needs 1 more" in told(*sign, repository / "metadata" / "1.root.json")
+
+
 def test_a_file_that_was_changed_is_signed_nowhere_and_taken_back_nowhere(tmp_path: Path) -> None:
     with validated(tmp_path, *KEYS) as (pipeline, run_id, folder):
         with pytest.raises(NotYetError):
@@ -180,6 +204,11 @@ def test_a_file_that_was_changed_is_signed_nowhere_and_taken_back_nowhere(tmp_pa
             (target,) = signed(document)["targets"].values()
             return target["custom"]["traffic_vision"]
 
+        def to_trucks(document: Any) -> None:
+            facts(document).update(fleet="trucks")
+            (target,) = signed(document)["targets"].values()
+            signed(document)["targets"] = {"models/trucks/rectangles-1.onnx": target}
+
         more: dict[str, Callable[[Any], None]] = {
             "another version": lambda document: signed(document).update(version=9),
             "a century": lambda document: signed(document).update(expires="2126-01-01T00:00:00Z"),
@@ -189,6 +218,11 @@ def test_a_file_that_was_changed_is_signed_nowhere_and_taken_back_nowhere(tmp_pa
             ),
             "keys": lambda document: document["after"].update(targets=document["before"]["targets"]),
             "a counter of before": lambda document: facts(document).update(release_counter=0),
+            "words that nobody is shown": lambda document: signed(document).update(aside="and so on"),
+            "another fleet's": to_trucks,
+            "a role elsewhere on the disk": lambda document: document.update(
+                json.loads(json.dumps(document).replace('"models"', '"../models"'))
+            ),
         }
         for name, change in more.items():
             document = json.loads(json.dumps(whole))

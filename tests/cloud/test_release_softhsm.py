@@ -1,11 +1,10 @@
 """Keys in a PKCS#11 token: SoftHSM's, which keeps them in files, and the commands as processes.
 
-It needs Debian's softhsm2 and the package python-pkcs11.
+It needs Debian's softhsm2 (tests/system-needs.txt) and the package python-pkcs11 (of the extra dev).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -31,18 +30,14 @@ PIN, TOKEN = "1234", "traffic-vision"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def library() -> Path | None:
+pytestmark = pytest.mark.services
+
+
+def library() -> Path:
     """SoftHSM's PKCS#11 library: beside the tool, wherever that was unpacked."""
     tool = shutil.which("softhsm2-util")
-    found = [] if tool is None else sorted(Path(tool).parents[1].glob("lib/**/libsofthsm2.so"))
-    return found[0] if found else None
-
-
-pytestmark = [
-    pytest.mark.services,
-    pytest.mark.skipif(library() is None, reason="needs softhsm2 (Debian's package)"),
-    pytest.mark.skipif(importlib.util.find_spec("pkcs11") is None, reason="needs python-pkcs11"),
-]
+    assert tool is not None, "needs Debian's softhsm2"
+    return next(Path(tool).parents[1].glob("lib/**/libsofthsm2.so"))
 
 
 @pytest.fixture

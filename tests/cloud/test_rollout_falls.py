@@ -20,12 +20,18 @@ from tests.waiting import eventually
 AT_ONCE = RolloutConfig(stages=(StageConfig(name="all", wait_s=0, min_reports=0),))
 
 
-def test_a_release_that_is_confirmed_and_then_falls_on_many_halts_its_rollout(fleet: Fleet) -> None:
-    fleet.policy = quick(stages=(StageConfig(name="all", wait_s=10**6),))
+def all_confirm(fleet: Fleet) -> list[str]:
+    """Release 2 comes, and all its vehicles confirm it."""
     fleet.add_release(2)
     vans = sorted(fleet.assigned(to=2))
     fleet.confirm(vans, 2)
     fleet.look()
+    return vans
+
+
+def test_a_release_that_is_confirmed_and_then_falls_on_many_halts_its_rollout(fleet: Fleet) -> None:
+    fleet.policy = quick(stages=(StageConfig(name="all", wait_s=10**6),))
+    vans = all_confirm(fleet)
     assert fleet.state(2) is RolloutState.RUNNING
     fleet.say(vans[:12], falls(2))
     fleet.look()
@@ -37,9 +43,7 @@ def test_a_release_that_is_confirmed_and_then_falls_on_many_halts_its_rollout(fl
 
 def test_one_that_is_done_is_halted_and_taken_back_by_itself(tmp_path: Path) -> None:
     with fleet_of(tmp_path, 40, AT_ONCE) as fleet:
-        fleet.add_release(2)
-        vans = sorted(fleet.assigned(to=2))
-        fleet.confirm(vans, 2)
+        vans = all_confirm(fleet)
         assert fleet.state(2) is RolloutState.DONE
         fleet.say(vans[:2], falls(2))
         fleet.look(10**7)
@@ -53,10 +57,7 @@ def test_one_that_is_done_is_halted_and_taken_back_by_itself(tmp_path: Path) -> 
 
 def test_one_that_is_done_is_left_alone_while_a_newer_release_is_on_its_way(tmp_path: Path) -> None:
     with fleet_of(tmp_path, 40, AT_ONCE) as fleet:
-        fleet.add_release(2)
-        vans = sorted(fleet.assigned(to=2))
-        fleet.confirm(vans, 2)
-        fleet.look()
+        vans = all_confirm(fleet)
         fleet.policy = quick()
         fleet.add_release(3)
         behind = sorted(set(vans) - set(fleet.assigned(to=3)))
@@ -68,10 +69,7 @@ def test_one_that_is_done_is_left_alone_while_a_newer_release_is_on_its_way(tmp_
 
 def test_a_vehicle_that_goes_to_another_fleet_gave_nothing_up(tmp_path: Path) -> None:
     with fleet_of(tmp_path, 40, AT_ONCE) as fleet:
-        fleet.add_release(2)
-        vans = sorted(fleet.assigned(to=2))
-        fleet.confirm(vans, 2)
-        fleet.look()
+        vans = all_confirm(fleet)
         elsewhere = wire.Hello(fleet="trucks", status=common.VehicleStatus(model=falls(2)))
         fleet.say(vans[:12], elsewhere)
         fleet.say(vans[:12], falls(2))

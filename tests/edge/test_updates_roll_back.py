@@ -29,8 +29,9 @@ def test_a_disk_without_room_for_the_answer_takes_one_model_back(
 ) -> None:
     start.confirmed(model("1"))
     vehicle = start.confirmed(model("2"))
-    monkeypatch.setattr("edge.updates.inbox.atomic_write", no_room_for_answers)  # no disk is full at a wish
-    monkeypatch.setattr("edge.updates.inbox._ANSWER_S", 0.2)
+    # A disk that is full for the answer alone, and had room for the wish and the slots, cannot be had.
+    monkeypatch.setattr("edge.updates.inbox.atomic_write", no_room_for_answers)
+    monkeypatch.setattr("edge.updates.inbox._ANSWER_S", 0.2)  # 15 s of waiting would show no more
     inbox = Inbox(start.config.state_folder)
     with pytest.raises(InboxError, match="its disk may be full; see its log"):
         inbox.wait(inbox.wish(LAST_GOOD, ROLLBACK), 30)
@@ -125,7 +126,8 @@ def test_a_wish_that_cannot_be_kept_is_none_that_was_granted(
     again = start(start=False)
     wish = Inbox(start.config.state_folder).wish(LAST_GOOD, ROLLBACK)
     with monkeypatch.context() as patched:
-        patched.setattr("edge.updates.state_file.atomic_write", no_room_for_answers)  # as in the crash tests
+        # A disk that is full from the wish on, and that has room again afterwards.
+        patched.setattr("edge.updates.state_file.atomic_write", no_room_for_answers)
         refused = grant(wish, again.models, again.change)
     assert not refused.is_installed and "No space" in refused.detail
     assert read_state(start.config).wishes == ()

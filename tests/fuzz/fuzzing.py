@@ -56,6 +56,7 @@ class Cases:
         while time.monotonic() < until and (seed := self._next()) is not None:
             try:
                 case(random.Random(seed))
+            # Not Exception alone: pytest.fail and its time-out are none, and the seed is told of them too.
             except BaseException as error:
                 self._has_failed = True  # so that the others end
                 raise AssertionError(
