@@ -1,7 +1,7 @@
 """The daemon on the vehicle: wires the parts together and owns their start and stop.
 
-Threads: a capture per camera -> one-slot mailboxes -> the one frame loop -> hubs -> the server's threads; and
-those of the optional parts. What a part does is in the part.
+Threads: a capture per camera -> mailboxes, newest wins -> the one frame loop -> hubs -> the server's threads;
+and those of the optional parts. What a part does is in the part.
 """
 
 from __future__ import annotations
@@ -167,6 +167,7 @@ class Daemon:
             options,
             check_timeout_s=self.config.model.check_timeout_s,
             prepare=partial(prepare, memory_bytes=self.config.model.check_memory_bytes),
+            keep_frames=self._row.keeping,
         )
         status = Status(
             clock=self._clock, cameras=cameras, detector=detector, models=models, drift=self._drift
@@ -179,6 +180,7 @@ class Daemon:
             status=status.vehicle,
             publish_drift=self._drift.publish,
             change_model=changer.change,
+            keep_frames=changer.keep_frames,
             reload_model=reloader.reload,
             detect=self._on_demand.detect,
             loop_health=self._loop_health,

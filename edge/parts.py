@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -101,6 +102,8 @@ class Links:
         loop_health: how the frame loop is.
         troubles: why the daemon does not do its work (`edge.health.health`); empty: it does.
         reports: what the vehicle says of itself.
+        keep_frames: has frames wait rather than be superseded meanwhile: around what reads a model, and puts
+            it in.
         give_up: ends the daemon as a defect does, with the reason; whoever supervises starts it anew. Returns
             at once.
     """
@@ -115,6 +118,7 @@ class Links:
     loop_health: Callable[[], LoopHealth]
     troubles: Callable[[], tuple[str, ...]]
     reports: Reports = field(default_factory=Reports)
+    keep_frames: Callable[[], AbstractContextManager[object]] = nullcontext
     give_up: Callable[[str], None] = lambda reason: None
 
 

@@ -34,6 +34,10 @@ class Reloader:
 
     def reload(self, request: perception_pb2.ReloadModelRequest) -> perception_pb2.ReloadModelResponse:
         """Read the slot, check its model, and put it between two frames."""
+        with self._changer.keep_frames():
+            return self._reload(request)
+
+    def _reload(self, request: perception_pb2.ReloadModelRequest) -> perception_pb2.ReloadModelResponse:
         try:
             model = self._models.read(request.slot)
         except TrafficVisionError as error:

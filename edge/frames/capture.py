@@ -151,7 +151,7 @@ class Capture:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; the frame that nobody took leaves as stopped. May be called twice."""
+        """Ask the thread to end; a frame that nobody took leaves as stopped. May be called twice."""
         self._stopping.set()
         self._hurry.set()
         with self._opening:
@@ -160,7 +160,7 @@ class Capture:
             source.close()
         elif isinstance(source, Interruptible):
             source.interrupt()
-        if self._mailbox.close() is not None:
+        for _ in self._mailbox.close():
             self._counts.left(Outcome.STOPPED)
 
     def join(self, timeout_s: float) -> bool:
@@ -329,7 +329,7 @@ class Capture:
         except MailboxClosed:
             self._counts.left(Outcome.STOPPED)
             return
-        if displaced is not None:
+        for _ in displaced:
             self._counts.left(Outcome.SUPERSEDED)
 
 

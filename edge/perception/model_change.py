@@ -6,6 +6,8 @@ import enum
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +71,7 @@ class ModelChanger:
         *,
         check_timeout_s: float,
         prepare: Prepare = prepare,
+        keep_frames: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """For the detector of one frame loop.
 
@@ -77,7 +80,9 @@ class ModelChanger:
             options: how every model runs here.
             check_timeout_s: of the check in a child process.
             prepare: makes a model ready.
+            keep_frames: has frames wait rather than be superseded meanwhile.
         """
+        self.keep_frames = keep_frames  # for who reads a model first
         self._refusals = Repeated(logger, logging.WARNING)
         self._detector = detector
         self._options = options
@@ -100,9 +105,12 @@ class ModelChanger:
         if not self._one_at_a_time.acquire(blocking=False):
             return self._result(ChangeOutcome.BUSY, "another change of model is under way")
         try:
-            return self._change(model)
+            with self.keep_frames():
+                try:
+                    return self._change(model)
+                finally:
+                    give_back()
         finally:
-            give_back()
             self._one_at_a_time.release()
 
     def stop(self) -> None:

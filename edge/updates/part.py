@@ -306,7 +306,8 @@ class Updates:
         answer = Answer(False, "a defect, which is logged")
         try:
             if given.suffix == ROLLBACK:
-                answer = grant(given, self._models, self._links.change_model)
+                with self._links.keep_frames():
+                    answer = grant(given, self._models, self._links.change_model)
                 return
             by_hand = self._client.install if given.suffix == BUNDLE else self._client.install_unsigned
             result = by_hand(given)

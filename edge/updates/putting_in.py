@@ -55,6 +55,10 @@ class PuttingIn:
             self._staged = content.digest
             self._retry.reset()
             log_release("update_staged", content.release, content.digest, f"is in slot {content.slot}")
+        with self._links.keep_frames():
+            self._put_in(content)
+
+    def _put_in(self, content: SlotContent) -> None:
         try:
             model = self._models.load(content.slot)
         except ModelFileError as error:  # signed, and no use here

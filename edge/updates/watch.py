@@ -210,6 +210,10 @@ class Watch:
         In this order, a kill in between leaves the failed model on probation, where starts are counted, and
         never an active slot whose model was not loaded.
         """
+        with self._links.keep_frames():
+            return self._replace(failure)
+
+    def _replace(self, failure: _Failure) -> float:
         if self._links.status().model.active.sha256 == failure.digest:
             for model in self._others(failure.digest):
                 result = self._links.change_model(model)

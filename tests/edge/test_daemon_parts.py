@@ -11,6 +11,7 @@ import pytest
 from edge.config import EdgeConfig, load_config
 from edge.daemon import EXIT_FAILED, Daemon
 from edge.errors import TrafficVisionError
+from edge.frames import mailbox
 from edge.frames.frame import Frame
 from edge.parts import FactoryModel, Links, ModelStore, Parts
 from edge.perception.detector import Detections, Detector, SessionError
@@ -22,6 +23,7 @@ from protos.traffic_vision.v1 import common_pb2
 from tests.daemons import LONG_S, write_config
 from tests.models_factory import loaded, rectangles_model
 from tests.replays import write_drive
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.services
 
@@ -36,12 +38,18 @@ class Recorder:
     links: Links | None = None
     events: list[str] = field(default_factory=list)
     frames: int = 0
+    sequences: list[int] = field(default_factory=list)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+    stalls: threading.Event = field(default_factory=threading.Event)
     models: list[str] = field(default_factory=list)
     swapped: threading.Event = field(default_factory=threading.Event)
     failed: threading.Event = field(default_factory=threading.Event)
 
     def observe(self, frame: Frame, published: Publication) -> None:
         self.frames += 1
+        self.sequences.append(frame.sequence)
+        if self.stalls.is_set():
+            assert self.goes_on.wait(LONG_S)
         self.models.append(published.detections.model_digest)
         if self.models[-1] != self.models[0]:
             self.swapped.set()
@@ -130,6 +138,39 @@ def test_observers_see_which_model_answered(tmp_path: Path) -> None:
     finally:
         daemon.shutdown()
     assert recorder.models[-1] == NEW.digest and recorder.models[0] != NEW.digest
+
+
+def test_a_stall_while_the_model_is_changed_supersedes_no_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine may stall longer than what is waited for.
+    monkeypatch.setattr(mailbox, "BACKLOG_S", LONG_S)
+    monkeypatch.setattr(mailbox, "BACKLOG_ITEMS", 20 * int(LONG_S))
+    config = load_config(write_config(tmp_path, {"url": "sim:7?seconds=0&rate=20&size=64x64"}))
+    factory = Factory()
+    recorder = factory.recorder
+    daemon = Daemon(config, factory)
+    daemon.startup()
+
+    def newest() -> int:
+        return client.status().status.cameras[0].captured_frames
+
+    try:
+        with PerceptionClient(daemon.address) as client:
+            assert recorder.links is not None
+            eventually(lambda: recorder.frames > 0, "a first frame")
+            with recorder.links.keep_frames():
+                recorder.stalls.set()
+                begin = newest()
+                eventually(lambda: newest() >= begin + 5, "five frames more")
+                recorder.stalls.clear()
+                recorder.goes_on.set()
+                eventually(lambda: recorder.sequences[-1] >= begin + 5, "them to be answered")
+    finally:
+        recorder.goes_on.set()
+        daemon.shutdown()
+    kept = recorder.sequences[recorder.sequences.index(begin) :]
+    assert kept == list(range(begin, begin + len(kept)))
 
 
 def test_updates_are_told_of_a_model_that_crashes(
