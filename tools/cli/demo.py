@@ -38,8 +38,17 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--baseline", type=_PATH, hidden=True, help="Day model of --quick, in place of the shipped one."
 )
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), hidden=True, help="Of --quick's retrain."
+)
 def command(
-    report: Path, work: Path, data: Path | None, weights: str, quick: bool, baseline: Path | None
+    report: Path,
+    work: Path,
+    data: Path | None,
+    weights: str,
+    quick: bool,
+    baseline: Path | None,
+    learning_rate: float | None,
 ) -> None:
     """Drive from day into night, and see the detector notice, retrain and swap.
 
@@ -51,4 +60,4 @@ def command(
     """
     from tools.demo.run import Request, demonstrate
 
-    demonstrate(Request(work, report, data, weights, quick, baseline), sys.stdout)
+    demonstrate(Request(work, report, data, weights, quick, baseline, learning_rate), sys.stdout)

@@ -40,6 +40,7 @@ class Request:
         weights: checkpoint that the baseline of `data` is fine-tuned from.
         quick: the simulated one in small, for tests.
         baseline: model file in place of the shipped one, for tests.
+        learning_rate: of the quick one's retrain; None: its own. For tests: a great one spoils the candidate.
     """
 
     work: Path
@@ -48,6 +49,7 @@ class Request:
     weights: str = "yolov8n.pt"
     quick: bool = False
     baseline: Path | None = None
+    learning_rate: float | None = None
 
 
 def demonstrate(request: Request, output: TextIO) -> Path:
@@ -81,7 +83,9 @@ def _scene(request: Request, work: Path) -> Scene:
         from tools.demo.real import real_scene
 
         return real_scene(request.data, request.weights, work)
-    simulation = simulated.quick(request.baseline) if request.quick else simulated.Simulation()
+    simulation = (
+        simulated.quick(request.baseline, request.learning_rate) if request.quick else simulated.Simulation()
+    )
     return simulation.scene(work)
 
 

@@ -96,11 +96,12 @@ def baseline_drives() -> Drives:
     return Drives(said["seed"], said["drives"], said["frames"], said["rate_hz"], said["val_drives"])
 
 
-def quick(baseline: Path | None = None) -> Simulation:
+def quick(baseline: Path | None = None, learning_rate: float | None = None) -> Simulation:
     """Give a demonstration for tests: the same in small, whose retrain learns next to nothing.
 
     Args:
         baseline: a day model that the shipped checkpoint is better than closes the loop all the same.
+        learning_rate: of AdamW, in place of its own.
     """
     return Simulation(
         training=Drives(10000, 12, 4, val_drives=3),
@@ -114,7 +115,7 @@ def quick(baseline: Path | None = None) -> Simulation:
             samples=12,
             old_per_new=1,
             epochs=1,
-            learning_rate=0.0001,
+            learning_rate=learning_rate or 0.0001,
             rectangular=False,
             step_images=64,
             min_boxes=5,
