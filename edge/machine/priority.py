@@ -41,7 +41,9 @@ def put_last(pid: int) -> bool:
     """Have a child process that was just started run only while a core has nothing else to do.
 
     That is the kernel's idle class (sched(7), SCHED_IDLE): whoever wakes up takes its core at once, where
-    one of the lowest niceness would still be given slices of some milliseconds beside the frames.
+    one of the lowest niceness would still be given slices of some milliseconds beside the frames. And on one
+    core alone: another one that runs out of work then fetches a thread that waits elsewhere, as the kernel
+    has a core do that is idle, and not one that runs a task of this class.
 
     Returns:
         Whether it was. False: it has the lowest niceness alone, since it could not be taken out of that class
@@ -52,6 +54,7 @@ def put_last(pid: int) -> bool:
         return False
     try:
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
     except OSError:  # it has ended, or a sandbox forbids it
         return False
     return True
@@ -65,6 +68,7 @@ def take_up(pid: int) -> None:
         for thread in new:
             with suppress(OSError):  # it has ended
                 os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+                os.sched_setaffinity(thread, os.sched_getaffinity(0))
         taken |= new
 
 

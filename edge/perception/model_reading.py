@@ -11,6 +11,8 @@ import hashlib
 import json
 import sys
 import threading
+from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,32 @@ from edge.perception.model_file import ModelFile, ModelFileError, parse_model_fi
 
 APART_BYTES = 1 << 20  # what is smaller takes less time to read than a process to start
 TIMEOUT_S = 60.0
+_REMEMBERED = 3  # a vehicle's slots: what was staged is read again as it is put in, and when it is taken back
+
+
+class _Known:
+    """What the last files said of themselves, by their digest: the same bytes say the same again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files: OrderedDict[str, ModelFile] = OrderedDict()  # without their bytes
+
+    def get(self, digest: str, data: bytes, path: Path | None) -> ModelFile | None:
+        with self._lock:
+            known = self._files.get(digest)
+            if known is None:
+                return None
+            self._files.move_to_end(digest)
+        return replace(known, data=data, path=path)
+
+    def add(self, model: ModelFile) -> None:
+        with self._lock:
+            self._files[model.digest] = replace(model, data=b"", path=None)
+            while len(self._files) > _REMEMBERED:
+                self._files.popitem(last=False)
+
+
+_known = _Known()
 
 
 def read_apart(
@@ -31,7 +59,7 @@ def read_apart(
     stopping: threading.Event,
     memory_bytes: int = MEMORY_BYTES,
 ) -> ModelFile:
-    """As `parse_model_file`, without holding up this process's other threads.
+    """As `parse_model_file`, without holding up other threads. The last few files are not read again.
 
     Args:
         data: the bytes of the file.
@@ -45,6 +73,10 @@ def read_apart(
     """
     if len(data) < APART_BYTES:
         return parse_model_file(data, origin, path)
+    digest = hashlib.sha256(data).hexdigest()
+    known = _known.get(digest, data, path)
+    if known is not None:
+        return known
     limits = limits_for(memory_bytes, TIMEOUT_S)
     try:
         answer = ask_child(__name__, {"origin": origin}, data, limits, timeout_s=TIMEOUT_S, stopping=stopping)
@@ -64,8 +96,9 @@ def read_apart(
         raise ModelFileError(f"{origin}: {error}") from None
     height, width = answer["input_hw"]
     first, second, third = answer["output_shape"]
-    digest = hashlib.sha256(data).hexdigest()
-    return ModelFile(metadata, data, digest, (height, width), (first, second, third), answer["opset"], path)
+    model = ModelFile(metadata, data, digest, (height, width), (first, second, third), answer["opset"], path)
+    _known.add(model)
+    return model
 
 
 def main() -> None:

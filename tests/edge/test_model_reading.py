@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,11 @@ def facts(file: ModelFile) -> tuple[object, ...]:
     return (to_json(found.pop("metadata")), *found.items())
 
 
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_reading, "_known", model_reading._Known())
+
+
 @pytest.fixture
 def only_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> ModelFile:
@@ -38,6 +44,30 @@ def only_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_large_file_is_read_apart_and_is_the_same(only_apart: None) -> None:
     assert facts(read(LARGE)) == facts(parse_model_file(LARGE, "test"))
+
+
+def test_the_same_bytes_are_not_read_twice_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ask = model_reading.ask_child
+
+    def noted(module: str, about: dict[str, str], *others: Any, **named: Any) -> dict[str, Any]:
+        asked.append(about["origin"])
+        return ask(module, about, *others, **named)
+
+    monkeypatch.setattr(model_reading, "ask_child", noted)
+    files = [model(f"large-{number}", padding=APART_BYTES) for number in range(4)]
+    stopping = threading.Event()
+    for origin, data in [("a", files[0]), ("b", files[0]), ("c", files[1]), ("d", files[0])]:
+        assert facts(read_apart(data, origin, stopping=stopping)) == facts(parse_model_file(data, origin))
+    assert asked == ["a", "c"]
+    # Three are remembered.
+    for origin, data in [("e", files[2]), ("f", files[3]), ("g", files[0]), ("h", files[1])]:
+        assert facts(read_apart(data, origin, stopping=stopping)) == facts(parse_model_file(data, origin))
+    assert asked == ["a", "c", "e", "f", "h"]
+    damaged = bytearray(files[0])
+    damaged[len(damaged) // 2] ^= 1
+    assert read_apart(bytes(damaged), "i", stopping=stopping).digest != parse_model_file(files[0], "i").digest
+    assert asked[-1] == "i"
 
 
 def test_a_small_one_is_read_at_once(only_apart: None) -> None:

@@ -159,7 +159,7 @@ def test_a_check_is_put_last_and_taken_up_where_that_takes_too_long(
 ) -> None:
     (tmp_path / "taken_up.py").write_text(TAKEN_UP)
     monkeypatch.syspath_prepend(str(tmp_path))
-    # It would wait for the 5 s that a check has.
+    # It would wait for the 10 s that a check has.
     monkeypatch.setattr(model_child, "LAST_S", 0.2)
     answer = model_child.ask_child(
         "taken_up", {}, b"", ChildLimits(2**31, False, 60), timeout_s=60, stopping=threading.Event()
@@ -168,6 +168,10 @@ def test_a_check_is_put_last_and_taken_up_where_that_takes_too_long(
         is_last = put_last(waiting.pid)
         assert os.sched_getscheduler(waiting.pid) == (os.SCHED_IDLE if is_last else os.SCHED_OTHER)
         assert os.getpriority(os.PRIO_PROCESS, waiting.pid) == LOWEST
+        assert not is_last or len(os.sched_getaffinity(waiting.pid)) == 1
+        take_up(waiting.pid)
+        assert os.sched_getscheduler(waiting.pid) == os.SCHED_OTHER
+        assert os.sched_getaffinity(waiting.pid) == os.sched_getaffinity(0)
         waiting.communicate(b"\n")
     assert answer["begun"] == (os.SCHED_IDLE if is_last else os.SCHED_OTHER)
     assert answer["policies"] == [os.SCHED_OTHER] * 2 and answer["niceness"] == LOWEST
