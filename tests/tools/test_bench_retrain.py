@@ -56,8 +56,8 @@ def run(pictures: Path, work: Path, *arguments: object) -> Result:
     return CliRunner().invoke(root, list(map(str, command)))
 
 
-def bench(pictures: Path, work: Path) -> dict[str, Any]:
-    result = run(pictures, work)
+def bench(pictures: Path, work: Path, *arguments: object) -> dict[str, Any]:
+    result = run(pictures, work, *arguments)
     assert result.exit_code == 0, result.output
     report: dict[str, Any] = json.loads(result.stdout[result.stdout.index("{\n") :])
     return report
@@ -66,7 +66,7 @@ def bench(pictures: Path, work: Path) -> dict[str, Any]:
 def test_each_way_is_judged_on_drives_that_it_never_saw_and_a_second_run_trains_nothing(
     pictures: Path, tmp_path: Path
 ) -> None:
-    report = bench(pictures, tmp_path)
+    report = bench(pictures, tmp_path, "--no-loop")
     (seed,) = report["figures"]["seeds"]
     pairs = {(pair["first"], pair["second"]): pair["slices"] for pair in seed["pairs"]}
     assert set(pairs) == {("before", "pipeline"), ("before", "plain"), ("plain", "pipeline")}
@@ -86,12 +86,24 @@ def test_each_way_is_judged_on_drives_that_it_never_saw_and_a_second_run_trains_
     assert judged + trained == PICTURES
     weights = tmp_path / "seed-0" / "pipeline" / "weights" / "last.pt"
     before = weights.stat().st_mtime_ns
-    assert bench(pictures, tmp_path) == report
+    assert bench(pictures, tmp_path, "--no-loop") == report
     assert weights.stat().st_mtime_ns == before
     # Of other settings, what is there may have seen the drives that it would be judged on.
     other = run(pictures, tmp_path, "--holdout", 0.4, "--epochs", 2)
     assert isinstance(other.exception, BenchError), other.output
     assert "keeps trainings of other epochs, holdout: give another --work" in str(other.exception)
+
+
+@pytest.mark.services
+def test_the_whole_loop_is_timed_in_a_cloud_of_its_own(pictures: Path, tmp_path: Path) -> None:
+    report = bench(pictures, tmp_path)
+    loop = report["figures"]["loop"]
+    assert loop["state"] in ("released", "rejected")
+    assert {"label", "train", "validate"} <= set(loop["stages_s"])
+    assert 0 < sum(loop["stages_s"].values()) <= loop["wall_s"]
+    counted = loop["stages_s"]["train"] + loop["stages_s"]["validate"]
+    assert loop["other_share"] == pytest.approx(1 - counted / loop["wall_s"], abs=1e-3)
+    assert any("neither train nor validate" in target["name"] for target in report["targets"])
 
 
 def _lines(work: Path, side: str) -> list[str]:

@@ -39,12 +39,16 @@ _ONE = click.IntRange(1)
     "--resamples", type=click.IntRange(100), default=1000, show_default=True, help="Of the bootstrap."
 )
 @click.option("--threads", type=_ONE, default=2, show_default=True, help="Of training and inference.")
+@click.option(
+    "--loop/--no-loop", default=True, show_default=True, help="Time a whole retrain of a cloud, too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def command(work: Path | None, as_json: bool, **options: Any) -> None:
     """What is a retrain worth: the slice that is new and the one that is known, before and after.
 
     Beside the pipeline's way the plain one: all pictures, Ultralytics' own optimizer. Each seed splits the
-    drives anew; half an hour for 500 pictures on two cores.
+    drives anew; half an hour for 500 pictures on two cores. Then the first split's retrain in a cloud of its
+    own, from samples to a release or its refusal: how much of that is neither training nor evaluation.
     """
     from tools.bench.retrain.bench import RetrainSettings, bench_retrain
     from tools.replay.progress import ProgressLine
