@@ -189,12 +189,14 @@ class SlidingWindows:
         self._values = np.zeros(int(self._depths.sum()), np.float32)
         self._bins = np.zeros(len(self._values), np.uint8)
         self._seen = np.zeros(count, np.int64)
+        self._are_full = False  # all windows: what saves a look at each, with every frame
         self._counts = np.zeros((windows, count, BINS), np.int32)
         self._sums = np.zeros((windows, count))
 
     def clear(self, which: npt.NDArray[np.bool_]) -> None:
         """Forget all frames of these features, `bool[F]`."""
         self._seen[which] = 0
+        self._are_full = False
         self._counts[:, which] = 0
         self._sums[:, which] = 0.0
 
@@ -206,11 +208,15 @@ class SlidingWindows:
         bins = (self._edges[there] < values[:, None]).sum(axis=1)
         seen, bases, depths = self._seen[there], self._bases[there], self._depths[there]
         rows, lengths, counts = self._rows[:, there], self.lengths[:, there], self._counts.reshape(-1)
-        full = seen >= lengths
         slots = bases + (seen - lengths) % depths
-        counts[(rows + self._bins[slots])[full]] -= 1
+        leaving, old = rows + self._bins[slots], self._values[slots].astype(np.float64)
+        if not self._are_full:
+            full = seen >= lengths
+            leaving, old = leaving[full], np.where(full, old, 0.0)
+            self._are_full = bool((self._seen >= self.lengths)[:, self.judged].all())
+        counts[leaving] -= 1
         counts[rows + bins] += 1
-        self._sums[:, there] += values - np.where(full, self._values[slots], np.float32(0)).astype(np.float64)
+        self._sums[:, there] += values - old
         slots = bases + seen % depths
         self._bins[slots] = bins
         self._values[slots] = values
@@ -239,6 +245,7 @@ class SlidingWindows:
         self._values[base : base + len(values)] = values
         self._bins[base : base + len(values)] = bins
         self._seen[feature] = len(values)
+        self._are_full = False
         for window, length in enumerate(self.lengths[:, feature]):
             self._counts[window, feature] = np.bincount(bins[-length:], minlength=BINS)
             self._sums[window, feature] = values[-length:].sum(dtype=np.float64)
