@@ -162,4 +162,6 @@ def test_nothing_sticks_out_sideways(page: Page, tmp_path: Path, width: int) -> 
         page.goto(f"http://{address_of(daemon)}/")
         look(page, lambda: frame_number(page) >= 0, "a picture comes")
         look(page, lambda: page.locator("#features li").count() > 0, "drift is shown")
+        look(page, lambda: page.inner_text("#device-drift").startswith("all cameras: "), "one for all")
+        assert any(each["name"] in page.inner_text("#device-drift") for each in (long_name, REAR))
         assert page.evaluate("document.documentElement.scrollWidth") <= width

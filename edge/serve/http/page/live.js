@@ -268,6 +268,7 @@ function show(news) {
   const camera = news.cameras.find((one) => one.name === view.camera);
   if (camera) showCamera(camera);
   showDrift(news.drift.find((state) => state.camera === view.camera));
+  showDeviceDrift(news.device_drift, news.cameras.length);
   showModel(news.model);
   showVehicle(news);
 }
@@ -365,6 +366,13 @@ function showDrift(state) {
   ].filter(Boolean).join(" \u00b7 "));
   const notes = state?.notes || [];
   rows(by("drift-notes"), notes.length, () => make("li")).forEach((item, place) => put(item, notes[place]));
+}
+
+function showDeviceDrift(device, cameras) {
+  by("device-drift").hidden = !device || cameras < 2;
+  if (!device) return;
+  const title = VERDICTS[device.verdict]?.[0] || words(device.verdict);
+  put(by("device-drift"), `all cameras: ${title} (${device.cameras.join(", ")})`);
 }
 
 function showModel(model) {
