@@ -8,6 +8,7 @@ path.
     inbox/NAME.onnx         a model that nobody signed
     inbox/NAME.rollback     the wish that the active model be taken back: "last_good" or "factory"
     inbox/NAME.answer       what came of NAME, a JSON object
+    inbox/NAME.copying      one of the above on its way
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from edge.errors import TrafficVisionError
 from edge.files import atomic_write, sync_file, sync_folder
 
 BUNDLE, UNSIGNED, ROLLBACK = ".bundle", ".onnx", ".rollback"
-_ANSWER = ".answer"
+_ANSWER, _COPYING = ".answer", ".copying"
+_LEFT_OVER_S = 86_400.0
 _LOOK_S = 0.1  # between two looks for an answer: the daemon is another process, and tells by a file alone
 _ANSWER_S = 15.0  # from when a thing is taken away to its answer; a disk may be slow
 
@@ -95,6 +97,14 @@ class Inbox:
             )
             raise
 
+    def sweep(self) -> None:
+        """Remove what nobody comes for any more: copies that were broken off, answers that nobody awaited."""
+        with suppress(OSError):  # no folder, or a disk that takes no change
+            for path in list(self._folder.iterdir()):
+                old = path.lstat().st_mtime < time.time() - _LEFT_OVER_S
+                if old and path.suffix in (_ANSWER, _COPYING):
+                    path.unlink(missing_ok=True)
+
     def leave(self, file: Path, suffix: str) -> Path:
         """Leave a copy for the daemon; gives where it waits.
 
@@ -113,7 +123,7 @@ class Inbox:
 
     def _left(self, what: str, suffix: str, write: Callable[[Path], object]) -> Path:
         name = self._folder / f"{secrets.token_hex(8)}{suffix}"
-        copy = name.with_suffix(".copying")
+        copy = name.with_suffix(_COPYING)
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._give_away(self._folder)

@@ -143,6 +143,8 @@ class Updates:
 
     def start(self) -> None:
         """Start the thread; it looks for a release at once."""
+        if self._inbox is not None:
+            self._inbox.sweep()
         self._thread.start()
 
     def stop(self) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,7 @@ def test_a_reload_says_what_could_not_be_kept(start: Garage, monkeypatch: pytest
 
     class Changer:
         active = candidate
+        keep_frames = staticmethod(nullcontext)
 
         def change(self, model: ModelFile) -> ChangeResult:
             vehicle.running = model
@@ -277,6 +281,18 @@ def test_a_stop_after_a_defect_of_the_loop_is_not_in_order(start: Garage) -> Non
     vehicle.updates.loop_failed()
     vehicle.stop()
     assert vehicle.models.slots.state.starts == 1
+
+
+def test_a_start_sweeps_what_nobody_comes_for_out_of_the_inbox(start: Garage) -> None:
+    folder = start.config.state_folder / "inbox"
+    folder.mkdir(parents=True)
+    days_ago = time.time() - 2 * 86_400
+    for name in ("old.answer", "old.copying", "old.else", "new.answer", "new.copying"):
+        (folder / name).write_bytes(b"{}")
+        if name.startswith("old"):
+            os.utime(folder / name, (days_ago, days_ago))
+    start()
+    assert sorted(path.name for path in folder.iterdir()) == ["new.answer", "new.copying", "old.else"]
 
 
 def test_a_rollback_by_hand_is_for_good(start: Garage) -> None:
