@@ -41,6 +41,7 @@ class FakeLabelStudio:
         access: tokens that personal ones were exchanged for, and that have not run out.
         asked: METHOD PATH of each request.
         status: answered to every request instead, once it is set.
+        odd: METHOD PATH to what is answered in place of what it should be.
         between_pages: is called before each further page of tasks: what others do meanwhile.
     """
 
@@ -51,6 +52,7 @@ class FakeLabelStudio:
     access: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     status: int = 0
+    odd: dict[str, Any] = field(default_factory=dict)
     between_pages: Callable[[], None] = lambda: None
     allowed: set[str] = field(default_factory=lambda: {LEGACY, PERSONAL})
     legacy_token: str = LEGACY
@@ -99,6 +101,8 @@ class FakeLabelStudio:
         for path, wanted, handler in self._routes():
             found = re.fullmatch(path, parts.path)
             if found and wanted == method:
+                if f"{method} {parts.path}" in self.odd:
+                    return 200, self.odd[f"{method} {parts.path}"]
                 numbers = [int(number) for number in found.groups()]
                 return handler(numbers, query, headers, body)
         raise Refusal(404, "Not found.")

@@ -233,3 +233,23 @@ def test_names_cannot_break_out_of_the_interface() -> None:
     interface = labeling_interface(['a "<b>" & c'], {"light": ("<day>", "night")}, "light")
     assert 'value="a &quot;&lt;b&gt;&quot; &amp; c"' in interface and "<day>" not in interface
     assert interface.count('required="true"') == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "odd"),
+    [
+        ("GET /api/projects/", []),
+        ("GET /api/projects/", {"results": "none"}),
+        ("POST /api/projects/", {"title": "no number"}),
+        ("GET /api/tasks/", {"total": "many", "tasks": []}),
+        ("GET /api/tasks/", {"total": 1, "tasks": [{"id": None, "data": {"sample": "car-1/0"}}]}),
+        ("GET /api/tasks/", None),
+    ],
+)
+def test_answers_of_another_shape_are_told_as_the_servers(
+    world: FakeLabelStudio, tmp_path: Path, asked: str, odd: object
+) -> None:
+    around = surroundings(tmp_path)
+    world.odd = {asked: odd}
+    with pytest.raises(LabelServiceError, match="answers in a way that is not known here"):
+        list(contract.service(world, tmp_path, around).label(samples(around, 2)))

@@ -336,8 +336,13 @@ def test_what_is_asked_of_which_slice_is_data() -> None:
         "night": (BETTER, 0.03),
         "class=car": (NOT_WORSE, -0.1),
         "class=train": (NOT_WORSE, -0.02),
+        "class=tram": (NO_REGRESSION, -0.02),
     }
-    assert judge(figures, ["night"], own).verdict is VerdictKind.INCONCLUSIVE
+    judged = judge(figures, ["night"], own)
+    assert judged.verdict is VerdictKind.INCONCLUSIVE
+    # Never inconclusive, and what is misspelt is seen.
+    (tram,) = [result for result in judged.rules if result.slice == "class=tram"]
+    assert tram.verdict is VerdictKind.PASS and tram.why == "not judged: the holdout has no such slice"
 
 
 def test_more_guarded_slices_take_more_to_be_shown_worse() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cloud.config import LabelsConfig
@@ -43,12 +44,16 @@ class LabelStudioService:
 
         Raises:
             ServiceAwayError: the server does not answer.
-            LabelServiceError: it refuses the token, the project was deleted or is of another kind.
+            LabelServiceError: it refuses the token, the project was deleted or is of another kind, or what
+                it answers is not Label Studio's.
         """
         if not samples:
             return
         config = self._config
-        with LabelStudioClient(config.url, self._token, config.timeout_s) as client:
+        with (
+            _understood(config.url),
+            LabelStudioClient(config.url, self._token, config.timeout_s) as client,
+        ):
             _LOG.debug("Label Studio %s at %s", client.version(), client.url)
             project = ensure_project(client, self._wish, self._around.work)
             tasks = find_tasks(client, project, {sample.name for sample in samples})
@@ -102,6 +107,20 @@ class LabelStudioService:
             _LOG.info("Label Studio: %d new tasks at %s", len(pictures), project.address)
         for sample, _ in pictures:
             yield _to_do(sample, project)
+
+
+@contextmanager
+def _understood(url: str) -> Iterator[None]:
+    """An answer that is not of the shape that Label Studio's have is the server's fault, and is told so."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        _LOG.debug("Label Studio's answer is not understood", exc_info=True)
+        raise LabelServiceError(
+            f"Label Studio at {url} answers in a way that is not known here"
+            f" ({type(error).__name__}: {error}): is labels.label_studio.url right?"
+            " Label Studio 1.23.2 is what was tested"
+        ) from error
 
 
 def _to_do(sample: UnlabeledSample, project: Project) -> Answer:
