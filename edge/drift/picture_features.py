@@ -54,9 +54,7 @@ def _clipped_share(look: Look) -> float:
 
 
 def _colourfulness(look: Look) -> float:
-    height, width = look.small.shape[:2]
-    size = ((width + 1) // 2, (height + 1) // 2)
-    blue, green, red = cv2.split(cv2.resize(look.small, size, interpolation=cv2.INTER_NEAREST))
+    blue, green, red = (np.ascontiguousarray(plane[::2, ::2]) for plane in look.planes)
     difference = cv2.subtract(red, green, dtype=cv2.CV_16S)
     # Twice the yellow-blue of the paper.
     opponent = cv2.subtract(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,7 @@ def reloaded(vehicle: Vehicle) -> perception_pb2.ReloadModelResponse:
 
     class Changer:
         active = vehicle.running
+        keep_frames = staticmethod(nullcontext)
 
         def change(self, model: ModelFile) -> ChangeResult:
             vehicle.running = model
