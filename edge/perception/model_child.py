@@ -24,7 +24,7 @@ from edge.perception.child_limits import ChildLimits, resident_bytes_of
 
 _POLL_S = 0.05
 # Where the frames leave no core idle, a check would not come to its end by what is left over alone.
-LAST_S = 10.0
+LAST_S = 5.0
 
 
 class ModelRefusedError(TrafficVisionError):

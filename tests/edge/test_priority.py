@@ -135,7 +135,6 @@ TAKEN_UP = textwrap.dedent(
     from edge.perception.model_child import question
 
     question()
-    begun = os.sched_getscheduler(0)
     other, policies = threading.Event(), []
 
     def second():
@@ -148,7 +147,7 @@ TAKEN_UP = textwrap.dedent(
         time.sleep(0.01)
     other.set()
     thread.join()
-    print(json.dumps({"begun": begun, "policies": [os.sched_getscheduler(0), *policies],
+    print(json.dumps({"policies": [os.sched_getscheduler(0), *policies],
                       "niceness": os.getpriority(os.PRIO_PROCESS, 0)}))
     """
 )
@@ -159,8 +158,16 @@ def test_a_check_is_put_last_and_taken_up_where_that_takes_too_long(
 ) -> None:
     (tmp_path / "taken_up.py").write_text(TAKEN_UP)
     monkeypatch.syspath_prepend(str(tmp_path))
-    # It would wait for the 10 s that a check has.
+    # It would wait for the 5 s that a check has.
     monkeypatch.setattr(model_child, "LAST_S", 0.2)
+    put: list[bool] = []
+
+    def noted(pid: int) -> bool:
+        # Told by whoever puts it there: on a busy machine it looks at itself too late.
+        put.append(put_last(pid))
+        return put[-1]
+
+    monkeypatch.setattr(model_child, "put_last", noted)
     answer = model_child.ask_child(
         "taken_up", {}, b"", ChildLimits(2**31, False, 60), timeout_s=60, stopping=threading.Event()
     )
@@ -173,7 +180,7 @@ def test_a_check_is_put_last_and_taken_up_where_that_takes_too_long(
         assert os.sched_getscheduler(waiting.pid) == os.SCHED_OTHER
         assert os.sched_getaffinity(waiting.pid) == os.sched_getaffinity(0)
         waiting.communicate(b"\n")
-    assert answer["begun"] == (os.SCHED_IDLE if is_last else os.SCHED_OTHER)
+    assert put == [is_last]
     assert answer["policies"] == [os.SCHED_OTHER] * 2 and answer["niceness"] == LOWEST
 
 
