@@ -52,7 +52,7 @@ class Scan(Sequence[DriftState]):
         false_alarms_per_day: `float32[T]` of all features together.
         unknown_share: `float32[T]` share of the latest minute's frames that fit no context.
         d: `float32[T, W, F]` distance of each window; NaN where it is not full, or the feature not judged.
-        mean: `float32[T, W, F]` mean of each window; NaN as `d`.
+        mean: `float64[T, W, F]` mean of each window, which may be large against the shift; NaN as `d`.
         latched: `bool[T, W, F]` the windows in alarm.
         alarmed_ns: `int64[T, F]` since when a feature is in alarm; 0: it is not.
         gone: `bool[T, F]` the features that the latest frames did not have.
@@ -74,7 +74,7 @@ class Scan(Sequence[DriftState]):
     false_alarms_per_day: npt.NDArray[np.float32]
     unknown_share: npt.NDArray[np.float32]
     d: npt.NDArray[np.float32]
-    mean: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float64]
     latched: npt.NDArray[np.bool_]
     alarmed_ns: npt.NDArray[np.int64]
     gone: npt.NDArray[np.bool_]
@@ -106,7 +106,7 @@ class Scan(Sequence[DriftState]):
             false_alarms_per_day=np.full(steps, DAY_S, np.float32),
             unknown_share=np.zeros(steps, np.float32),
             d=np.full((steps, windows, count), np.nan, np.float32),
-            mean=np.full((steps, windows, count), np.nan, np.float32),
+            mean=np.full((steps, windows, count), np.nan),
             latched=np.zeros((steps, windows, count), np.bool_),
             alarmed_ns=np.zeros((steps, count), np.int64),
             gone=np.zeros((steps, count), np.bool_),

@@ -103,15 +103,19 @@ def _aimed(
     part = _part(of, inside)
     worse = _ap50(of, inside) > aim
     chance = _chance(of, part, inside, generator)
+
+    def reached(strength: float) -> float:
+        return _ap50(_joined(of, [_changed(part, chance, strength * share, worse)]), inside)
+
     low, high = _STRENGTHS
     for _ in range(_STEPS):
         strength = float(np.sqrt(low * high))
-        reached = _ap50(_joined(of, [_changed(part, chance, strength * share, worse)]), inside)
-        if (reached > aim) == worse:
+        if (reached(strength) > aim) == worse:
             low = strength
         else:
             high = strength
-    return _changed(part, chance, high * share, worse)
+    nearest = min((high, low), key=lambda strength: abs(reached(strength) - aim))
+    return _changed(part, chance, nearest * share, worse)
 
 
 def _changed(part: Part, chance: _Chance, strength: npt.NDArray[np.float64], worse: bool) -> Part:
