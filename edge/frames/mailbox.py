@@ -2,7 +2,7 @@
 
 A queue would let the age of what is looked at grow whenever inference is slower than the camera. While the
 model is changed, which takes processor time from an inference that does keep up, a few frames may wait
-behind each other instead, for a moment: a change loses none.
+behind each other instead, for a moment: none is lost to a stall that the backlog outlasts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ T = TypeVar("T")
 # What may wait in one mailbox while frames are kept. Bounds memory: 22 MB of 1280x720.
 BACKLOG_ITEMS = 8
 BACKLOG_S = 0.5  # of the oldest; more, and newest wins again
-_OUTRUN_S = (
-    1.0  # a camera that displaced a frame so shortly ago is faster than the loop, and a backlog only ages
-)
+# A camera that displaced a frame so shortly ago is faster than the loop: a backlog would only age.
+_OUTRUN_S = 1.0
 _DRAIN_S = 1.0  # in which what a change held up is still taken
 
 

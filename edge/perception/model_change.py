@@ -106,11 +106,9 @@ class ModelChanger:
             return self._result(ChangeOutcome.BUSY, "another change of model is under way")
         try:
             with self.keep_frames():
-                try:
-                    return self._change(model)
-                finally:
-                    give_back()
+                return self._change(model)
         finally:
+            give_back()
             self._one_at_a_time.release()
 
     def stop(self) -> None:

@@ -31,7 +31,7 @@ from edge.files import atomic_write, sync_file, sync_folder
 
 BUNDLE, UNSIGNED, ROLLBACK = ".bundle", ".onnx", ".rollback"
 _ANSWER, _COPYING = ".answer", ".copying"
-_LEFT_OVER_S = 86_400.0
+_LEFT_OVER_S = 86_400.0  # no command waits for its answer so long
 _LOOK_S = 0.1  # between two looks for an answer: the daemon is another process, and tells by a file alone
 _ANSWER_S = 15.0  # from when a thing is taken away to its answer; a disk may be slow
 
