@@ -17,19 +17,17 @@ from pathlib import Path
 
 from cloud.airflow.client import Airflow, AirflowError
 from cloud.config import CloudConfig
-from cloud.run_report import read_runs
-from cloud.store import open_database
 from tools.bench.edge.machine import Watched
 from tools.bench.edge.turns import Progress
 from tools.bench.orchestration.memory import peak_of, pss_bytes
 from tools.bench.orchestration.setting import Work, draw, make_cloud
 from tools.bench.report import Report, Table
+from tools.bench.retrain_cloud import COMMAND, newest_run, retrain_command, stages_s
 from tools.bench.rounds import BenchError
 
 START_S, RETRAIN_S, STOP_S = 180.0, 1800.0, 60.0
 LOOK_EVERY_S = 0.25
 RUN = "retrain-0001"
-_COMMAND = (sys.executable, "-c", "from tools.cli import main; main()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def _embedded(config: CloudConfig) -> Measured:
     folder = config.folders.work.parent
     with (folder / "run.log").open("wb") as log:
         began = time.monotonic()
-        process = subprocess.Popen([*_COMMAND, *_run(folder)], stdout=log, stderr=log)
+        process = subprocess.Popen(retrain_command(config), stdout=log, stderr=log)
         with peak_of(process.pid) as peak:
             try:
                 code = process.wait(RETRAIN_S)
@@ -108,7 +106,7 @@ def _on_airflow(config: CloudConfig, folder: Path, airflow: Path) -> Measured:
         idle = pss_bytes(process.pid)
         began = time.monotonic()
         with peak_of(process.pid) as peak:
-            subprocess.run([*_COMMAND, *_run(folder)], check=True, capture_output=True, timeout=START_S)
+            subprocess.run(retrain_command(config), check=True, capture_output=True, timeout=START_S)
             dag = config.orchestration.dag
 
             def over() -> bool:
@@ -125,7 +123,7 @@ def _airflow(
     config: CloudConfig, folder: Path, airflow: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], Airflow]]:
     words = ("cloud", "airflow", "--airflow", str(airflow.absolute()), "--command", str(_own_command(folder)))
-    command = [*_COMMAND, *words, "--config", str(folder / "cloud.toml")]
+    command = [*COMMAND, *words, "--config", str(folder / "cloud.toml")]
     with (folder / "airflow.log").open("wb") as log, Airflow(config.orchestration) as asked:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -144,7 +142,7 @@ def _airflow(
 def _own_command(folder: Path) -> Path:
     """This very code as one word."""
     command = folder / "traffic-vision"
-    command.write_text(f"#!{sys.executable}\n{_COMMAND[2]}\n")
+    command.write_text(f"#!{sys.executable}\n{COMMAND[2]}\n")
     command.chmod(0o755)
     return command
 
@@ -166,18 +164,10 @@ def _wait(
         pause.wait(LOOK_EVERY_S)
 
 
-def _run(folder: Path) -> list[str]:
-    return ["cloud", "run", "--now", "--config", str(folder / "cloud.toml")]
-
-
 def _measured(config: CloudConfig, wall_s: float, peak: int, idle: int) -> Measured:
-    store = open_database(config.store.database)
-    try:
-        (report,) = read_runs(config, store, None, 1)
-    finally:
-        store.close()
-    stages_s = sum((stage.ended - stage.started).total_seconds() for stage in report.stages if stage.ended)
-    return Measured(wall_s, stages_s, peak / 1e6, idle / 1e6, report.state)
+    report = newest_run(config)
+    spent = sum(stages_s(report).values())
+    return Measured(wall_s, spent, peak / 1e6, idle / 1e6, report.state)
 
 
 def _report(ways: dict[str, list[Measured]], end: str, watched: Watched) -> Report:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import tomlkit
 
-from cloud.config import CloudConfig, load_config
-from cloud.fleet.enrolment import CONFIG_FILE, CloudChoices, init_cloud
-from cloud.fleet.ingest import Ingest, Upload
-from cloud.pipeline.baseline import Baseline, take_baseline
-from cloud.pipeline.opening import opened
-from cloud.store.models import Vehicle
-from protos.traffic_vision.v1 import common_pb2, fleet_pb2
-from tools.bench.rounds import BenchError
+from cloud.config import CloudConfig
+from cloud.pipeline.baseline import Baseline
+from protos.traffic_vision.v1 import fleet_pb2
+from tools.bench import retrain_cloud
 from tools.drives.export import JPEG_QUALITY, SimulationPlan, write_frames
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
-VEHICLE = "van-1"
 RATE_HZ = 1.0
 
 
@@ -58,9 +51,7 @@ def make_cloud(folder: Path, data: Path, work: Work, orchestrator: str, url: str
         BenchError: its samples were not taken.
         TrafficVisionError: it cannot be made.
     """
-    folder.mkdir(parents=True)
     sections = {
-        "serve": {"listen": "127.0.0.1:0", "address": "127.0.0.1:1"},
         "trigger": {"min_samples": work.samples, "cool_down_s": 0.0},
         "dataset": {"val_share": 0.0, "test_share": 0.0, "old_per_new": 1.0},
         "training": {"epochs": work.epochs, "imgsz": work.imgsz, "device": "cpu"},
@@ -73,20 +64,8 @@ def make_cloud(folder: Path, data: Path, work: Work, orchestrator: str, url: str
         "release": {"drop_pictures": 8},
         "orchestration": {"orchestrator": orchestrator, "url": url},
     }
-    (folder / CONFIG_FILE).write_text(tomlkit.dumps(sections))
-    init_cloud(folder, CloudChoices())
-    config = load_config(folder / CONFIG_FILE)
-    with opened(config) as pipeline:
-        baseline = Baseline(MODELS / "baseline.onnx", MODELS / "baseline.pt", data / "old")
-        take_baseline(pipeline, baseline)
-        with pipeline.store.writing() as session:
-            session.add(Vehicle(name=VEHICLE))
-        uploads = [Upload(VEHICLE, sample) for sample in _samples(work)]
-        answers = Ingest(pipeline.store, pipeline.objects, config.limits, config.quotas).commit(uploads)
-    refused = [answer for answer in answers if answer.outcome != fleet_pb2.UPLOAD_OUTCOME_STORED]
-    if refused:
-        raise BenchError(f"{len(refused)} samples were not taken: {refused[0].detail}")
-    return config
+    baseline = Baseline(MODELS / "baseline.onnx", MODELS / "baseline.pt", data / "old")
+    return retrain_cloud.make_cloud(folder, sections, baseline, _samples(work))
 
 
 def _samples(work: Work) -> list[fleet_pb2.Sample]:
@@ -98,17 +77,9 @@ def _samples(work: Work) -> list[fleet_pb2.Sample]:
         image = plan.render(drive, frame).image
         jpeg = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))[1].tobytes()
         source = f"sim:{plan.seed + drive}?light=night&rate={RATE_HZ:g}"
-        found.append(
-            fleet_pb2.Sample(
-                id=f"{drive}-{frame}",
-                jpeg=jpeg,
-                jpeg_sha256=hashlib.sha256(jpeg).hexdigest(),
-                frame=common_pb2.FrameRef(camera="front", width_px=image.shape[1], height_px=image.shape[0]),
-                source=fleet_pb2.SampleSource(
-                    id=source, drive_id=f"sim{plan.seed + drive:08d}", drive_ns=round(frame / RATE_HZ * 1e9)
-                ),
-                reasons=[fleet_pb2.SAMPLE_REASON_DRIFT],
-                priority=0.5,
-            )
+        place = fleet_pb2.SampleSource(
+            id=source, drive_id=f"sim{plan.seed + drive:08d}", drive_ns=round(frame / RATE_HZ * 1e9)
         )
+        height, width = image.shape[:2]
+        found.append(retrain_cloud.drift_sample(f"{drive}-{frame}", jpeg, width, height, place))
     return found
